@@ -118,6 +118,12 @@ def test_unsafe_reads_are_recognised(call: str, unsafe: bool) -> None:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
 DEVELOPMENT = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = [
+    Requirement(line)
+    for extra, lines in PROJECT["optional-dependencies"].items()
+    if extra != "dev"
+    for line in lines
+]
 PINS = {
     canonicalize_name(requirement.name): next(iter(requirement.specifier)).version
     for requirement in map(
@@ -152,7 +158,7 @@ def imported_packages(source: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("folder", "requirements"),
-    [("mgstudy", DEPENDENCIES), ("tests", [*DEPENDENCIES, *DEVELOPMENT])],
+    [("mgstudy", [*DEPENDENCIES, *EXTRAS]), ("tests", [*DEPENDENCIES, *DEVELOPMENT])],
 )
 def test_every_imported_package_is_declared(folder: str, requirements: list[Requirement]) -> None:
     declared = {canonicalize_name(requirement.name) for requirement in requirements}

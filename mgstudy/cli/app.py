@@ -1,0 +1,51 @@
+"""The application that commands register with, and what they share: options and output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="mgstudy",
+    help="Hyperparameter studies of Mirror Gradient and robust training for recommenders.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+INTERRUPTED = 130
+_WIDTH_WITHOUT_TERMINAL = 240
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the workspace's state [default: $MGSTUDY_HOME, else this folder]",
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="A.B=VALUE", help="Override a field of the file; may be repeated"
+    ),
+]
+StudyFile = Annotated[Path, typer.Argument(help="Study file, for example search_spaces/x.yaml")]
+StudyName = Annotated[str, typer.Argument(help="Name of a launched study")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
+
+
+def make_console() -> Console:
+    """Where tables are printed."""
+    # Square brackets in questions and spaces are meant, and no markup.
+    console = Console(markup=False)
+    # Cut to 80 columns, a table in a file or a pipe would lose its numbers.
+    return console if console.is_terminal else Console(markup=False, width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def print_json(content: Any) -> None:
+    """Print as JSON."""
+    typer.echo(json.dumps(content, indent=2))

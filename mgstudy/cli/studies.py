@@ -1,0 +1,75 @@
+"""Commands that run studies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mgstudy.cli.app import (
+    INTERRUPTED,
+    AsJson,
+    Home,
+    Overrides,
+    StudyFile,
+    app,
+    make_console,
+    print_json,
+)
+from mgstudy.errors import MgstudyError
+
+
+@app.command()
+def plan(
+    file: StudyFile,
+    overrides: Overrides = [],  # noqa: B006
+    home: Home = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Train two epochs of every cell to time them")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a study would run: cells, trials, parameters, time. Runs nothing."""
+    from mgstudy.report.plan import plan_content, print_plan  # noqa: PLC0415
+    from mgstudy.study.definition import read_study  # noqa: PLC0415
+
+    content = plan_content(read_study(file, overrides, home), measure)
+    if as_json:
+        print_json(content)
+    else:
+        print_plan(content, make_console())
+
+
+@app.command()
+def launch(
+    file: StudyFile,
+    overrides: Overrides = [],  # noqa: B006
+    home: Home = None,
+) -> None:
+    """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.compare import print_comparison  # noqa: PLC0415
+    from mgstudy.report.status import failure_lines  # noqa: PLC0415
+    from mgstudy.study.definition import read_study  # noqa: PLC0415
+
+    study = read_study(file, overrides, home)
+    console = make_console()
+    launched = api.launch(study, console)
+    summary = launched.summary
+    if launched.undelivered:
+        console.print(f"MLflow did not take {launched.undelivered} records", style="yellow")
+    if not launched.finished:
+        console.print("interrupted; the same command goes on where it stopped", style="yellow")
+        raise typer.Exit(INTERRUPTED)
+    print_comparison(summary, None, console)
+    for line in failure_lines(summary):
+        console.print(line, style="red", markup=False, soft_wrap=True)
+    home_option = f" --home {home}" if home else ""
+    console.print(
+        f"next: `mgstudy compare {summary.name}{home_option}` for this table in other formats, "
+        f"`mgstudy ui{home_option}` to look inside",
+        markup=False,
+        soft_wrap=True,
+    )
+    if any(cell.trials and cell.counts["failed"] == len(cell.trials) for cell in summary.cells):
+        raise MgstudyError("a cell has no trial that did not fail; the reasons are above")
