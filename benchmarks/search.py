@@ -1,0 +1,365 @@
+"""How soon a search finds a configuration as good as the best of the whole grid.
+
+    python benchmarks/search.py --home WORKSPACE
+
+The same trainer, space, epochs and number of trials, on the same slots, are searched by mgstudy; by
+plain Ray Tune with OptunaSearch, ASHA and MLflowLoggerCallback; by Optuna alone in a loop; and as
+the exhaustive grid. Every approach is a process of its own, timed from its start to its end, Ray
+and MLflow included.
+
+Printed: wall time until a validation reaches 99 % of the grid's best, wall time in all, time spent
+in training and evaluation, and its share of the slots' wall time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import ray
+import torch
+from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+import mgstudy
+from mgstudy.config.document import parse_document
+from mgstudy.config.training import EarlyStopping, TrainingSettings
+from mgstudy.data.dataset import Dataset
+from mgstudy.data.loading import load_dataset
+from mgstudy.data.workspace import Workspace
+from mgstudy.study.definition import check_study
+from mgstudy.study.events import Assignment, StudyListener
+from mgstudy.training.run import build_trainer
+
+OBJECTIVE = "recall@20"
+GOOD_ENOUGH = 0.99
+SPACE: dict[str, dict[str, list[Any]]] = {
+    "LightGCN": {
+        "layers": [1, 2, 3, 4],
+        "regularization": [1e-2, 1e-3, 1e-4, 1e-5, 1e-6],
+        "learning_rate": [5e-4, 1e-3, 5e-3],
+    },
+    "BPR": {
+        "regularization": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
+        "learning_rate": [5e-4, 1e-3, 2e-3, 5e-3],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is searched, and on how much.
+
+    Attributes:
+        home: Workspace with the prepared dataset.
+        dataset: Its name.
+        model: The model.
+        epochs: Most epochs of a trial.
+        warm_up: Epochs before any approach may stop a trial.
+        trials: Trials of every approach but the grid.
+        slots: Trials at once, with one thread each.
+        seed: Of the samplers.
+    """
+
+    home: str
+    dataset: str
+    model: str
+    epochs: int
+    warm_up: int
+    trials: int
+    slots: int
+    seed: int
+
+    @property
+    def space(self) -> dict[str, list[Any]]:
+        """The values of every parameter."""
+        return SPACE[self.model]
+
+    @property
+    def settings(self) -> TrainingSettings:
+        """How every trial trains."""
+        return TrainingSettings(
+            epochs=self.epochs,
+            objective=OBJECTIVE,
+            early_stopping=EarlyStopping(patience=20, minimum_epochs=self.warm_up),
+        )
+
+    def load(self) -> Dataset:
+        """The dataset."""
+        return load_dataset(Workspace.resolve(Path(self.home)), self.dataset)
+
+
+class Log:
+    """Collects what every validation gave and when, from several processes, in one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, value: float, seconds: float) -> None:
+        """A validation that took ``seconds`` of training and evaluation."""
+        line = json.dumps({"at": time.time(), "value": value, "seconds": seconds})
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+
+
+def validations(
+    task: Task, dataset: Dataset, configuration: Mapping[str, Any], log: Log
+) -> Iterator[tuple[int, float]]:
+    """Train one configuration; epoch and objective after each validation."""
+    torch.set_num_threads(1)
+    own = dict(configuration)
+    rate = own.pop("learning_rate")
+    trainer = build_trainer(
+        dataset,
+        model=task.model,
+        model_parameters=own,
+        optimizer_parameters={"learning_rate": rate},
+        settings=task.settings,
+        seed=999,
+    )
+    for result in trainer.epochs():
+        assert result.metrics is not None
+        value = result.metrics[OBJECTIVE]
+        log.add(value, result.seconds_training + result.seconds_evaluation)
+        yield result.epoch, value
+
+
+def _tune_trainable(configuration: dict[str, Any], task: Task, dataset: Dataset, log: Log) -> None:
+    best = 0.0
+    for epoch, value in validations(task, dataset, configuration, log):
+        best = max(best, value)
+        tune.report({"recall_at_20": value, "best": best, "epoch": epoch})
+
+
+def _tune(task: Task, log: Log, folder: Path, **settings: Any) -> None:
+    ray.init(address="local", num_cpus=task.slots, include_dashboard=False, log_to_driver=False)
+    trainable = tune.with_parameters(_tune_trainable, task=task, dataset=task.load(), log=log)
+    space = settings.pop("space")
+    callbacks = settings.pop("callbacks", [])
+    tune.Tuner(
+        tune.with_resources(trainable, {"cpu": 1}),
+        param_space=space,
+        tune_config=tune.TuneConfig(metric="recall_at_20", mode="max", **settings),
+        run_config=tune.RunConfig(storage_path=str(folder / "ray"), callbacks=callbacks, verbose=0),
+    ).fit()
+    ray.shutdown()
+
+
+def grid(task: Task, log: Log, folder: Path) -> None:
+    """Every combination once, trained to its end, the slots side by side."""
+    space = {name: tune.grid_search(values) for name, values in task.space.items()}
+    _tune(task, log, folder, space=space, num_samples=1)
+
+
+def ray_tune(task: Task, log: Log, folder: Path) -> None:
+    """Ray Tune with the parts its documentation recommends."""
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    _tune(
+        task,
+        log,
+        folder,
+        space={name: tune.choice(values) for name, values in task.space.items()},
+        search_alg=OptunaSearch(sampler=optuna.samplers.TPESampler(seed=task.seed)),
+        scheduler=ASHAScheduler(max_t=task.epochs, grace_period=task.warm_up),
+        num_samples=task.trials,
+        callbacks=[MLflowLoggerCallback(tracking_uri=uri, experiment_name="search")],
+    )
+
+
+def optuna_alone(task: Task, log: Log, folder: Path) -> None:
+    """Optuna's own loop: one trial after another, in one process."""
+    dataset = task.load()
+
+    def objective(trial: optuna.Trial) -> float:
+        configuration = {
+            name: trial.suggest_categorical(name, values) for name, values in task.space.items()
+        }
+        best = 0.0
+        for epoch, value in validations(task, dataset, configuration, log):
+            best = max(best, value)
+            trial.report(value, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return best
+
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder / 'optuna.db'}",
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=task.seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=task.warm_up),
+    )
+    study.optimize(objective, n_trials=task.trials)
+
+
+class _Observer(StudyListener):
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def trial_reported(
+        self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
+    ) -> None:
+        seconds = metrics["time/training_seconds"] + metrics["time/evaluation_seconds"]
+        self.log.add(value, seconds)
+
+
+def this_platform(task: Task, log: Log, folder: Path) -> None:
+    """mgstudy, launched as from the command line."""
+    source, workspace = Workspace.resolve(Path(task.home)), Workspace.resolve(folder / "home")
+    workspace.datasets.parent.mkdir(parents=True)
+    workspace.datasets.symlink_to(source.datasets.resolve())
+    workspace.tables.symlink_to(source.tables.resolve())
+    model_space = {n: {"choice": v} for n, v in task.space.items() if n != "learning_rate"}
+    study = {
+        "name": "search",
+        "factors": {"dataset": [task.dataset], "model": [task.model]},
+        "space": {
+            "model": {task.model: model_space},
+            "optimizer": {"learning_rate": {"choice": task.space["learning_rate"]}},
+        },
+        "trials": task.trials,
+        "seed": task.seed,
+        "training": task.settings.model_dump(mode="json"),
+        "pruner": {
+            "name": "MedianPruner",
+            "arguments": {"n_startup_trials": 4, "n_warmup_steps": task.warm_up},
+        },
+        "resources": {"cpu": 1, "max_concurrent": task.slots},
+    }
+    checked = check_study(parse_document(json.dumps(study), "search"), workspace)
+    mgstudy.launch(checked, listeners=[_Observer(log)])
+
+
+APPROACHES: dict[str, Callable[[Task, Log, Path], None]] = {
+    "exhaustive grid": grid,
+    "Ray Tune + OptunaSearch + ASHA": ray_tune,
+    "Optuna alone": optuna_alone,
+    "mgstudy": this_platform,
+}
+
+
+@dataclass(frozen=True)
+class Course:
+    """One approach's run.
+
+    Attributes:
+        began: Time of its start, in seconds since the epoch.
+        wall: Seconds from its start to its end.
+        observations: Every validation, in order of time.
+    """
+
+    began: float
+    wall: float
+    observations: list[dict[str, float]]
+
+    @property
+    def best(self) -> float:
+        """The best validation."""
+        return max(observation["value"] for observation in self.observations)
+
+    @property
+    def computed(self) -> float:
+        """Seconds of training and evaluation."""
+        return sum(observation["seconds"] for observation in self.observations)
+
+    def reached(self, value: float) -> float | None:
+        """Seconds until a validation was at least ``value``; ``None`` if none was."""
+        for observation in self.observations:
+            if observation["value"] >= value:
+                return observation["at"] - self.began
+        return None
+
+
+def run_apart(approach: str, task: Task) -> Course:
+    """Run an approach in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.jsonl"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AIR_NEW_OUTPUT": "0"}
+        began = time.time()
+        ended = subprocess.run(
+            [sys.executable, __file__, "--run", approach, folder, json.dumps(vars(task))],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if ended.returncode:
+            sys.exit(f"{approach} failed:\n{ended.stderr}")
+        wall = time.time() - began
+        lines = log.read_text().splitlines()
+    return Course(began, wall, sorted(map(json.loads, lines), key=lambda line: line["at"]))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("--home", type=Path, required=True, help="workspace with the dataset")
+    arguments.add_argument("--dataset", default="tiktok")
+    arguments.add_argument("--model", default="LightGCN", choices=SPACE)
+    arguments.add_argument("--epochs", type=int, default=300)
+    arguments.add_argument("--warm-up", type=int, default=30)
+    arguments.add_argument("--trials", type=int, default=60)
+    arguments.add_argument("--slots", type=int, default=2)
+    arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options = arguments.parse_args()
+    settings = {name: value for name, value in vars(options).items() if name != "seeds"}
+    tasks = [Task(**{**settings, "home": str(options.home), "seed": s}) for s in options.seeds]
+    size = len(list(itertools.product(*tasks[0].space.values())))
+    print(
+        f"{options.model} on {options.dataset}: {size} combinations, {options.trials} trials of "
+        f"at most {options.epochs} epochs, {options.slots} slots, seeds {options.seeds}\n"
+    )
+    exhaustive = run_apart("exhaustive grid", tasks[0])
+    target = GOOD_ENOUGH * exhaustive.best
+    print(f"best validation {OBJECTIVE} of the grid: {exhaustive.best:.4f}\n")
+    columns = (
+        "approach",
+        "reached 99 % of it, s",
+        "over the grid's whole time",
+        "wall s",
+        "training and evaluation s",
+        "share of the slots",
+        "best",
+    )
+    print(f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}")
+    slots_of = {"Optuna alone": 1}
+    for approach in APPROACHES:
+        courses = [exhaustive] if approach == "exhaustive grid" else []
+        # Seeds alternate between approaches only through the loop above: what disturbs the
+        # machine for long shows as a spread between them.
+        courses = courses or [run_apart(approach, task) for task in tasks]
+        slots = slots_of.get(approach, options.slots)
+        reached = [course.reached(target) for course in courses]
+        found = [seconds for seconds in reached if seconds is not None]
+        median = statistics.median(found) if len(found) == len(reached) else None
+        shown = " ".join("never" if s is None else f"{s:.0f}" for s in reached)
+        ratio = "" if median is None else f"1/{exhaustive.wall / median:.1f}"
+        wall = statistics.median(course.wall for course in courses)
+        computed = statistics.median(course.computed for course in courses)
+        share = statistics.median(c.computed / (slots * c.wall) for c in courses)
+        best = max(course.best for course in courses)
+        print(
+            f"| {approach} | {shown} | {ratio} | {wall:.0f} | {computed:.0f} | {share:.0%} "
+            f"| {best:.4f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--run"]:
+        name, where, content = sys.argv[2:5]
+        APPROACHES[name](Task(**json.loads(content)), Log(Path(where) / "log.jsonl"), Path(where))
+    else:
+        main()
