@@ -3,10 +3,14 @@
 Each model is measured in a process of its own, with default parameters, Adam and batches of 2048.
 
     python benchmarks/models.py --data data/tiktok --threads 2
-    python benchmarks/models.py --users 192403 --items 63001 --interactions 1689188 --batches 20
+    python benchmarks/models.py --users 192403 --items 63001 --interactions 1689188 --batches 3
 
 Without ``--data``, a dataset of the given size is generated, with features of 4,096 and 384
 columns. An epoch that is cut by ``--batches`` is extrapolated from the batches that were trained.
+
+A busy machine slows everything. So epochs, validations and a 2048 x 2048 x 2048 matrix product are
+timed in turn, and the least disturbed of each is reported: seconds can be divided by the product's
+to compare machines, or to see that a row was measured at a bad moment.
 """
 
 from __future__ import annotations
@@ -14,58 +18,81 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from benchmark_data import generate, read, read_generated
 
 from mgstudy.config.training import TrainingSettings
-from mgstudy.data.dataset import Dataset, Interactions
+from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.models.base import models
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
 
-WIDTHS = {"image": 4096, "text": 384}
 COLUMNS = {
-    "first": "build s, first trial",
-    "again": "build s, later trial",
-    "plain": "train s/epoch, plain",
-    "mirror_gradient": "with MG",
-    "optimizer": "optimizer share",
-    "evaluation": "evaluate s",
-    "memory": "peak RSS MB",
-    "parameters": "parameters",
+    "first": ("build s, first trial", ".2f"),
+    "again": ("build s, later trial", ".2f"),
+    "plain": ("train s/epoch, plain", ".2f"),
+    "mirror_gradient": ("with MG", ".2f"),
+    "optimizer": ("optimizer share", ".0%"),
+    "evaluation": ("evaluate s", ".3f"),
+    "memory": ("peak RSS MB", ".0f"),
+    "parameters": ("parameters", ",d"),
+    "product": ("matrix product ms", ".0f"),
 }
+LONG_S = 8.0
+"""A model that has been measured for so long is not measured again, whatever ``--rounds`` says."""
 
 
 def main() -> None:
     options = parse_arguments()
     if options.measure is not None:
+        if options.limit_gib is not None:
+            limit = int(options.limit_gib * 2**30)
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
         print(json.dumps(measure(options)))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        if options.data is None:
-            generate(Path(scratch), options.users, options.items, options.interactions)
-        print(f"matrix product 2048^3, float32, {options.threads} threads: {product_ms():.0f} ms")
-        print("\t".join(["model", *COLUMNS.values()]))
+    print("| model | " + " | ".join(title for title, _ in COLUMNS.values()) + " |")
+    print("|---|" + "---:|" * len(COLUMNS))
+    with scratch_folder(options) as scratch:
         for name in options.models or models.names():
             command = [sys.executable, __file__, *sys.argv[1:], "--measure", name]
             result = subprocess.run(
                 [*command, "--scratch", scratch], capture_output=True, text=True, check=False
             )
             if result.returncode == 0:
-                figures = json.loads(result.stdout.splitlines()[-1])
-                print("\t".join([name, *(figures[key] for key in COLUMNS)]), flush=True)
+                print(table_row(name, json.loads(result.stdout.splitlines()[-1])), flush=True)
             else:
-                print(f"{name}\t{(result.stderr.splitlines() or ['killed'])[-1]}", flush=True)
+                print(f"| {name} | {(result.stderr.splitlines() or ['killed'])[-1]} |", flush=True)
+
+
+@contextmanager
+def scratch_folder(options: argparse.Namespace) -> Iterator[Path]:
+    """A folder for graphs, and for generated data where no data are given."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = options.scratch or Path(folder)
+        if options.data is None and not (scratch / "interactions.npz").exists():
+            generate(scratch, options.users, options.items, options.interactions)
+        yield scratch
+
+
+def table_row(name: str, figures: dict[str, Any]) -> str:
+    cells = (
+        "–" if figures.get(key) is None else format(figures[key], form)
+        for key, (_, form) in COLUMNS.items()
+    )
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -76,146 +103,138 @@ def parse_arguments() -> argparse.Namespace:
     arguments.add_argument("--interactions", type=int, default=59541)
     arguments.add_argument("--models", nargs="*", help="names; by default all")
     arguments.add_argument("--batches", type=int, help="train at most this many per epoch")
+    arguments.add_argument("--rounds", type=int, default=5, help="repetitions at most")
+    arguments.add_argument(
+        "--gradients", nargs="+", default=["plain", "mirror_gradient"], help="strategies to time"
+    )
     arguments.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments.add_argument(
+        "--limit-gib", type=float, help="memory a model may allocate before it fails"
+    )
+    arguments.add_argument("--scratch", type=Path, help="keep generated data and graphs here")
+    arguments.add_argument(
+        "--share-graphs", action="store_true", help="a model finds the graphs that others built"
+    )
     arguments.add_argument("--measure", help=argparse.SUPPRESS)
-    arguments.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     return options
 
 
-def measure(options: argparse.Namespace) -> dict[str, str]:
-    """Figures of one model, as text."""
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of one model, by column."""
     dataset = read(options.data) if options.data else read_generated(options.scratch)
-    dataset = replace(dataset, derived=DerivedArrays(options.scratch / "derived" / options.measure))
+    store = "shared" if options.share_graphs else options.measure
+    dataset = replace(dataset, derived=DerivedArrays(options.scratch / "derived" / store))
     began = time.perf_counter()
     build(options.measure, dataset, "plain")
-    figures = {"first": f"{time.perf_counter() - began:.2f}"}
+    figures: dict[str, Any] = {"first": time.perf_counter() - began}
     # Another trial maps what the first one computed, and computes nothing.
     dataset = replace(dataset, derived=DerivedArrays(dataset.derived.directory))
     began = time.perf_counter()
     trainer = build(options.measure, dataset, "plain")
-    figures["again"] = f"{time.perf_counter() - began:.2f}"
-    figures["evaluation"] = f"{evaluation_seconds(trainer):.2f}"
-    figures["parameters"] = f"{sum(p.numel() for p in trainer.model.parameters()):,}"
-    figures.update(dict.fromkeys(("plain", "mirror_gradient", "optimizer"), "-"))
-    if trainer.model.trainable:
-        seconds, share = epoch_seconds(trainer, options.batches)
-        figures["plain"] = f"{seconds:.2f}"
-        figures["optimizer"] = f"{share:.0%}"
-    figures["memory"] = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"
-    if trainer.model.trainable:
-        del trainer
-        trainer = build(options.measure, dataset, "mirror_gradient")
-        figures["mirror_gradient"] = f"{epoch_seconds(trainer, options.batches)[0]:.2f}"
+    figures["again"] = time.perf_counter() - began
+    figures["parameters"] = sum(p.numel() for p in trainer.model.parameters())
+    epoch = Epoch(trainer, options.batches) if trainer.model.trainable else None
+    stages = {"product": matrix_product, "evaluation": lambda: evaluate(trainer)}
+    if epoch is not None:
+        stages["plain"] = epoch.seconds
+    figures |= least_disturbed(stages, options.rounds)
+    if epoch is not None:
+        figures["optimizer"] = epoch.optimizer_share
+    # A training also keeps the weights of its best epoch.
+    trainer._keep_weights()
+    figures["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if epoch is not None and "mirror_gradient" in options.gradients:
+        del trainer, epoch, stages
+        mirrored = Epoch(build(options.measure, dataset, "mirror_gradient"), options.batches)
+        figures |= least_disturbed({"mirror_gradient": mirrored.seconds}, options.rounds)
+    figures["product"] *= 1000
     return figures
+
+
+def least_disturbed(stages: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """The fewest seconds of each stage, all run in turn; the first round warms up."""
+    best = dict.fromkeys(stages, math.inf)
+    began = time.perf_counter()
+    for number in range(rounds + 1):
+        for name, stage in stages.items():
+            seconds = stage()
+            if number > 0:
+                best[name] = min(best[name], seconds)
+        if number > 0 and time.perf_counter() - began > LONG_S:
+            break
+    return best
 
 
 def build(name: str, dataset: Dataset, gradient: str) -> Trainer:
     return build_trainer(dataset, model=name, gradient=gradient, settings=TrainingSettings())
 
 
-def epoch_seconds(trainer: Trainer, limit: int | None) -> tuple[float, float]:
-    """Seconds of a training epoch, and the share of it that the optimizer takes.
+class Epoch:
+    """A training epoch that can be run again and again.
 
-    The first epoch warms up and is not counted.
+    Args:
+        trainer: Of a model that is trained.
+        batches: Train at most this many, and extrapolate.
+
+    Attributes:
+        optimizer_share: The optimizer's share of the last epoch's time.
     """
-    strategy, model = trainer.gradient, trainer.model
-    assert strategy is not None
-    in_optimizer = 0.0
-    entered = 0.0
 
-    def enter(*_: Any) -> None:
-        nonlocal entered
-        entered = time.perf_counter()
+    def __init__(self, trainer: Trainer, batches: int | None) -> None:
+        assert trainer.gradient is not None
+        self.trainer, self.strategy = trainer, trainer.gradient
+        self.whole = -(-len(trainer.dataset.train) // trainer.settings.batch_size)
+        self.trained = min(self.whole, batches or self.whole)
+        self.number = 0
+        self.optimizer_share = 0.0
+        self._in_optimizer = self._entered = 0.0
+        self.strategy.optimizer.register_step_pre_hook(self._enter)
+        self.strategy.optimizer.register_step_post_hook(self._leave)
 
-    def leave(*_: Any) -> None:
-        nonlocal in_optimizer
-        in_optimizer += time.perf_counter() - entered
-
-    strategy.optimizer.register_step_pre_hook(enter)
-    strategy.optimizer.register_step_post_hook(leave)
-    whole = -(-len(trainer.dataset.train) // trainer.settings.batch_size)
-    trained = min(whole, limit or whole)
-    model.train()
-    best, share = np.inf, 0.0
-    for epoch in range(3):
-        in_optimizer = 0.0
+    def seconds(self) -> float:
+        """Train an epoch, without validation."""
+        model = self.trainer.model
+        self._in_optimizer = 0.0
         began = time.perf_counter()
-        model.before_epoch(epoch)
-        strategy.start_epoch(epoch)
+        model.train()
+        model.before_epoch(self.number)
+        self.strategy.start_epoch(self.number)
+        batches = self.trainer._batches()
+        # With the first batch the whole epoch is sampled.
+        first = next(batches)
         prepared = time.perf_counter()
-        for batch in itertools.islice(trainer._batches(), trained):
-            strategy.step(lambda batch=batch: model.loss(batch))
+        for batch in itertools.islice(itertools.chain([first], batches), self.trained):
+            self.strategy.step(lambda batch=batch: model.loss(batch)).item()
         in_batches = time.perf_counter() - prepared
-        seconds = (prepared - began) + in_batches * whole / trained
-        if epoch > 0 and seconds < best:
-            best, share = seconds, in_optimizer / in_batches
-    return best, share
+        self.number += 1
+        self.optimizer_share = self._in_optimizer / in_batches
+        return (prepared - began) + in_batches * self.whole / self.trained
+
+    def _enter(self, *_: Any) -> None:
+        self._entered = time.perf_counter()
+
+    def _leave(self, *_: Any) -> None:
+        self._in_optimizer += time.perf_counter() - self._entered
 
 
-@torch.no_grad()
-def evaluation_seconds(trainer: Trainer) -> float:
-    """Best of two validations."""
-    trainer.model.eval()
-    best = np.inf
-    for _ in range(2):
-        began = time.perf_counter()
-        trainer.validation.evaluate(trainer.model.scorer())
-        best = min(best, time.perf_counter() - began)
-    return best
+def evaluate(trainer: Trainer) -> float:
+    """Seconds of a validation."""
+    began = time.perf_counter()
+    trainer._evaluate(trainer.validation)
+    return time.perf_counter() - began
 
 
-def product_ms() -> float:
+def matrix_product() -> float:
+    """Seconds of a 2048 x 2048 x 2048 product in float32, the best of three."""
     left, right = torch.randn(2, 2048, 2048)
-    times = []
-    for _ in range(10):
+    best = math.inf
+    for _ in range(3):
         began = time.perf_counter()
         left @ right
-        times.append(time.perf_counter() - began)
-    return 1000 * min(times)
-
-
-def read(folder: Path) -> Dataset:
-    path = next(folder.glob("*.inter"))
-    rows = np.loadtxt(path, skiprows=1, dtype=np.int64)
-    users, items = rows[:, :2].max(axis=0) + 1
-    splits = [Interactions(*rows[rows[:, 2] == split, :2].T.copy()) for split in range(3)]
-    features = {
-        modality: np.load(folder / f"{modality}_feat.npy").astype(np.float32)
-        for modality in ("image", "text", "audio")
-        if (folder / f"{modality}_feat.npy").exists()
-    }
-    return Dataset.from_arrays(path.stem, int(users), int(items), *splits, features)
-
-
-def generate(folder: Path, users: int, items: int, interactions: int) -> None:
-    """Write training pairs whose items are popular by a power law, and random features."""
-    generator = np.random.default_rng(0)
-    popularity = 1.0 / np.arange(1, items + 1) ** 0.7
-    drawn = generator.choice(items, size=interactions, p=popularity / popularity.sum())
-    np.savez(
-        folder / "interactions.npz",
-        counts=np.array([users, items]),
-        users=generator.integers(users, size=interactions),
-        items=generator.permutation(items)[drawn],
-    )
-    for modality, width in WIDTHS.items():
-        table = np.lib.format.open_memmap(
-            folder / f"{modality}.npy", mode="w+", dtype=np.float32, shape=(items, width)
-        )
-        for start in range(0, items, 4096):
-            rows = table[start : start + 4096]
-            rows[:] = generator.standard_normal(rows.shape, dtype=np.float32)
-
-
-def read_generated(folder: Path) -> Dataset:
-    with np.load(folder / "interactions.npz") as arrays:
-        users, items = arrays["counts"].tolist()
-        train = Interactions(arrays["users"], arrays["items"])
-    held_out = Interactions(np.arange(min(users, 10_000)), np.arange(min(users, 10_000)) % items)
-    features = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in WIDTHS}
-    return Dataset.from_arrays("generated", users, items, train, held_out, held_out, features)
+        best = min(best, time.perf_counter() - began)
+    return best
 
 
 if __name__ == "__main__":
