@@ -116,6 +116,26 @@ def test_shared_read_only_arrays_give_the_same_scores(name: str, tmp_path: Path)
         torch.testing.assert_close(scores(model), scores(expected), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", [m.name for m in models if m.modality_need.minimum() > 0])
+def test_a_noised_table_never_meets_a_clean_table_s_graph(name: str, tmp_path: Path) -> None:
+    clean = replace(make_dataset(), derived=DerivedArrays(tmp_path))
+    noise = np.random.default_rng(1).standard_normal((ITEMS, max(WIDTHS.values())))
+    noised = clean.with_features(
+        {
+            modality: table + noise[:, : table.shape[1]].astype(np.float32)
+            for modality, table in clean.features.items()
+        }
+    )
+    build(name, clean)  # Leaves its graphs where the other finds them, unless they are kept apart.
+    actual = build(name, noised)
+    expected = build(name, replace(noised, derived=DerivedArrays()))
+    for one, other in zip(actual.buffers(), expected.buffers(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    torch.testing.assert_close(scores(actual), scores(expected), rtol=0, atol=0)
+    if models.get(name).trainable:
+        assert total_loss(actual, noised) == total_loss(expected, noised)
+
+
 @every_model
 @pytest.mark.parametrize("modalities", [0, 1, 2, 3])
 def test_scores_every_item_or_refuses_clearly(name: str, modalities: int) -> None:
