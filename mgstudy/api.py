@@ -22,11 +22,10 @@ from mgstudy.data import loading
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.manifest import Manifest
+from mgstudy.data.pipeline import WrongPartError, pipeline_model
 from mgstudy.data.prepare import prepare as prepare_dataset
-from mgstudy.data.sources.base import source_model
 from mgstudy.data.workspace import Workspace
 from mgstudy.environment import describe_environment, installed_packages
-from mgstudy.errors import UnknownNameError
 from mgstudy.report.live import LiveDisplay
 from mgstudy.study.definition import Study, read_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials, trial_resources
@@ -77,9 +76,9 @@ def prepare(
     try:
         return prepare_dataset(config, Workspace.resolve(home), progress)
     except ValidationError as error:
-        raise document.explain(error, model=source_model(config.source.kind)) from error
-    except UnknownNameError as error:
-        raise document.error(("source", "kind"), str(error)) from error
+        raise document.explain(error, model=pipeline_model(config)) from error
+    except WrongPartError as error:
+        raise document.error(error.location, str(error)) from error
 
 
 def load_dataset(name: str, home: Path | None = None) -> Dataset:

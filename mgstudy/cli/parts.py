@@ -14,7 +14,7 @@ def schema(
     kind: Annotated[Literal["study", "pipeline"], typer.Argument(help="Which file's schema")],
 ) -> None:
     """Print the JSON Schema of study or pipeline files, for editors."""
-    from mgstudy.data.sources.base import pipeline_schema  # noqa: PLC0415
+    from mgstudy.data.pipeline import pipeline_schema  # noqa: PLC0415
     from mgstudy.study.schema import study_schema  # noqa: PLC0415
 
     print_json(study_schema() if kind == "study" else pipeline_schema())

@@ -1,19 +1,39 @@
 """The pipeline file: which raw files become a dataset, and how.
 
-What a source can be set to is declared by the source itself, one file each in
-``mgstudy/data/sources/``; here its settings are carried unread.
+What a source, a step or an encoder can be set to is declared by the part itself, one file each in
+``mgstudy/data/sources/``, ``mgstudy/data/steps/`` and ``mgstudy/features/``; here their settings
+are carried unread.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from mgstudy.config.study import NAME_PATTERN
 
 MODALITY_PATTERN = r"^[a-z][a-z0-9_]*$"
 """Modality names appear in file, column and parameter names."""
+
+Modality = Annotated[str, StringConstraints(pattern=MODALITY_PATTERN)]
+
+
+def _with_settings(entry: Any) -> Any:
+    """Read ``reindex`` and ``reindex:`` as ``reindex: {}``."""
+    if isinstance(entry, str):
+        return {entry: {}}
+    if isinstance(entry, dict):
+        if len(entry) != 1:
+            raise ValueError(
+                "a step is one name with its settings, such as `- k_core: {users: 5, items: 5}`"
+            )
+        return {name: {} if settings is None else settings for name, settings in entry.items()}
+    return entry
+
+
+StepConfig = Annotated[dict[str, dict[str, Any]], BeforeValidator(_with_settings)]
+"""A step by name, and its own settings."""
 
 
 class SourceConfig(BaseModel):
@@ -32,8 +52,24 @@ class SourceConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
+class FeaturesConfig(BaseModel):
+    """How a modality's features are made: an encoder by name, and its own settings beside it."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    encoder: str = Field(
+        min_length=1,
+        description="name of the encoder: `precomputed`, `tfidf_svd`, ... or a `module:Class`",
+    )
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The settings beside ``encoder`` as written, not yet validated."""
+        return dict(self.model_extra or {})
+
+
 class PipelineConfig(BaseModel):
-    """What one pipeline file asks for: a dataset's name and where it comes from."""
+    """What one pipeline file asks for: a dataset's name, where it comes from and how it is made."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -42,3 +78,10 @@ class PipelineConfig(BaseModel):
     )
     description: str = Field("", description="what the data is, for people")
     source: SourceConfig = Field(description="where the data comes from")
+    steps: list[StepConfig] = Field(
+        default=[], description="what is done to the interactions, in order"
+    )
+    features: dict[Modality, FeaturesConfig] = Field(
+        default={},
+        description="modality to how its features are made, besides those of the source itself",
+    )

@@ -7,8 +7,8 @@ The schema's metadata says what a file is and what it was made from;
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,36 @@ def library_versions() -> dict[str, str]:
     }
 
 
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of those of these distributions that are installed."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 def interactions_content(raw: RawInteractions, facts: Mapping[str, Any]) -> TableContent:
-    """Interactions as a table with the columns ``user``, ``item`` and ``split``.
+    """Interactions as a table with the columns ``user``, ``item`` and ``split``, and with
+    ``rating`` and ``timestamp`` where the raw data has them.
 
     Args:
         raw: The interactions, in the order they are to have.
         facts: What the metadata is to say, beyond format and versions.
     """
+    columns = {"rating": raw.ratings, "timestamp": raw.timestamps}
+    optional = {name: values for name, values in columns.items() if values is not None}
     schema = pa.schema(
         [
             pa.field("user", pa.int64(), nullable=False),
             pa.field("item", pa.int64(), nullable=False),
             pa.field("split", pa.string(), nullable=False),
+            *(
+                pa.field(name, pa.from_numpy_dtype(values.dtype), nullable=False)
+                for name, values in optional.items()
+            ),
         ],
         metadata=_metadata("interactions", facts),
     )
@@ -58,14 +76,17 @@ def interactions_content(raw: RawInteractions, facts: Mapping[str, Any]) -> Tabl
         names = pa.array(SPLITS)
         for rows in _slices(len(raw), _INTERACTIONS_PER_ROW_GROUP):
             splits = names.take(pa.array(raw.splits[rows]))
-            yield pa.record_batch([raw.users[rows], raw.items[rows], splits], schema=schema)
+            others = [values[rows] for values in optional.values()]
+            yield pa.record_batch(
+                [raw.users[rows], raw.items[rows], splits, *others], schema=schema
+            )
 
     return TableContent(schema, batches(), len(raw), {"compression": "zstd"})
 
 
 def read_interactions(path: Path) -> dict[str, Interactions]:
     """The interactions of every split of a table, in its order, as read-only int64 arrays."""
-    table = pyarrow.parquet.read_table(path)
+    table = pyarrow.parquet.read_table(path, columns=["user", "item", "split"])
     splits: dict[str, Interactions] = {}
     for name in SPLITS:
         rows = table.filter(pyarrow.compute.equal(table.column("split"), name))
@@ -75,10 +96,34 @@ def read_interactions(path: Path) -> dict[str, Interactions]:
     return splits
 
 
+def ids_content(keys: pa.Array, facts: Mapping[str, Any]) -> TableContent:
+    """What the raw data calls each user or item, as a table with the columns ``id`` and ``key``."""
+    schema = pa.schema(
+        [
+            pa.field("id", pa.int64(), nullable=False),
+            pa.field("key", pa.string(), nullable=False),
+        ],
+        metadata=_metadata("ids", facts),
+    )
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for rows in _slices(len(keys), _INTERACTIONS_PER_ROW_GROUP):
+            ids = np.arange(rows.start, rows.stop)
+            yield pa.record_batch([ids, keys[rows.start : rows.stop]], schema=schema)
+
+    return TableContent(schema, batches(), len(keys), {"compression": "zstd"})
+
+
+def read_ids(path: Path) -> pa.Array:
+    """What the raw data calls each user or item, by id."""
+    return pyarrow.parquet.read_table(path, columns=["key"]).column(0).combine_chunks()
+
+
 def features_content(
     table: NDArray[np.floating[Any]],
     facts: Mapping[str, Any],
     place: Callable[[int, int], str],
+    known: NDArray[np.bool_] | None = None,
 ) -> TableContent:
     """A modality's features as a table with the columns ``item`` and ``feature``, row = item id.
 
@@ -89,6 +134,8 @@ def features_content(
         table: Shape ``[items, width]``; another precision is converted to float32.
         facts: What the metadata is to say, beyond format and versions.
         place: How a message names a value, given row and column.
+        known: Whether each item is known, for a table whose missing items are not filled yet; it
+            becomes the column ``known``, and the other rows are zero.
 
     Raises:
         InputError: While the rows are taken, if a value is NaN, infinite or beyond float32.
@@ -99,16 +146,21 @@ def features_content(
         [
             pa.field("item", pa.int64(), nullable=False),
             pa.field("feature", feature, nullable=False),
+            *([] if known is None else [pa.field("known", pa.bool_(), nullable=False)]),
         ],
         metadata=_metadata("features", {"shape": [item_count, width], "dtype": "float32", **facts}),
     )
 
     def batches() -> Iterator[pa.RecordBatch]:
         for rows in _slices(item_count, max(1, _ROW_GROUP_BYTES // (4 * width))):
-            values = _finite_float32(table[rows], rows.start, place)
+            block = table[rows]
+            if known is not None:
+                block = np.where(known[rows, None], block, 0)
+            values = _finite_float32(block, rows.start, place)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=feature)
             items = np.arange(rows.start, rows.start + len(values))
-            yield pa.record_batch([items, lists], schema=schema)
+            columns = [items, lists] if known is None else [items, lists, known[rows]]
+            yield pa.record_batch(columns, schema=schema)
 
     encoding = {
         "compression": "zstd",
@@ -131,6 +183,12 @@ def read_features(path: Path) -> NDArray[np.float32]:
             table[done : done + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, width)
             done += len(chunk)
     return _read_only(table)
+
+
+def read_known(path: Path) -> NDArray[np.bool_]:
+    """Whether each item of a table with the column ``known`` is known."""
+    column = pyarrow.parquet.read_table(path, columns=["known"]).column(0)
+    return np.asarray(column.to_numpy(), dtype=np.bool_)
 
 
 def _metadata(content: str, facts: Mapping[str, Any]) -> dict[str, str]:

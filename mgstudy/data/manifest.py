@@ -18,9 +18,15 @@ class FeatureTable(StoredTable):
 
     Attributes:
         shape: Items and width.
+        encoder: What made it; ``None`` where the source brings it.
+        missing: Items that had no features and were filled.
+        stages: The tables it was made from, each kept so that a change makes no more than it must.
     """
 
     shape: tuple[int, int]
+    encoder: str | None = None
+    missing: int = 0
+    stages: tuple[StoredTable, ...] = ()
 
 
 class Manifest(BaseModel):
@@ -34,6 +40,8 @@ class Manifest(BaseModel):
         counts: How large it is.
         steps: What was done to the interactions, in order.
         interactions: The table of the interactions.
+        id_maps: What the raw data calls users and items: ``user_ids`` and ``item_ids`` to a table
+            with the columns ``id`` and ``key``; none where the raw data counts from 0 itself.
         features: Modality to its table, in the order of the modalities.
         source_files: The raw files it was made from.
         versions: Of the libraries that made it.
@@ -47,9 +55,16 @@ class Manifest(BaseModel):
     counts: Counts
     steps: tuple[StepRecord, ...]
     interactions: StoredTable
+    id_maps: dict[str, StoredTable] = {}
     features: dict[str, FeatureTable]
     source_files: tuple[SourceFile, ...]
     versions: dict[str, str]
+
+    def tables(self) -> list[StoredTable]:
+        """Every table that the dataset is made of, or was made from."""
+        features = self.features.values()
+        stages = [stage for table in features for stage in table.stages]
+        return [self.interactions, *self.id_maps.values(), *features, *stages]
 
     def write(self, path: Path) -> None:
         """Put the manifest at ``path``, whole or not at all."""

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
 from pydantic import ValidationError
 
-from mgstudy.config.pipeline import PipelineConfig, SourceConfig
+from mgstudy.config.pipeline import FeaturesConfig, PipelineConfig, SourceConfig
 from mgstudy.data.files import Progress, identify, no_progress
 from mgstudy.data.fingerprint import fingerprint
-from mgstudy.data.interactions import SPLITS, Counts, RawInteractions, StepRecord
+from mgstudy.data.interactions import SPLITS, UNSPLIT, Counts, RawInteractions, StepRecord
+from mgstudy.data.items import Items
 from mgstudy.data.layouts import (
     FORMAT_VERSION,
     features_content,
+    ids_content,
     interactions_content,
     library_versions,
+    read_ids,
 )
 from mgstudy.data.manifest import FeatureTable, Manifest
-from mgstudy.data.sources.base import Recipe, validate_source
-from mgstudy.data.steps import DROP_UNTRAINED_USERS, drop_untrained_users
-from mgstudy.data.tables import TableContent, TableStore, read_facts
+from mgstudy.data.modality import ModalityMaker
+from mgstudy.data.pipeline import ModalityPlan, validate_pipeline
+from mgstudy.data.remote import Downloads
+from mgstudy.data.sources.base import Recipe
+from mgstudy.data.steps.base import steps as installed_steps
+from mgstudy.data.steps.cold_start import ColdStart
+from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_facts
 from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 
@@ -47,7 +55,8 @@ def prepare(
 
     Raises:
         InputError: If the raw data is wrong, naming the file and the row; the dataset is as it was.
-        pydantic.ValidationError: If a setting of the source is wrong.
+        WrongPartError: If a part that the file names does not exist.
+        pydantic.ValidationError: If a setting of a part is wrong.
         MgstudyError: If the workspace cannot be written to.
     """
     previous = _previous_manifest(workspace, config.name)
@@ -60,10 +69,9 @@ def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
     Raises:
         InputError: If the raw data is gone or is not what it was.
     """
-    tables = [manifest.interactions.key, *(table.key for table in manifest.features.values())]
     try:
         preparation = Preparation(manifest.pipeline, workspace, manifest)
-        if preparation.keys != tables:
+        if not preparation.can_make(manifest):
             raise InputError("the source is not what it was")
     except (InputError, ValidationError) as error:
         raise InputError(
@@ -93,33 +101,44 @@ class Preparation:
         self.workspace = workspace
         self.store = TableStore(workspace.tables)
         self.progress = progress
-        self.source = validate_source(config).resolved()
-        settings = self.source.parameters.model_dump(mode="json")
-        self.config = config.model_copy(
-            update={"source": SourceConfig(kind=config.source.kind, **settings)}
-        )
-        self.feature_recipes = self.source.feature_recipes()
-        recipes = [self.source.interactions_recipe(), *self.feature_recipes.values()]
+        downloads = Downloads(workspace.downloads, progress)
+        pipeline = validate_pipeline(_localised(config, downloads))
+        self.source = pipeline.source.resolved()
+        self.source.progress = progress
+        self.steps = list(pipeline.steps)
+        if not any(isinstance(step, ColdStart) for step in self.steps):
+            self.steps.append(ColdStart(ColdStart.Parameters()))
+        self.plans = {modality: ModalityPlan(None, ()) for modality in self.own_tables} | {
+            modality: ModalityPlan(plan.encoder and plan.encoder.resolved(), plan.steps)
+            for modality, plan in pipeline.features.items()
+        }
+        self.config = self._resolved(config, downloads)
         self.files = identify(
-            (path for recipe in recipes for path in recipe.files.values()),
+            (path for recipe in self._recipes() for path in recipe.files.values()),
             previous.source_files if previous else (),
             progress,
         )
 
-    @property
-    def keys(self) -> list[str]:
-        """Keys of all tables: the interactions, then the modalities in order."""
-        return [self.interactions_key, *map(self.features_key, self.feature_recipes)]
+    @cached_property
+    def own_tables(self) -> Mapping[str, Recipe]:
+        """Modality to what its table is made from, for those that the source itself brings."""
+        return self.source.feature_recipes()
 
     @cached_property
     def interactions_key(self) -> str:
         """Key of the interactions' table."""
         recipe = self.source.interactions_recipe()
-        return self._key("interactions", recipe, {"steps": [DROP_UNTRAINED_USERS]})
+        return self._key("interactions", recipe, {"steps": [step.content() for step in self.steps]})
 
-    def features_key(self, modality: str) -> str:
-        """Key of a modality's table."""
-        return self._key(modality, self.feature_recipes[modality], {})
+    def can_make(self, manifest: Manifest) -> bool:
+        """Whether the raw files still make the tables of a manifest, as far as keys tell before
+        anything is made."""
+        untouched = [
+            table.key == self._own_table_key(modality, None)
+            for modality, table in manifest.features.items()
+            if modality in self.own_tables and not table.stages and not manifest.id_maps
+        ]
+        return self.interactions_key == manifest.interactions.key and all(untouched)
 
     def run(self, previous: Manifest | None, verify: bool = False) -> Manifest:
         """Make what is missing and write the manifest.
@@ -128,11 +147,14 @@ class Preparation:
             previous: The manifest so far; it stays as it is if nothing changed.
             verify: Whether tables that are there must match their checksums, or are made again.
         """
-        interactions = self.store.ensure(
-            self.interactions_key, self._make_interactions, verify, self.progress
-        )
+        interactions, id_maps = self._ensure_interactions(verify)
         facts = read_facts(self.store.path(interactions.key))
         counts = Counts.model_validate(facts["counts"])
+        keys = None
+        if "item_ids" in id_maps:
+            keys = read_ids(self.store.path(id_maps["item_ids"].key))
+        items = Items(counts.items, keys, self.source, self.progress)
+        identity = facts.get("items") or {"count": counts.items}
         manifest = Manifest(
             name=self.config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,9 +162,10 @@ class Preparation:
             counts=counts,
             steps=tuple(map(StepRecord.model_validate, facts["steps"])),
             interactions=interactions,
+            id_maps=id_maps,
             features={
-                modality: self._ensure_features(modality, counts.items, verify)
-                for modality in self.feature_recipes
+                modality: self._ensure_features(modality, plan, items, identity, verify)
+                for modality, plan in self.plans.items()
             },
             source_files=tuple(self.files.values()),
             versions=library_versions(),
@@ -154,38 +177,143 @@ class Preparation:
         manifest.write(self.workspace.manifest(manifest.name))
         return manifest
 
-    def _ensure_features(self, modality: str, item_count: int, verify: bool) -> FeatureTable:
-        make = partial(self._make_features, modality, item_count)
-        key = self.features_key(modality)
-        stored = self.store.ensure(key, make, verify, self.progress)
-        rows, width = read_facts(self.store.path(key))["shape"]
-        if rows != item_count:
-            # The table fitted other interactions; reading the source says what is wrong with these.
-            make()
-            raise InputError(f"{modality} features have {rows:,} rows for {item_count:,} items")
-        return FeatureTable(**stored.model_dump(), shape=(rows, width))
+    def _ensure_interactions(self, verify: bool) -> tuple[StoredTable, dict[str, StoredTable]]:
+        """The tables of the interactions and of what the raw data calls users and items."""
+        made: list[RawInteractions] = []
 
-    def _make_interactions(self) -> TableContent:
-        raw = self.source.interactions()
-        kept = drop_untrained_users(raw)
-        _refuse_empty_split(raw, kept)
+        def interactions() -> RawInteractions:
+            if not made:
+                made.append(self._read_and_split())
+            return made[0]
+
+        def make() -> TableContent:
+            raw = interactions()
+            return interactions_content(raw, self._interactions_facts(raw))
+
+        def make_ids(kind: str) -> TableContent:
+            raw = interactions()
+            keys = raw.user_keys if kind == "user_ids" else raw.item_keys
+            return ids_content(keys, self._origin(self.source.interactions_recipe()))
+
+        key = self.interactions_key
+        stored = self.store.ensure(key, make, verify, self.progress)
+        suffix = key.partition("-")[2]
+        kinds = ("user_ids", "item_ids") if "items" in read_facts(self.store.path(key)) else ()
+        ids = {
+            kind: self.store.ensure(
+                f"{kind}-{suffix}", partial(make_ids, kind), verify, self.progress
+            )
+            for kind in kinds
+        }
+        return stored, ids
+
+    def _read_and_split(self) -> RawInteractions:
+        raw = interactions = split = self.source.interactions()
+        for step in self.steps:
+            if isinstance(step, ColdStart) and (interactions.splits == UNSPLIT).any():
+                splits = [name for name in installed_steps.names() if name.startswith("split_")]
+                raise InputError(
+                    f"{raw.origin}: the interactions are in no split; declare one of "
+                    f"{', '.join(splits)} under `steps`, before cold_start"
+                )
+            before = interactions
+            split = interactions if isinstance(step, ColdStart) else split
+            interactions = step.apply(interactions)
+            if not isinstance(step, ColdStart) and not len(interactions):
+                raise InputError(
+                    f"{raw.origin}: the step {step.name!r} leaves nothing of {len(before):,} "
+                    "interactions"
+                )
+        _refuse_empty_split(split, interactions)
+        return interactions
+
+    def _interactions_facts(self, kept: RawInteractions) -> dict[str, Any]:
         facts = {
             **self._origin(self.source.interactions_recipe()),
             "shape": [len(kept), 3],
             "counts": kept.counts().model_dump(),
-            "steps": [step.model_dump() for step in kept.steps],
+            "steps": [step.model_dump(exclude_defaults=True) for step in kept.steps],
         }
-        return interactions_content(kept, facts)
+        if kept.item_keys is not None:
+            facts["items"] = {"keys": fingerprint({"keys": kept.item_keys.to_pylist()})}
+        return facts
 
-    def _make_features(self, modality: str, item_count: int) -> TableContent:
-        table = self.source.features(modality, item_count)
+    def _ensure_features(
+        self, modality: str, plan: ModalityPlan, items: Items, identity: Any, verify: bool
+    ) -> FeatureTable:
+        facts = {"dataset": self.config.name}
+        maker = ModalityMaker(modality, items, identity, self.store, self.files, facts, verify)
+        if plan.encoder is not None:
+            stages = maker.encoded(plan.encoder)
+        else:
+            stages = [self._ensure_own_table(modality, items, identity, verify)]
+        for step in plan.steps:
+            stages.append(maker.stepped(stages[-1], step))
+        return maker.described(stages)
+
+    def _ensure_own_table(
+        self, modality: str, items: Items, identity: Any, verify: bool
+    ) -> StoredTable:
+        if modality not in self.own_tables:
+            known = ", ".join(self.own_tables) or "none"
+            raise InputError(
+                f"features.{modality}.encoder: the source {self.source.name!r} brings no table of "
+                f"this modality; it brings {known}"
+            )
+        make = partial(self._make_own_table, modality, items)
+        key = self._own_table_key(modality, None if items.keys is None else identity)
+        stored = self.store.ensure(key, make, verify, self.progress)
+        rows, _ = read_facts(self.store.path(key))["shape"]
+        if rows != items.count:
+            # The table fitted other interactions; reading the source says what is wrong with these.
+            make()
+            raise InputError(f"{modality} features have {rows:,} rows for {items.count:,} items")
+        return stored
+
+    def _own_table_key(self, modality: str, identity: Any) -> str:
+        extra = {} if identity is None else {"items": identity}
+        return self._key(modality, self.own_tables[modality], extra)
+
+    def _make_own_table(self, modality: str, items: Items) -> TableContent:
+        place = partial(self.source.place, modality)
+        if items.keys is None:
+            table = self.source.features(modality, items.count)
+        else:
+            rows = [int(key) for key in items.keys.to_pylist()]
+            table = self.source.features(modality, self.source.interactions().item_count)[rows]
         facts = {
-            **self._origin(self.feature_recipes[modality]),
+            **self._origin(self.own_tables[modality]),
             "modality": modality,
             "encoder": None,
             "preprocessing": [f"{table.dtype} to float32"] if table.dtype != "float32" else [],
         }
-        return features_content(table, facts, partial(self.source.place, modality))
+        return features_content(table, facts, place)
+
+    def _recipes(self) -> Iterator[Recipe]:
+        """Of everything that is read."""
+        yield self.source.interactions_recipe()
+        encoders = [plan.encoder for plan in self.plans.values() if plan.encoder is not None]
+        yield from (
+            self.own_tables[modality]
+            for modality, plan in self.plans.items()
+            if plan.encoder is None and modality in self.own_tables
+        )
+        if any(encoder.reads_records for encoder in encoders):
+            yield self.source.item_recipe()
+        yield from (encoder.recipe() for encoder in encoders)
+
+    def _resolved(self, config: PipelineConfig, downloads: Downloads) -> PipelineConfig:
+        """The pipeline file with absolute paths and nothing left to be found."""
+        settings = downloads.restored(self.source.parameters.model_dump(mode="json"))
+        features = {}
+        for modality, declared in config.features.items():
+            encoder = self.plans[modality].encoder
+            own = declared.parameters
+            if encoder is not None:
+                own |= downloads.restored(encoder.parameters.model_dump(mode="json"))
+            features[modality] = FeaturesConfig(encoder=declared.encoder, **own)
+        source = SourceConfig(kind=config.source.kind, **settings)
+        return config.model_copy(update={"source": source, "features": features})
 
     def _origin(self, recipe: Recipe) -> dict[str, Any]:
         """Where a table comes from, for its metadata."""
@@ -213,6 +341,22 @@ class Preparation:
         return {role: self.files[path].sha256 for role, path in recipe.files.items()}
 
 
+def _localised(config: PipelineConfig, downloads: Downloads) -> PipelineConfig:
+    """The pipeline file with local paths in place of URLs."""
+    source = downloads.localised(config.source.parameters)
+    return config.model_copy(
+        update={
+            "source": SourceConfig(kind=config.source.kind, **source),
+            "features": {
+                modality: FeaturesConfig(
+                    encoder=declared.encoder, **downloads.localised(declared.parameters)
+                )
+                for modality, declared in config.features.items()
+            },
+        }
+    )
+
+
 def _previous_manifest(workspace: Workspace, name: str) -> Manifest | None:
     try:
         return Manifest.read(workspace.manifest(name))
@@ -221,9 +365,10 @@ def _previous_manifest(workspace: Workspace, name: str) -> Manifest | None:
         return None
 
 
-def _refuse_empty_split(raw: RawInteractions, kept: RawInteractions) -> None:
+def _refuse_empty_split(before: RawInteractions, kept: RawInteractions) -> None:
+    """Say which split is empty, and how many interactions it had before cold ones were dropped."""
     for code, name in enumerate(SPLITS):
-        before, after = (int((rows.splits == code).sum()) for rows in (raw, kept))
-        if after == 0:
-            why = f"all {before:,} are of users without training interactions" if before else ""
-            raise InputError(f"{raw.origin}: the {name} split is empty{why and f': {why}'}")
+        had, has = (int((rows.splits == code).sum()) for rows in (before, kept))
+        if not has:
+            why = f"all {had:,} are of users without training interactions" if had else ""
+            raise InputError(f"{kept.origin}: the {name} split is empty{why and f': {why}'}")

@@ -55,6 +55,11 @@ class Workspace:
         return self.state / "derived"
 
     @property
+    def downloads(self) -> Path:
+        """Raw files that were fetched, see ``Downloads``."""
+        return self.state / "downloads"
+
+    @property
     def studies(self) -> Path:
         """Studies, a folder each."""
         return self.state / "studies"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, ConfigDict, Field
 
-from mgstudy.config.parameters import ParameterSet
-from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.interactions import RawInteractions
+from mgstudy.errors import InputError
 from mgstudy.registry import Registry
+
+DuplicateItems = Literal["error", "first", "last"]
+
+RawPath = Annotated[Path, Field(strict=False), AfterValidator(lambda p: p.expanduser().absolute())]
+"""A raw file or folder as a source sees it: what was given as a URL has been fetched by then."""
 
 
 class SourceParameters(ParameterSet):
@@ -23,6 +29,20 @@ class SourceParameters(ParameterSet):
     (text is not a number, a number is not a truth value)."""
 
     model_config = ConfigDict(strict=True)
+
+
+class LogParameters(SourceParameters):
+    """What every source of raw logs can be told."""
+
+    malformed_share: float = parameter(
+        0.0,
+        "largest share of lines of a file that may be malformed; they are passed over and counted",
+        ge=0,
+        lt=1,
+    )
+    duplicate_items: DuplicateItems = parameter(
+        "error", "what to do about an item with two records: stop, or take the first or last"
+    )
 
 
 @dataclass(frozen=True)
@@ -52,12 +72,18 @@ class Source(ABC):
     name: ClassVar[str]
     version: ClassVar[int] = 1
     """Raised whenever the same recipe would give other tables than before."""
+    progress: Progress = staticmethod(no_progress)
+    """Told what is being read."""
+    duplicate_items: DuplicateItems = "error"
+    """What becomes of an item with two records."""
 
     class Parameters(SourceParameters):
         """What a pipeline file can set, beside ``kind``."""
 
     def __init__(self, parameters: SourceParameters) -> None:
         self.parameters = parameters
+        if isinstance(parameters, LogParameters):
+            self.duplicate_items = parameters.duplicate_items
 
     def resolved(self) -> Source:
         """This source with everything named that was left to be found, such as file names.
@@ -79,11 +105,11 @@ class Source(ABC):
             InputError: If the raw data is wrong; names the file and the row.
         """
 
-    @abstractmethod
     def feature_recipes(self) -> Mapping[str, Recipe]:
-        """Modality to what its table is made from, in the order of the modalities."""
+        """Modality to what its table is made from, in the order of the modalities; for a source
+        that brings tables of features itself."""
+        return {}
 
-    @abstractmethod
     def features(self, modality: str, item_count: int) -> NDArray[np.floating[Any]]:
         """Read or make a modality's table.
 
@@ -98,6 +124,37 @@ class Source(ABC):
         Raises:
             InputError: If the raw data is wrong or has another number of rows.
         """
+        raise InputError(f"the source {self.name!r} brings no features of its own")
+
+    def item_recipe(self) -> Recipe:
+        """What the items' records are read from; for a source that has some."""
+        return Recipe()
+
+    def item_fields(self) -> list[str]:
+        """The fields that an item's record may have, as far as they are known."""
+        return []
+
+    def item_origin(self) -> str:
+        """How a message names where the items' records come from."""
+        files = self.item_recipe().files.values()
+        return str(next(iter(files), f"the source {self.name!r}"))
+
+    def item_records(
+        self, fields: Collection[str], wanted: Collection[str]
+    ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """The records of items: place in a file, what the raw data calls the item, and its fields.
+
+        Args:
+            fields: The fields that are needed; others need not be read.
+            wanted: The items that are needed; records of others need not be read.
+
+        Raises:
+            InputError: If the source has no records, or one is wrong; names the file and the line.
+        """
+        raise InputError(
+            f"{self.item_origin()}: has no records of items, which an encoder under `features` "
+            "needs; give the source a file of them, or encode what needs none"
+        )
 
     def place(self, modality: str, row: int, column: int) -> str:
         """How a message names one value of a modality's table."""
@@ -112,54 +169,3 @@ sources: Registry[Source] = Registry(
     entry_point_group="mgstudy.sources",
 )
 """Every source that is installed."""
-
-
-def source_model(kind: str) -> type[BaseModel]:
-    """A model of a pipeline file's ``source`` key for one kind of source.
-
-    It has that one field, so that what pydantic finds is located at ``source.NAME``.
-
-    Raises:
-        UnknownNameError: If there is no such source.
-    """
-    source = sources.get(kind)
-    literal: Any = Literal
-    settings: Any = create_model(
-        f"{source.__name__}Settings",
-        __base__=source.Parameters,
-        __doc__=source.__doc__,
-        kind=(literal[kind], Field(description="the source described here")),
-    )
-    return create_model(f"{source.__name__}Pipeline", source=(settings, ...))
-
-
-def validate_source(config: PipelineConfig) -> Source:
-    """The source that a pipeline file names, with its settings validated; reads no data.
-
-    Raises:
-        UnknownNameError: If no source has that name.
-        pydantic.ValidationError: If a setting is wrong, located at ``("source", NAME, ...)``.
-    """
-    kind = config.source.kind
-    settings = {"kind": kind, **config.source.parameters}
-    validated = source_model(kind).model_validate({"source": settings})
-    parameters = validated.source.model_dump(exclude={"kind"})  # type: ignore[attr-defined]
-    source = sources.get(kind)
-    return source(source.Parameters.model_validate(parameters))
-
-
-def pipeline_schema() -> dict[str, Any]:
-    """JSON Schema of a pipeline file, with the settings of every installed source."""
-    schema = PipelineConfig.model_json_schema()
-    definitions: dict[str, Any] = {}
-    branches = []
-    for source in sources:
-        branch = source_model(source.name).model_json_schema()
-        definitions |= branch["$defs"]
-        branches.append(branch["properties"]["source"])
-    schema["$defs"] = definitions
-    schema["properties"]["source"] = {
-        "description": PipelineConfig.model_fields["source"].description,
-        "oneOf": branches,
-    }
-    return schema

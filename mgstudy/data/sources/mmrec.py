@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, StringConstraints
 
 from mgstudy.config.parameters import parameter
-from mgstudy.config.pipeline import MODALITY_PATTERN
+from mgstudy.config.pipeline import Modality
 from mgstudy.data.interactions import SPLITS, RawInteractions, StepRecord
 from mgstudy.data.sources.arrays import open_array
-from mgstudy.data.sources.base import Recipe, Source, SourceParameters
+from mgstudy.data.sources.base import RawPath, Recipe, Source, SourceParameters
 from mgstudy.errors import InputError
 
 USER, ITEM, SPLIT = "userID", "itemID", "x_label"
@@ -33,9 +32,6 @@ USUAL_FEATURES = {
 }
 LARGEST_ID = 2**31 - 1
 
-Folder = Annotated[Path, Field(strict=False), AfterValidator(lambda p: p.expanduser().absolute())]
-Modality = Annotated[str, StringConstraints(pattern=MODALITY_PATTERN)]
-
 
 class MMRec(Source):
     """A folder with an ``.inter`` file and ``.npy`` feature arrays, as MMRec reads them."""
@@ -43,7 +39,7 @@ class MMRec(Source):
     name: ClassVar[str] = "mmrec"
 
     class Parameters(SourceParameters):
-        path: Folder = parameter(..., "folder of the files; relative to the current directory")
+        path: RawPath = parameter(..., "folder of the files; relative to the current directory")
         interactions: str | None = parameter(
             None, "file of the interactions; by default the folder's only `*.inter`"
         )

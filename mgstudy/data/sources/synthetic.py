@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mgstudy.config.parameters import parameter
-from mgstudy.config.pipeline import MODALITY_PATTERN
+from mgstudy.config.pipeline import Modality
 from mgstudy.data.interactions import TRAIN, RawInteractions, StepRecord
 from mgstudy.data.sources.base import Recipe, Source, SourceParameters
-from mgstudy.data.steps import split_per_user
+from mgstudy.data.splitting import split_per_user
 
 FEWEST_INTERACTIONS = 5
 """Per user, as after the published 5-core filter."""
 _PAIRS_AT_ONCE = 1 << 22
-
-Modality = Annotated[str, StringConstraints(pattern=MODALITY_PATTERN)]
 
 
 class SyntheticModality(BaseModel):

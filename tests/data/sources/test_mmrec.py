@@ -4,13 +4,13 @@ import re
 import numpy as np
 import pytest
 
+from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.prepare import prepare
-from mgstudy.data.sources.base import validate_source
 from mgstudy.errors import InputError
 
 
 def source_of(raw, **settings):
-    return validate_source(raw.pipeline(**settings)).resolved()
+    return validate_pipeline(raw.pipeline(**settings)).source.resolved()
 
 
 def test_reads_the_three_columns_wherever_they_stand(raw) -> None:

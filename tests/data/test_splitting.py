@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mgstudy.data.interactions import TEST, TRAIN, VALIDATION, RawInteractions
-from mgstudy.data.steps import drop_untrained_users, split_per_user
+from mgstudy.data.splitting import split_per_user
+from mgstudy.data.steps.cold_start import ColdStart
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_only_held_out_interactions_of_untrained_users_are_dropped() -> None:
         item_count=4,
         origin="here",
     )
-    kept = drop_untrained_users(raw)
+    kept = ColdStart(ColdStart.Parameters()).apply(raw)
     assert kept.users.tolist() == [0, 0, 2]
     assert kept.items.tolist() == [0, 3, 2]
     assert (kept.user_count, kept.item_count) == (3, 4)

@@ -1,0 +1,36 @@
+"""Hold out some of each user's interactions, drawn at random."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.data.interactions import RawInteractions
+from mgstudy.data.splitting import split_per_user
+from mgstudy.data.steps.base import Step
+from mgstudy.data.steps.ratios import PUBLISHED_RATIOS, Ratios
+
+
+class SplitPerUserRandom(Step):
+    """Split each user's interactions at random by ratio; by default the published 8:1:1.
+
+    A user with fewer than ten interactions has one in validation and one in test; with more, the
+    held-out share is rounded down, and an odd one out goes to test. The published pipelines shuffle
+    without a seed, so only their own files have their splits; here the seed is declared.
+    """
+
+    name: ClassVar[str] = "split_per_user_random"
+
+    class Parameters(ParameterSet):
+        ratios: Ratios = parameter(PUBLISHED_RATIOS, "shares of training, validation and test")
+        seed: int = parameter(0, "of the draw", ge=0)
+
+    parameters: Parameters
+
+    def apply(self, interactions: RawInteractions) -> RawInteractions:
+        generator = np.random.default_rng(self.parameters.seed)
+        splits = split_per_user(interactions.users, generator, ratios=self.parameters.ratios)
+        ratios = ":".join(f"{10 * ratio:g}" for ratio in self.parameters.ratios)
+        return interactions.split(splits, f"split each user's at random {ratios}")

@@ -1,0 +1,115 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.pipeline import WrongPartError, pipeline_schema, validate_pipeline
+from mgstudy.data.sources.base import Source, sources
+from mgstudy.data.sources.synthetic import Synthetic
+
+
+def pipeline(**source: Any) -> PipelineConfig:
+    return PipelineConfig.model_validate({"name": "a", "source": source})
+
+
+def validate_source(config: PipelineConfig) -> Source:
+    return validate_pipeline(config).source
+
+
+def test_a_source_is_found_by_its_name_with_its_settings_validated() -> None:
+    source = validate_source(pipeline(kind="synthetic", users=30))
+    assert isinstance(source, Synthetic)
+    assert source.parameters == Synthetic.Parameters(users=30)
+
+
+def test_a_source_can_be_named_by_its_class() -> None:
+    path = "mgstudy.data.sources.synthetic:Synthetic"
+    assert isinstance(validate_source(pipeline(kind=path)), Synthetic)
+
+
+def test_an_unknown_source_is_answered_with_the_nearest() -> None:
+    with pytest.raises(WrongPartError, match="did you mean 'synthetic'"):
+        validate_source(pipeline(kind="syntetic"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "location"),
+    [
+        ({"usres": 3}, ("source", "usres")),
+        ({"users": 0}, ("source", "users")),
+        ({"users": "30"}, ("source", "users")),
+        ({"users": True}, ("source", "users")),
+        ({"interactions_per_user": float("nan")}, ("source", "interactions_per_user")),
+        ({"interactions_per_user": 300, "items": 800}, ("source",)),
+        (
+            {"modalities": {"image": {"width": 4, "noise": -1}}},
+            ("source", "modalities", "image", "noise"),
+        ),
+    ],
+)
+def test_a_wrong_setting_is_located_in_the_pipeline_file(
+    settings: dict[str, Any], location: tuple[str, ...]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        validate_source(pipeline(kind="synthetic", **settings))
+    assert [fault["loc"] for fault in caught.value.errors()] == [location]
+
+
+def test_schema_describes_every_setting_of_every_source() -> None:
+    schema = pipeline_schema()
+    branches = schema["properties"]["source"]["oneOf"]
+    kinds = []
+    for branch in branches:
+        settings = schema["$defs"][branch["$ref"].rpartition("/")[2]]["properties"]
+        assert all("description" in setting for setting in settings.values())
+        kinds.append(settings["kind"]["const"])
+    assert kinds == sources.names()
+
+
+@pytest.mark.parametrize(
+    ("content", "location", "message"),
+    [
+        ({"steps": ["reindxe"]}, ("steps", 0), "did you mean 'reindex'"),
+        (
+            {"features": {"x": {"encoder": "tfidf"}}},
+            ("features", "x", "encoder"),
+            "unknown encoder 'tfidf'",
+        ),
+        (
+            {"features": {"x": {"encoder": "source", "steps": ["reindex", "pcaa"]}}},
+            ("features", "x", "steps", 0),
+            "unknown feature step 'reindex'",
+        ),
+    ],
+)
+def test_an_unknown_part_is_located_in_the_pipeline_file(content, location, message) -> None:
+    source = {"kind": "synthetic"}
+    config = PipelineConfig.model_validate({"name": "a", "source": source, **content})
+    with pytest.raises(WrongPartError, match=message) as caught:
+        validate_pipeline(config)
+    assert caught.value.location == location
+
+
+@pytest.mark.parametrize(
+    ("content", "location"),
+    [
+        ({"steps": [{"k_core": {"usrs": 3}}]}, ("steps", 0, "k_core", "usrs")),
+        ({"steps": ["reindex", {"k_core": {"users": 0}}]}, ("steps", 1, "k_core", "users")),
+        ({"steps": ["rating_threshold"]}, ("steps", 0, "rating_threshold", "minimum")),
+        (
+            {"steps": [{"split_per_user_random": {"ratios": [0.8, 0.1, 0.2]}}]},
+            ("steps", 0, "split_per_user_random", "ratios"),
+        ),
+        (
+            {"features": {"x": {"encoder": "source", "mising": "mean"}}},
+            ("features", "x", "mising"),
+        ),
+    ],
+)
+def test_a_wrong_setting_of_a_step_or_encoder_is_located(content, location) -> None:
+    source = {"kind": "synthetic"}
+    config = PipelineConfig.model_validate({"name": "a", "source": source, **content})
+    with pytest.raises(ValidationError) as caught:
+        validate_pipeline(config)
+    assert [fault["loc"] for fault in caught.value.errors()] == [location]
