@@ -42,6 +42,10 @@ class Space(BaseModel):
         ends of a range."""
         raise NotImplementedError
 
+    def holds(self, value: Value) -> bool:
+        """Whether ``value`` is one that may be sampled."""
+        return value in self.ends()
+
 
 class Fixed(Space):
     """One value, not searched over."""
@@ -93,6 +97,11 @@ class _Range(Space):
     def ends(self) -> tuple[Value, ...]:
         return (self.low, self.high)
 
+    def holds(self, value: Value) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high
+
 
 class IntegerRange(_Range):
     """Every whole number from ``low`` to ``high``, both included."""
@@ -100,6 +109,9 @@ class IntegerRange(_Range):
     keyword = "integer"
     low: int
     high: int
+
+    def holds(self, value: Value) -> bool:
+        return isinstance(value, int) and super().holds(value)
 
 
 class FloatRange(_Range):

@@ -214,6 +214,12 @@ class StudyConfig(_Section):
     sampler: OptunaChoice = Field(
         OptunaPart(name="TPESampler"), description="Optuna sampler that proposes parameters"
     )
+    start_with_defaults: bool = Field(
+        True,
+        strict=True,
+        description="whether a cell's first trial takes the published default of every searched "
+        "parameter whose space holds it, so that no search ends below the authors' own setting",
+    )
     pruner: OptunaChoice = Field(
         OptunaPart(name="MedianPruner", arguments={"n_startup_trials": 4, "n_warmup_steps": 20}),
         description="Optuna pruner that stops unpromising trials; NopPruner for none",

@@ -124,6 +124,30 @@ class Cell:
             "spaces": {name: space.to_yaml() for name, space in sorted(self.spaces.items())},
         }
 
+    def published_defaults(self) -> dict[str, Value]:
+        """The default of every searched parameter whose space holds it, by its full name."""
+        model: type[Recommender] = models.get(self.model)
+        chosen = {
+            "model": (self.model,),
+            "gradient": (self.gradient,),
+            "robust": self.robust,
+            "optimizer": (self.optimizer,),
+        }
+        found: dict[str, Value] = {}
+        for factor, names in chosen.items():
+            for part in names:
+                owner = _owner(factor, None if factor == "optimizer" else part)
+                declared = _parameters(_REGISTRIES[factor].get(part)).model_fields
+                for name, field in declared.items():
+                    default = field.get_default(call_default_factory=True)
+                    published = model.optimizer_spaces.get(name) if factor == "optimizer" else None
+                    if isinstance(published, Fixed):
+                        default = published.value
+                    space = self.searched.get(f"{owner}.{name}")
+                    if space is not None and space.holds(default):
+                        found[f"{owner}.{name}"] = default
+        return found
+
     def derived_seed(self, study_seed: int, purpose: str) -> int:
         """A 32-bit seed that depends on study seed, cell and purpose alone, so that adding a cell
         changes no other cell's seeds."""

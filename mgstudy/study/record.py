@@ -23,6 +23,7 @@ from mgstudy.study.search import (
     build_pruner,
     build_sampler,
     queue_grid,
+    queue_published_defaults,
     suggest,
 )
 
@@ -223,6 +224,8 @@ class StudyRecord:
                 budget=budget(self.config, cell),
                 shuffle_seed=cell.derived_seed(self.config.seed, "grid"),
             )
+        elif self.config.start_with_defaults:
+            queue_published_defaults(study, cell)
         trials = [t for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
         # A sampler that began anew with the same seed would propose its first parameters again.
         seed = cell.derived_seed(self.config.seed, f"sampler after {len(trials)} trials")

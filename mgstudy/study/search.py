@@ -77,6 +77,16 @@ def queue_grid(study: optuna.Study, cell: Cell, budget: int, shuffle_seed: int) 
             study.enqueue_trial(dict(zip(grid, values, strict=True)))
 
 
+def queue_published_defaults(study: optuna.Study, cell: Cell) -> None:
+    """Queue the cell's published defaults as its first trial; the sampler adds what has none.
+
+    A study that has trials already is left as it is.
+    """
+    defaults = cell.published_defaults()
+    if defaults and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(defaults)
+
+
 def build_pruner(part: OptunaPart) -> BasePruner:
     """An Optuna pruner. An argument that is itself one is written as a mapping with ``name``.
 

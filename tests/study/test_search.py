@@ -120,7 +120,7 @@ space:
 def test_any_sampler_can_be_named_and_repeats_nothing_after_a_restart(opened, name: str) -> None:
     if name == "CmaEsSampler" and importlib.util.find_spec("cmaes") is None:
         pytest.skip("needs the package cmaes")
-    rest = f"{SPACE}{part('sampler', name)}\n"
+    rest = f"{SPACE}{part('sampler', name)}\nstart_with_defaults: false\n"
     found = run_all(opened("", f"{rest}trials: 3")) + run_all(opened("", f"{rest}trials: 6"))
     assert len({tuple(values.values()) for values in found}) == len(found) == 6
     if name == "PartialFixedSampler":
@@ -137,6 +137,43 @@ def test_the_same_study_proposes_the_same_and_another_seed_something_else(
             path.unlink()
     assert found[0] == found[1]
     assert not any(proposal in found[0] for proposal in found[2])
+
+
+# Published defaults.
+
+
+def test_a_cell_begins_with_the_defaults_that_its_space_holds(opened) -> None:
+    record = opened(
+        "model: [VBPR]\ngradient: [mirror_gradient]",
+        """
+space:
+  model: {embedding_size: {choice: [32, 64]}, regularization: {float: [0.5, 0.9]}}
+  gradient: {interval: {integer: [2, 8]}, alpha2: {choice: [0.3, 0.4]}}
+  optimizer: {learning_rate: {log_float: [1e-4, 1e-2]}}
+""",
+    )
+    first, second = run_all(record)[:2]
+    assert first["model.VBPR.embedding_size"] == 64
+    assert first["gradient.mirror_gradient.interval"] == 3
+    assert first["optimizer.learning_rate"] == 1e-3
+    # No default lies in these spaces: the sampler draws from them.
+    assert 0.5 <= first["model.VBPR.regularization"] <= 0.9
+    assert first["gradient.mirror_gradient.alpha2"] in (0.3, 0.4)
+    assert second["optimizer.learning_rate"] != 1e-3
+
+
+def test_the_defaults_are_tried_once_and_only_where_they_are_wanted(opened, storage_path) -> None:
+    rest = "space: {optimizer: {learning_rate: {log_float: [1e-4, 1e-2]}}}\n"
+    rates = [
+        values["optimizer.learning_rate"]
+        for trials in (2, 4)
+        for values in run_all(opened("", f"{rest}trials: {trials}"))
+    ]
+    assert rates.count(1e-3) == 1 and rates[0] == 1e-3
+    for path in storage_path.parent.glob("optuna.db*"):
+        path.unlink()
+    without = run_all(opened("", f"{rest}start_with_defaults: false"))
+    assert 1e-3 not in [values["optimizer.learning_rate"] for values in without]
 
 
 PRUNERS = [
