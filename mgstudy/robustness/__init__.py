@@ -1,0 +1,1 @@
+"""How a trained model holds: risks to its item features, and the flatness of its minimum."""

@@ -41,13 +41,37 @@ def fast_gradient(features: ItemFeatures, loss: LossClosure, epsilon: float) -> 
     """The displacement of length ``epsilon``, of each item in each modality, along the gradient.
 
     Fast gradient method in the L2 norm (Goodfellow et al., ICLR 2015; Miyato et al., ICLR 2017):
-    ``epsilon · g / ||g||`` with g the gradient of the loss in the item's features, summed over all
-    places where the loss reads them. An item that the loss does not depend on does not move.
+    ``epsilon · g / ||g||`` with g the gradient of ``feature_gradients``. An item that the loss does
+    not depend on does not move.
 
     Args:
         features: What to displace.
         loss: Reads ``features`` when called; called once.
         epsilon: Length, in the units of the features.
+    """
+    gradients = feature_gradients(features, loss)
+    item_count = len(features.table(features.modalities[0])) if features.modalities else 0
+    return ItemDisplacements(
+        {
+            modality: (items, epsilon * functional.normalize(gradient, eps=1e-20))
+            for modality, (items, gradient) in gradients.items()
+        },
+        item_count,
+    )
+
+
+def feature_gradients(
+    features: ItemFeatures, loss: LossClosure
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The gradient of a loss in each item's features, summed over all places that read them.
+
+    Args:
+        features: What the loss reads, as its transforms leave it.
+        loss: Called once.
+
+    Returns:
+        For every modality that was read, the items, int64 of shape ``[n]``, and their gradients,
+        shape ``[n, width]``.
     """
     read: list[tuple[str, Tensor | None, Tensor]] = []
 
@@ -59,19 +83,18 @@ def fast_gradient(features: ItemFeatures, loss: LossClosure, epsilon: float) -> 
     with torch.enable_grad(), signals_unnoted(), features.transformed(note):
         value = loss()
     if not read:
-        return ItemDisplacements({}, item_count=0)
+        return {}
     leaves = [leaf for _, _, leaf in read]
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-    displacements = {}
+    found = {}
     for modality in {modality: None for modality, _, _ in read}:
         own = [
             (_all_items(leaf) if items is None else items, gradient)
             for (of, items, leaf), gradient in zip(read, gradients, strict=True)
             if of == modality
         ]
-        items, total = _summed_by_item(own)
-        displacements[modality] = items, epsilon * functional.normalize(total, eps=1e-20)
-    return ItemDisplacements(displacements, len(features.table(features.modalities[0])))
+        found[modality] = _summed_by_item(own)
+    return found
 
 
 def _all_items(rows: Tensor) -> Tensor:

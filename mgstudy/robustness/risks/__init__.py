@@ -1,0 +1,1 @@
+"""What may happen to item features before or after training, one file per risk."""

@@ -1,0 +1,50 @@
+"""Items without features in a modality."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from mgstudy.config.parameters import parameter
+from mgstudy.data.dataset import Dataset
+from mgstudy.models.base import Recommender
+from mgstudy.robustness.risks.base import Risk, RiskParameters, Shares, Tables, affected_items
+
+
+class MissingModality(Risk):
+    """Inherent noise: some items have no picture, no text, no sound.
+
+    In each of the ``modalities`` by itself, a share of the items is drawn, and their features
+    become the table's mean, the usual imputation, or zeros. At severity 1 nothing is left of the
+    modality.
+    """
+
+    name = "missing_modality"
+    severity = "share of the items without features, by modality"
+
+    class Parameters(RiskParameters):
+        """How many items, and what stands in for what is missing."""
+
+        severities: Shares = parameter((0.1, 0.25, 0.5, 1.0), "share of the items")
+        replacement: Literal["mean", "zero"] = parameter(
+            "mean", "what stands where features are missing: the table's mean, or zeros"
+        )
+
+    parameters: Parameters
+
+    def changed(
+        self,
+        dataset: Dataset,
+        severity: float,
+        random: np.random.Generator,
+        model: Recommender | None,
+    ) -> Tables:
+        tables: Tables = {}
+        for modality in self.chosen(dataset):
+            items = affected_items(dataset.item_count, severity, random)
+            table = np.array(dataset.features[modality], dtype=np.float32)
+            mean = table.mean(axis=0, dtype=np.float64).astype(np.float32)
+            table[items] = mean if self.parameters.replacement == "mean" else 0.0
+            tables[modality] = table
+        return tables

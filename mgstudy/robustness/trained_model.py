@@ -1,0 +1,177 @@
+"""A trained model, measured on features other than those it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mgstudy.data.dataset import Dataset
+from mgstudy.models.base import Recommender
+from mgstudy.models.graph import SparseGraph
+from mgstudy.robustness.changed_features import ChangedFeatures, with_changed_features
+from mgstudy.robustness.risks.base import Risk
+from mgstudy.training.evaluation import Evaluator
+
+UserMetrics = dict[str, NDArray[np.float64]]
+"""Metric to its value for each user, shape ``[users]``."""
+
+
+class ItemGraph(StrEnum):
+    """What became of the graphs between items that a model built from the features."""
+
+    NONE = "none"
+    """The model has none."""
+    FROZEN = "frozen"
+    """Those of the clean features are kept: the model goes on as it was deployed."""
+    REBUILT = "rebuilt"
+    """They are built again from the changed features, as when the model is deployed anew."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a change did to a model.
+
+    Attributes:
+        graph: What became of its item graphs.
+        reached: Whether the change could reach the scores at all; if not, the clean values are
+            given, to the bit, and no ranking was made.
+        values: Every metric of every user.
+    """
+
+    graph: ItemGraph
+    reached: bool
+    values: UserMetrics
+
+
+class TrainedModel:
+    """A trained model and how to build it again, measured under risks.
+
+    A change reaches scores in two ways: features that the model reads when it scores, and graphs
+    between items that it built from the features. A model with such graphs is measured twice, with
+    the graphs frozen and with them rebuilt.
+
+    Args:
+        build: Gives the model with its trained weights, built on a dataset; called once for the
+            clean dataset, and for every change that rebuilds a graph.
+        dataset: What it was trained on.
+        evaluator: Ranks on the clean graph of training interactions.
+        prepare: What is done to a dataset before the model is built on it (robust methods may
+            clean features); ``build`` does it itself.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Dataset], Recommender],
+        dataset: Dataset,
+        evaluator: Evaluator,
+        prepare: Callable[[Dataset], Dataset] = lambda dataset: dataset,
+    ) -> None:
+        self.dataset = dataset
+        self.evaluator = evaluator
+        self._build = build
+        self._prepare = prepare
+        self.model = self._built(dataset)
+        self._clean_tables = self.model.dataset.features
+
+    @cached_property
+    def clean(self) -> UserMetrics:
+        """Every metric of every user, on the features the model was trained on."""
+        return self._evaluate(self.model)
+
+    @cached_property
+    def reads_features(self) -> bool:
+        """Whether the model reads features when it scores."""
+        read: list[str] = []
+
+        def note(modality: str, rows: Tensor, items: Tensor | None) -> Tensor:
+            read.append(modality)
+            return rows
+
+        with torch.no_grad(), self.model.features.transformed(note):
+            self.model.scorer()
+        return bool(read)
+
+    @cached_property
+    def has_item_graph(self) -> bool:
+        """Whether the model builds a graph from the features: whether one is another when the
+        items' features are in another order."""
+        if not self.model.features.modalities:
+            return False
+        reversed_tables = {
+            modality: np.ascontiguousarray(table[::-1])
+            for modality, table in self.dataset.features.items()
+        }
+        other = self._built(with_changed_features(self.dataset, reversed_tables))
+        return any(
+            not _same_graph(own, changed)
+            for own, changed in zip(_graphs(self.model), _graphs(other), strict=True)
+        )
+
+    def under(self, risk: Risk, severity: float, seed: int) -> Iterator[Measurement]:
+        """Measure the model under a risk: once, or with item graphs frozen and rebuilt.
+
+        Args:
+            risk: What happens to the features.
+            severity: How severely.
+            seed: Of the risk's random choices.
+        """
+        if not self.reads_features and not self.has_item_graph:
+            yield Measurement(ItemGraph.NONE, False, self.clean)
+            return
+        tables = risk.tables(self.dataset, severity, seed, self.model)
+        changed = with_changed_features(self.dataset, tables)
+        if self.has_item_graph:
+            yield self._with_graph_as_it_was(changed, ItemGraph.FROZEN)
+            yield self._with_graph_rebuilt(changed)
+        else:
+            yield self._with_graph_as_it_was(changed, ItemGraph.NONE)
+
+    def _with_graph_as_it_was(self, changed: Dataset, graph: ItemGraph) -> Measurement:
+        if not self.reads_features:
+            return Measurement(graph, False, self.clean)
+        transform = self._transform(self.model, self._prepare(changed).features)
+        return Measurement(graph, bool(transform), self._evaluate(self.model, transform))
+
+    def _with_graph_rebuilt(self, changed: Dataset) -> Measurement:
+        if self._unchanged(changed.features):
+            return Measurement(ItemGraph.REBUILT, False, self.clean)
+        model = self._built(changed)
+        # Tables that the model reads as constants are the changed ones already.
+        trained = model.features.trained
+        transform = self._transform(model, model.dataset.features) if trained else None
+        return Measurement(ItemGraph.REBUILT, True, self._evaluate(model, transform))
+
+    def _transform(
+        self, model: Recommender, changed: Mapping[str, NDArray[np.float32]]
+    ) -> ChangedFeatures:
+        return ChangedFeatures(model.features, self._clean_tables, changed)
+
+    def _unchanged(self, tables: Mapping[str, NDArray[np.float32]]) -> bool:
+        clean = self.dataset.features
+        return all(np.array_equal(clean[modality], tables[modality]) for modality in clean)
+
+    def _built(self, dataset: Dataset) -> Recommender:
+        return self._build(dataset).eval()
+
+    @torch.no_grad()
+    def _evaluate(
+        self, model: Recommender, transform: ChangedFeatures | None = None
+    ) -> UserMetrics:
+        with model.features.transformed(transform) if transform else nullcontext():
+            return self.evaluator.evaluate_users(model.scorer())
+
+
+def _graphs(model: Recommender) -> list[SparseGraph]:
+    return [module for module in model.modules() if isinstance(module, SparseGraph)]
+
+
+def _same_graph(left: SparseGraph, right: SparseGraph) -> bool:
+    return torch.equal(left.columns, right.columns) and torch.equal(left.values, right.values)

@@ -1,0 +1,60 @@
+"""Trained models to be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from mgstudy.config.training import TrainingSettings
+from mgstudy.data.dataset import Dataset
+from mgstudy.models.base import Recommender
+from mgstudy.robustness.trained_model import TrainedModel
+from mgstudy.training.evaluation import Evaluator
+from mgstudy.training.run import build_trainer
+
+Train = Callable[..., TrainedModel]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On tensors this small, threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+_trained: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+@pytest.fixture
+def train(small_dataset: Dataset) -> Train:
+    """Train a model by name for some epochs, once, and make it ready to be measured."""
+
+    def train_model(name: str, epochs: int = 5, **parameters: Any) -> TrainedModel:
+        settings = TrainingSettings(epochs=epochs, batch_size=64, early_stopping=None)
+
+        def build(dataset: Dataset) -> Recommender:
+            trainer = build_trainer(
+                dataset,
+                model=name,
+                model_parameters=parameters,
+                optimizer_parameters={"learning_rate": 0.02},
+                settings=settings,
+            )
+            key = (name, epochs, *parameters.items())
+            if key not in _trained:
+                for _ in trainer.epochs():
+                    pass
+                _trained[key] = trainer.model.state_dict()
+            trainer.model.load_state_dict(_trained[key])
+            return trainer.model
+
+        build(small_dataset)
+        evaluator = Evaluator(small_dataset, "test", ["recall@5", "ndcg@10"])
+        return TrainedModel(build, small_dataset, evaluator)
+
+    return train_model
