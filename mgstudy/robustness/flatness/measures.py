@@ -1,0 +1,128 @@
+"""Everything that is measured of the flatness of a trained model's minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mgstudy.config.robustness import FlatnessSettings
+from mgstudy.data.sampling import NegativeSampler, epoch_batches
+from mgstudy.data.tensors import as_tensor
+from mgstudy.models.base import Batch, Recommender
+from mgstudy.robustness.flatness.hessian import top_eigenvalue, trace
+from mgstudy.robustness.flatness.landscape import line, square
+from mgstudy.robustness.flatness.loss_surface import Loss, LossSurface
+from mgstudy.robustness.flatness.sharpness import (
+    gradient_norm,
+    sam_sharpness,
+    weight_noise_rises,
+)
+
+MEASURES = {
+    "loss": "training loss",
+    "weight_norm": "norm of the weights",
+    "gradient_norm": "gradient norm",
+    "sam_sharpness": "SAM sharpness",
+    "weight_noise_rise": "loss rise under weight noise",
+    "top_eigenvalue": "largest Hessian eigenvalue",
+    "hessian_trace": "Hessian trace",
+}
+"""The numbers of ``measure_flatness`` and how they are called in tables."""
+
+
+def measure_flatness(
+    model: Recommender, settings: FlatnessSettings, batch_size: int, landscape: bool = False
+) -> dict[str, Any]:
+    """Measure how flat the training loss is around a model's weights.
+
+    The loss is the model's own, regulariser included and robust methods not, averaged over a few
+    batches with fixed negatives. They are drawn from ``settings.seed`` and the interactions alone,
+    so they are the same for every model of a dataset. Dropout is off, graphs are not pruned, and
+    what else a model draws is drawn from the same seed every time.
+
+    Args:
+        model: With its trained weights.
+        settings: What is measured, and how precisely.
+        batch_size: Pairs in a batch, as in training.
+        landscape: Whether slices of the landscape are taken, the costliest part.
+
+    Returns:
+        The numbers of ``MEASURES`` that are asked for; ``weight_noise_rises``, of every draw;
+        ``hessian_trace_error``; ``curvature``, how Hessian products were made; and ``line`` and
+        ``square`` as ``Slice`` describes them.
+    """
+    model.eval()
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    surface = LossSurface(weights, batch_losses(model, settings, batch_size))
+    rises = weight_noise_rises(surface, settings.noise, settings.noise_draws, settings.seed)
+    found: dict[str, Any] = {
+        "loss": surface.value(),
+        "weight_norm": float(torch.linalg.vector_norm(surface.weights())),
+        "gradient_norm": gradient_norm(surface),
+        "sam_sharpness": sam_sharpness(surface, settings.sam_radius),
+        "weight_noise_rise": float(np.mean(rises)),
+        "weight_noise_rises": rises,
+    }
+    if settings.eigenvalue:
+        found["top_eigenvalue"] = top_eigenvalue(
+            surface, settings.eigenvalue_tolerance, settings.seed
+        )
+    if settings.trace_probes:
+        estimate = trace(surface, settings.trace_probes, settings.seed)
+        found["hessian_trace"] = estimate.mean
+        found["hessian_trace_error"] = estimate.standard_error
+    if settings.eigenvalue or settings.trace_probes:
+        found["curvature"] = surface.curvature
+    if landscape:
+        radius, seed = settings.landscape_radius, settings.seed
+        if settings.landscape_points:
+            found["line"] = asdict(line(surface, radius, settings.landscape_points, seed))
+        if settings.landscape_grid:
+            found["square"] = asdict(square(surface, radius, settings.landscape_grid, seed))
+    return found
+
+
+def batch_losses(model: Recommender, settings: FlatnessSettings, batch_size: int) -> list[Loss]:
+    """The model's loss on each of a few fixed batches, the same whenever it is asked for."""
+    random = np.random.default_rng(settings.seed)
+    sampler = NegativeSampler(model.dataset) if model.samples_negatives else None
+    device = next(model.parameters()).device
+    batches = []
+    for columns in epoch_batches(model.dataset, batch_size, random, sampler):
+        users, positives, *negatives = (
+            as_tensor(column).to(device) for column in columns if column is not None
+        )
+        batches.append(
+            Batch(users, positives, negatives[0] if negatives else None, nominal_size=batch_size)
+        )
+        if len(batches) == settings.batches:
+            break
+    return [_repeatable(model, batch, settings.seed) for batch in batches]
+
+
+def _repeatable(model: Recommender, batch: Batch, seed: int) -> Loss:
+    def loss() -> Tensor:
+        with torch.random.fork_rng(), _attributes_kept(model):
+            torch.manual_seed(seed)
+            return model.loss(batch)
+
+    return loss
+
+
+@contextmanager
+def _attributes_kept(model: Recommender) -> Iterator[None]:
+    """Put back what a loss leaves behind in the model's attributes: LATTICE builds its graph on a
+    first batch, and would use it at other weights."""
+    kept = [(module, dict(vars(module))) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in kept:
+            vars(module).clear()
+            vars(module).update(attributes)
