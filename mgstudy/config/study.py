@@ -164,6 +164,29 @@ OptunaChoice = Annotated[
 ]
 
 
+class Confirmation(_Section):
+    """How the winner of each cell is confirmed: trained again, and only then scored on test."""
+
+    seeds: int = Field(
+        5,
+        ge=0,
+        strict=True,
+        description="fresh seeds under which each cell's best trial is trained again; 0 for none. "
+        "More later trains the difference",
+    )
+    shared: bool = Field(
+        False,
+        strict=True,
+        description="whether replicate i has the same seed in every cell, which pairs the cells "
+        "seed by seed; by default each cell has seeds of its own",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_none(cls, data: Any) -> Any:
+        return {"seeds": 0} if data is None else data
+
+
 class Resources(_Section):
     """What one trial takes of the machine or cluster."""
 
@@ -224,9 +247,15 @@ class StudyConfig(_Section):
         OptunaPart(name="MedianPruner", arguments={"n_startup_trials": 4, "n_warmup_steps": 20}),
         description="Optuna pruner that stops unpromising trials; NopPruner for none",
     )
+    confirmation: Confirmation = Field(
+        default_factory=Confirmation,
+        description="how the winners are confirmed on the test split; null for not at all",
+    )
     resources: Resources = Field(default_factory=Resources)
     storage: str | None = Field(
         None, description="Optuna storage URL; by default a SQLite file in the workspace"
     )
     tracking: Tracking = Field(default_factory=Tracking)
-    seed: Seed = Field(999, description="study seed, from which the samplers' seeds derive")
+    seed: Seed = Field(
+        999, description="study seed, from which the seeds of samplers and confirmations derive"
+    )

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mgstudy.report.durations import duration
-from mgstudy.study.events import Assignment, State, StudyListener
+from mgstudy.study.confirmation import CellConfirmation
+from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.record import StudyRecord
 
 _SHOWN_FAILURES = 3
@@ -25,7 +26,8 @@ _FEW_CELLS = 40
 class _CellProgress:
     labels: tuple[str, ...]
     budget: int
-    running: set[int] = field(default_factory=set)
+    confirmation: CellConfirmation
+    running: set[Assignment] = field(default_factory=set)
     complete: int = 0
     pruned: int = 0
     failed: int = 0
@@ -34,6 +36,14 @@ class _CellProgress:
     @property
     def done(self) -> int:
         return self.complete + self.pruned + self.failed
+
+    @property
+    def left(self) -> int:
+        return max(0, self.budget - self.done)
+
+    @property
+    def waiting(self) -> int:
+        return self.left - sum(trial.stage is Stage.SEARCH for trial in self.running)
 
 
 class LiveDisplay(StudyListener):
@@ -67,6 +77,7 @@ class LiveDisplay(StudyListener):
             self._cells[key] = _CellProgress(
                 labels=tuple(entry.cell.levels[factor] for factor in self.factors),
                 budget=max(entry.budget, entry.begun),
+                confirmation=entry.confirmation,
                 complete=counts[State.COMPLETE],
                 pruned=counts[State.PRUNED],
                 failed=counts[State.FAILED],
@@ -86,32 +97,30 @@ class LiveDisplay(StudyListener):
             )
             self._live.start()
         else:
-            total = sum(cell.budget for cell in self._cells.values())
             self.console.print(
-                f"{len(self._cells)} cells, {total - self._done()} trials to run "
+                f"{len(self._cells)} cells, {self._left()} trials to run "
                 f"({self._done()} done), {self.slots} at once",
                 soft_wrap=True,
             )
 
     def trial_started(self, trial: Assignment) -> None:
         """Count the trial as running."""
-        self._cells[trial.cell.key].running.add(trial.number)
+        self._cells[trial.cell.key].running.add(trial)
 
     def trial_finished(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
         """Count the trial as ended, and say so where there is no live table."""
         cell = self._cells[trial.cell.key]
-        cell.running.discard(trial.number)
-        if state is State.COMPLETE:
-            cell.complete += 1
-        elif state is State.PRUNED:
-            cell.pruned += 1
-        else:
-            cell.failed += 1
+        cell.running.discard(trial)
+        if state is State.FAILED:
             self.failures.append(f"{self._name(trial)}: {outcome.get('reason', 'unknown')}")
-        if value is not None and (cell.best is None or value > cell.best):
-            cell.best = value
+        if trial.stage is Stage.SEARCH:
+            cell.complete += state is State.COMPLETE
+            cell.pruned += state is State.PRUNED
+            cell.failed += state is State.FAILED
+            if value is not None and (cell.best is None or value > cell.best):
+                cell.best = value
         self._finished_here += 1
         if self._live is None:
             self._print_line(trial, state, value, outcome)
@@ -125,8 +134,10 @@ class LiveDisplay(StudyListener):
     def _print_line(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
-        total = sum(cell.budget for cell in self._cells.values())
+        total = self._done() + self._left()
         said = f"{self.objective} {value:.4f}" if value is not None else ""
+        if self.objective in outcome.get("test_metrics", {}):
+            said = f"test {self.objective} {outcome['test_metrics'][self.objective]:.4f}"
         if state is State.PRUNED:
             said = f"after {outcome.get('epochs', '?')} epochs"
         if state is State.FAILED:
@@ -140,16 +151,23 @@ class LiveDisplay(StudyListener):
         )
 
     def _name(self, trial: Assignment) -> str:
-        return f"{' '.join(self._cells[trial.cell.key].labels)} #{trial.number}"
+        number = "confirmation " if trial.stage is Stage.CONFIRMATION else "#"
+        return f"{' '.join(self._cells[trial.cell.key].labels)} {number}{trial.number}"
 
     def _done(self) -> int:
-        return sum(cell.done for cell in self._cells.values())
+        return sum(cell.done + cell.confirmation.finished for cell in self._cells.values())
+
+    def _left(self) -> int:
+        return sum(
+            cell.left + cell.confirmation.seeds - cell.confirmation.finished
+            for cell in self._cells.values()
+        )
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
     def _remaining(self) -> str:
-        left = sum(max(0, cell.budget - cell.done) for cell in self._cells.values())
+        left = self._left()
         if not left:
             return "0 s"
         if not self._finished_here:
@@ -163,6 +181,9 @@ class LiveDisplay(StudyListener):
         for title in ("running", "done", "pruned", "failed", "waiting"):
             table.add_column(title, justify="right")
         table.add_column(f"best {self.objective}", justify="right")
+        confirms = any(cell.confirmation.seeds for cell in self._cells.values())
+        if confirms:
+            table.add_column("confirmed", justify="right")
         shown = list(self._cells.values())
         if len(shown) > _FEW_CELLS:
             active = [cell for cell in shown if cell.running]
@@ -174,12 +195,13 @@ class LiveDisplay(StudyListener):
                 str(cell.complete),
                 str(cell.pruned),
                 Text(str(cell.failed), style="red" if cell.failed else ""),
-                str(max(0, cell.budget - cell.done - len(cell.running))),
+                str(cell.waiting),
                 "" if cell.best is None else f"{cell.best:.4f}",
+                *((f"{cell.confirmation.finished}/{cell.confirmation.seeds}",) if confirms else ()),
             )
-        total = sum(cell.budget for cell in self._cells.values())
+        done = self._done()
         line = Text(
-            f"{self._done()} of {total} trials; elapsed {duration(self._elapsed())}, "
+            f"{done} of {done + self._left()} trials; elapsed {duration(self._elapsed())}, "
             f"remaining {self._remaining()}"
         )
         failures = [

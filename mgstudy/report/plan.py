@@ -36,6 +36,9 @@ def plan_content(study: Study, measure: bool) -> dict[str, Any]:
         summary = known.get(cell.key)
         budget = study.budgets[cell.key]
         done = sum(bool(trial.outcome) for trial in summary.trials) if summary else 0
+        nothing_won = summary is not None and summary.best is None and done >= budget
+        seeds = 0 if nothing_won else study.config.confirmation.seeds
+        confirmed = sum(bool(trial.outcome) for trial in summary.confirmations) if summary else 0
         cells.append(
             {
                 "key": cell.key,
@@ -43,19 +46,30 @@ def plan_content(study: Study, measure: bool) -> dict[str, Any]:
                 "trials": budget,
                 "done": done,
                 "to_run": max(0, budget - done),
+                "confirmations": seeds,
+                # What more trials may still dethrone is counted as confirmed.
+                "confirmations_to_run": max(0, seeds - confirmed),
                 "searched": {name: space.to_yaml() for name, space in cell.searched.items()},
                 "fixed": cell.fixed,
                 "seconds_per_trial": per_trial[cell.key],
                 "seconds_per_epoch": _timed(study, cell) if measure else None,
             }
         )
-    seconds = [cell["to_run"] * (cell["seconds_per_trial"] or 0.0) for cell in cells]
-    known_all = all(cell["seconds_per_trial"] is not None or not cell["to_run"] for cell in cells)
+    to_run = [cell["to_run"] + cell["confirmations_to_run"] for cell in cells]
+    seconds = [
+        count * (cell["seconds_per_trial"] or 0.0)
+        for cell, count in zip(cells, to_run, strict=True)
+    ]
+    known_all = all(
+        cell["seconds_per_trial"] is not None or not count
+        for cell, count in zip(cells, to_run, strict=True)
+    )
     return {
         "study": study.config.name,
         "question": study.config.question,
         "cells": cells,
         "trials_to_run": sum(cell["to_run"] for cell in cells),
+        "confirmations_to_run": sum(cell["confirmations_to_run"] for cell in cells),
         "slots": resources.slots,
         "cpu_per_trial": resources.cpu,
         "gpu_per_trial": resources.gpu,
@@ -71,7 +85,8 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     """Show the plan for a person."""
     cells = content["cells"]
     console.print(
-        f"study {content['study']}: {len(cells)} cells, {content['trials_to_run']} trials to run, "
+        f"study {content['study']}: {len(cells)} cells, {content['trials_to_run']} trials and "
+        f"{content['confirmations_to_run']} confirmations to run, "
         f"{content['slots']} at once here ({content['cpu_per_trial']:g} CPU, "
         f"{content['gpu_per_trial']:g} GPU each)",
         highlight=False,
@@ -85,13 +100,16 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for factor in factors:
         table.add_column(factor)
-    for title in ("trials", "done", "to run", *(("s/epoch",) if measured else ())):
+    confirms = any(cell["confirmations"] for cell in cells)
+    counts = ["trials", "done", "to_run", *(["confirmations_to_run"] if confirms else [])]
+    titles = ["trials", "done", "to run", *(["to confirm"] if confirms else [])]
+    for title in (*titles, *(("s/epoch",) if measured else ())):
         table.add_column(title, justify="right")
     table.add_column("searched")
     for cell in cells:
         table.add_row(
             *(cell["levels"][factor] for factor in factors),
-            *(str(cell[name]) for name in ("trials", "done", "to_run")),
+            *(str(cell[name]) for name in counts),
             *((f"{cell['seconds_per_epoch']:.2f}",) if measured else ()),
             ", ".join(_space_text(name, space) for name, space in cell["searched"].items())
             or "nothing",
@@ -128,7 +146,7 @@ def _space_text(name: str, space: Any) -> str:
 
 
 def _time_text(content: dict[str, Any]) -> str:
-    if not content["trials_to_run"]:
+    if not content["trials_to_run"] + content["confirmations_to_run"]:
         return "nothing is left to run"
     if content["seconds_estimated"] is not None:
         return f"estimated time: {duration(content['seconds_estimated'])}, from finished trials"
@@ -136,7 +154,10 @@ def _time_text(content: dict[str, Any]) -> str:
     if None in timed:
         return "estimated time: unknown before the first trials; --measure times an epoch of each"
     at_most = sum(
-        cell["to_run"] * cell["seconds_per_epoch"] * content["epochs"] for cell in content["cells"]
+        (cell["to_run"] + cell["confirmations_to_run"])
+        * cell["seconds_per_epoch"]
+        * content["epochs"]
+        for cell in content["cells"]
     )
     return (
         f"estimated time: at most {duration(at_most / content['slots'])}, if every trial ran all "

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mgstudy.study.events import State
 from mgstudy.study.summary import StudySummary, TrialSummary
 
 
@@ -29,6 +30,7 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
                 "budget": cell.budget,
                 "trials": cell.counts,
                 "best": _best_content(cell.best),
+                "confirmations": cell.confirmation_counts,
             }
             for cell in summary.cells
         ],
@@ -39,8 +41,10 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
 def print_status(summary: StudySummary, console: Console) -> None:
     """Show the study for a person."""
     totals: Counter[str] = Counter()
+    confirmations: Counter[str] = Counter()
     for cell in summary.cells:
         totals.update(cell.counts)
+        confirmations.update(cell.confirmation_counts)
     state = "finished" if summary.finished else "running" if summary.driven else "not running"
     console.print(f"study {summary.name}: {state}", highlight=False)
     if summary.question:
@@ -49,6 +53,7 @@ def print_status(summary: StudySummary, console: Console) -> None:
         ("Optuna storage", summary.storage),
         ("MLflow store", f"{summary.tracking_uri}, experiment {summary.experiment}"),
         ("trials", ", ".join(f"{count} {name}" for name, count in totals.items())),
+        ("confirmations", _confirmations_text(confirmations)),
     ):
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_cells_table(summary))
@@ -66,7 +71,7 @@ def failure_lines(summary: StudySummary) -> list[str]:
     for cell in summary.cells:
         reasons = Counter(
             str(trial.outcome.get("reason", "unknown"))
-            for trial in cell.trials
+            for trial in (*cell.trials, *cell.confirmations)
             if trial.state.value == "failed"
         )
         lines += [f"{count} failed in {cell.key}: {reason}" for reason, count in reasons.items()]
@@ -79,7 +84,7 @@ def _cells_table(summary: StudySummary) -> Table:
     for factor in factors:
         table.add_column(factor)
     states = list(summary.cells[0].counts) if summary.cells else []
-    for name in [*states, f"best {summary.objective}"]:
+    for name in [*states, f"best {summary.objective}", "confirmed"]:
         table.add_column(name, justify="right")
     table.add_column("with")
     for cell in summary.cells:
@@ -88,9 +93,15 @@ def _cells_table(summary: StudySummary) -> Table:
             *(cell.levels[factor] for factor in factors),
             *(str(count) for count in cell.counts.values()),
             "" if best is None else f"{best.value:.4f}",
+            f"{cell.confirmation_counts['complete']}/{cell.seeds}" if cell.seeds else "",
             "" if best is None else searched_text(best, cell.searched),
         )
     return table
+
+
+def _confirmations_text(counts: Counter[str]) -> str:
+    shown = {name: count for name, count in counts.items() if name != State.PRUNED}
+    return ", ".join(f"{count} {name}" for name, count in shown.items())
 
 
 def searched_text(trial: TrialSummary, searched: frozenset[str]) -> str:

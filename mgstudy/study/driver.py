@@ -18,7 +18,7 @@ from ray import tune
 
 from mgstudy.config.study import Resources
 from mgstudy.errors import InputError
-from mgstudy.study.events import Assignment, State, StudyListener
+from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
@@ -104,8 +104,9 @@ class KeepBestCheckpoint(StudyListener):
     def trial_finished(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
-        """Keep the better of this trial's weights and the best ones so far."""
-        if state is not State.COMPLETE or value is None:
+        """Keep the better of this trial's weights and the best ones so far; a confirmation's stay,
+        all of them."""
+        if state is not State.COMPLETE or value is None or trial.stage is not Stage.SEARCH:
             return
         key = trial.cell.key
         loser = trial.number
@@ -121,7 +122,7 @@ def run_trials(
     folder: StudyFolder,
     trial: type[StudyTrial] = StudyTrial,
 ) -> bool:
-    """Run what is left of every cell's budget; whether all of it ran.
+    """Run what is left of every cell's budget and confirmation; whether all of it ran.
 
     Ctrl-C and SIGTERM stop after the current results: trials that were running stay open in the
     record and run again, with the same parameters, when the study is launched again.

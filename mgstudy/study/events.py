@@ -21,26 +21,69 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+class Stage(StrEnum):
+    """What a trial is for."""
+
+    SEARCH = "search"
+    CONFIRMATION = "confirmation"
+
+
 @dataclass(frozen=True)
+class Replicate:
+    """What a confirmation trial repeats.
+
+    Attributes:
+        winner: The number of the search trial whose parameters it has.
+        seed: The training seed that it has instead of the cell's.
+    """
+
+    winner: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
 class Assignment:
-    """A trial to run: which cell, which number in the cell's Optuna study, which parameters.
+    """A trial to run: which cell, which number, which parameters, under which seed.
 
     Attributes:
         cell: The cell the trial belongs to.
-        number: The trial's number in the cell's Optuna study.
+        number: Its number in the cell's search; for a confirmation, the replicate.
         storage_id: The trial's id in the Optuna storage.
         parameters: Every parameter of the cell, sampled and fixed.
+        replicate: What it repeats; ``None`` for a trial of the search.
     """
 
     cell: Cell
     number: int
     storage_id: int
     parameters: Mapping[str, Value]
+    replicate: Replicate | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """What the trial is for."""
+        return Stage.SEARCH if self.replicate is None else Stage.CONFIRMATION
+
+    @property
+    def seed(self) -> int:
+        """The training seed: initial weights, batches, negatives."""
+        return self.cell.seed if self.replicate is None else self.replicate.seed
 
     @property
     def key(self) -> str:
-        """The trial's name inside its study."""
-        return f"{self.cell.key}/{self.number}"
+        """The trial's name inside its study, and the folder of its files."""
+        if self.replicate is None:
+            return f"{self.cell.key}/{self.number}"
+        return confirmation_key(self.cell.key, self.replicate.winner, self.number)
+
+
+def confirmation_key(cell_key: str, winner: int, replicate: int) -> str:
+    """The name of a confirmation trial inside its study.
+
+    It names the winner: when a longer search finds another one, that is confirmed beside the
+    earlier, and nothing of the two is mixed.
+    """
+    return f"{cell_key}/confirmation/{winner}/{replicate}"
 
 
 class StudyListener:

@@ -20,6 +20,10 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.study.storage import sqlite_url
 
+BEST_WEIGHTS = "best.pt"
+"""Weights of a trial's best epoch, in the trial's folder under ``StudyFolder.checkpoints``."""
+TEST_USERS = "test_users.parquet"
+"""Test scores of every user, beside a confirmation's weights."""
 _LONGEST_LOOK_SECONDS = 1
 
 
@@ -60,7 +64,7 @@ class StudyFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Best weights of completed trials."""
+        """Best weights of completed trials, and test scores of confirmations, by trial key."""
         return self.path / "checkpoints"
 
     @property

@@ -16,7 +16,8 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.cells import Cell
-from mgstudy.study.events import Assignment, State, StudyListener
+from mgstudy.study.confirmation import CellConfirmation
+from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.search import (
     GRID_SAMPLERS,
     budget,
@@ -41,30 +42,35 @@ _OPTUNA_STATES = {
 
 @dataclass
 class CellRecord:
-    """One cell's Optuna study and what is left of its budget.
+    """One cell's Optuna studies and what is left of its budget.
 
     Attributes:
         cell: The cell.
-        study: Its Optuna study.
-        budget: Trials the cell gets in all.
+        study: The Optuna study of its search.
+        budget: Trials the search gets in all.
+        confirmation: Its winner's replicates, which wait for the search.
         interrupted: Storage ids of trials begun by an earlier driver and not finished; they run
             again under the same number, with the same parameters.
         begun: Trials begun so far, finished or not.
+        running: Numbers of the trials of the search that this driver has handed out and not heard
+            the end of.
     """
 
     cell: Cell
     study: optuna.Study
     budget: int
+    confirmation: CellConfirmation
     interrupted: list[int] = field(default_factory=list)
     begun: int = 0
+    running: set[int] = field(default_factory=set)
 
     @property
     def left(self) -> int:
-        """Trials still to hand out."""
+        """Trials of the search still to hand out."""
         return max(0, self.budget - self.begun) + len(self.interrupted)
 
     def finished_counts(self) -> dict[State, int]:
-        """Finished trials by how they ended."""
+        """Finished trials of the search by how they ended."""
         trials = self.study.get_trials(deepcopy=False)
         return {
             state: sum(trial.state is _OPTUNA_STATES[state] for trial in trials)
@@ -75,6 +81,11 @@ class CellRecord:
     def share_begun(self) -> float:
         """Trials begun over the budget."""
         return self.begun / self.budget
+
+    def confirm_if_over(self) -> None:
+        """Choose the winner and begin its confirmation, once no trial of the search is left."""
+        if self.left == 0 and not self.running:
+            self.confirmation.open(best_trial(self.study.get_trials(deepcopy=False)))
 
 
 class StudyRecord:
@@ -108,15 +119,20 @@ class StudyRecord:
             self.cells[cell.key] = self._open(cell)
 
     def remaining(self) -> int:
-        """Trials still to hand out, over all cells."""
-        return sum(record.left for record in self.cells.values())
+        """Trials still to hand out, over all cells, with their confirmation."""
+        return sum(record.left + record.confirmation.left for record in self.cells.values())
 
     def next_assignment(self) -> Assignment | None:
-        """Begin the next trial, or say that all budgets are handed out with ``None``.
+        """Begin the next trial; ``None`` if there is none now, which is the end unless
+        ``remaining()`` counts confirmations of searches that still run.
 
-        Interrupted trials come first; then the cell that has begun the smallest share of its
-        budget, so that all cells advance together and none waits for another to finish.
+        Confirmations come first, as soon as their cell's search is over; then interrupted trials;
+        then the cell that has begun the smallest share of its budget, so that all cells advance
+        together and none waits for another to finish.
         """
+        for record in self.cells.values():
+            if record.confirmation.ready:
+                return record.confirmation.next_assignment()
         open_cells = [record for record in self.cells.values() if record.left > 0]
         if not open_cells:
             return None
@@ -127,6 +143,7 @@ class StudyRecord:
         else:
             trial = record.study.ask()
             record.begun += 1
+        record.running.add(trial.number)
         sampled = {
             name: suggest(trial, name, space) for name, space in record.cell.searched.items()
         }
@@ -142,7 +159,8 @@ class StudyRecord:
     def report(
         self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
     ) -> bool:
-        """Write down a validation, and ask the pruner whether the trial should stop.
+        """Write down a validation, and ask the pruner whether the trial should stop; a confirmation
+        never does.
 
         Args:
             trial: The trial.
@@ -153,6 +171,8 @@ class StudyRecord:
         self.storage.set_trial_intermediate_value(trial.storage_id, step, value)
         for listener in self.listeners:
             listener.trial_reported(trial, step, value, metrics)
+        if trial.stage is Stage.CONFIRMATION:
+            return False
         study = self.cells[trial.cell.key].study
         so_far = copy.copy(self.storage.get_trial(trial.storage_id))
         # A trial that runs again still has what it reported before it was interrupted.
@@ -192,13 +212,22 @@ class StudyRecord:
         value = outcome["best_value"] if state is State.COMPLETE else None
         # First why, then that: a reader who sees a finished trial always finds its outcome.
         self.storage.set_trial_user_attr(trial.storage_id, OUTCOME_ATTRIBUTE, _json_like(outcome))
-        self.cells[trial.cell.key].study.tell(trial.number, value, state=_OPTUNA_STATES[state])
+        record = self.cells[trial.cell.key]
+        study = record.study if trial.stage is Stage.SEARCH else record.confirmation.study
+        assert study is not None
+        study.tell(trial.number, value, state=_OPTUNA_STATES[state])
+        if trial.stage is Stage.SEARCH:
+            record.running.discard(trial.number)
+            record.confirm_if_over()
+        else:
+            record.confirmation.finished += 1
         for listener in self.listeners:
             listener.trial_finished(trial, state, value, outcome)
 
     def _open(self, cell: Cell) -> CellRecord:
+        name = cell_study_name(self.config.name, cell)
         study = optuna.create_study(
-            study_name=cell_study_name(self.config.name, cell),
+            study_name=name,
             storage=self.storage,
             pruner=build_pruner(self.config.pruner),
             direction="maximize",
@@ -230,17 +259,20 @@ class StudyRecord:
         # A sampler that began anew with the same seed would propose its first parameters again.
         seed = cell.derived_seed(self.config.seed, f"sampler after {len(trials)} trials")
         study.sampler = build_sampler(self.config.sampler, seed)
-        return CellRecord(
+        record = CellRecord(
             cell=cell,
             study=study,
             budget=budget(self.config, cell),
+            confirmation=CellConfirmation(self.config, cell, name, self.storage),
             interrupted=[t._trial_id for t in trials if t.state is TrialState.RUNNING],
             begun=len(trials),
         )
+        record.confirm_if_over()
+        return record
 
 
 def cell_study_name(study_name: str, cell: Cell) -> str:
-    """The name of a cell's Optuna study."""
+    """The name of the Optuna study of a cell's search."""
     return f"{study_name}/{cell.key}"
 
 

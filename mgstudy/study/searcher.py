@@ -55,11 +55,13 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             return None
         assignment = self.record.next_assignment()
         if assignment is None:
-            return str(Searcher.FINISHED)
+            return None if self.record.remaining() else str(Searcher.FINISHED)
         self.running[trial_id] = assignment
         return {
             "cell": assignment.cell.key,
-            "number": assignment.number,
+            "key": assignment.key,
+            "stage": assignment.stage.value,
+            "seed": assignment.seed,
             "parameters": dict(assignment.parameters),
         }
 

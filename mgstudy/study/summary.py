@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.data.workspace import Workspace
-from mgstudy.study.events import State
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
+from mgstudy.study.events import State, confirmation_key
+from mgstudy.study.folder import BEST_WEIGHTS, TEST_USERS, StudyFolder
 from mgstudy.study.record import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage import expand_url, open_storage, shown_url
 
@@ -47,15 +49,39 @@ class TrialSummary:
 
 
 @dataclass(frozen=True)
+class ConfirmationSummary(TrialSummary):
+    """One replicate of a cell's winner; its number is the replicate's.
+
+    Attributes:
+        seed: The training seed.
+        weights: Where the weights of its best epoch are, once it is complete.
+        test_users: A Parquet table of the test scores of every user: ``user``, and a column for
+            each metric; there once it is complete.
+    """
+
+    seed: int
+    weights: Path
+    test_users: Path
+
+    @property
+    def test_metrics(self) -> Mapping[str, float]:
+        """The mean of each metric over the users of the test split; empty unless complete."""
+        return self.outcome.get("test_metrics", {}) if self.state is State.COMPLETE else {}
+
+
+@dataclass(frozen=True)
 class CellSummary:
     """One cell.
 
     Attributes:
         key: The cell's name.
         levels: Factor to the label of its level.
-        budget: Trials it gets in all.
+        budget: Trials its search gets in all.
         searched: The parameters that are sampled.
-        trials: Those begun, by number.
+        trials: Those of the search that were begun, by number.
+        seeds: Replicates its winner gets.
+        confirmations: The replicates begun of the best trial, by number.
+        superseded: Trials that were confirmed before a longer search found a better one.
     """
 
     key: str
@@ -63,18 +89,31 @@ class CellSummary:
     budget: int
     searched: frozenset[str]
     trials: Sequence[TrialSummary] = field(default_factory=tuple)
+    seeds: int = 0
+    confirmations: Sequence[ConfirmationSummary] = field(default_factory=tuple)
+    superseded: Sequence[int] = field(default_factory=tuple)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Trials in every state; what was interrupted and what is left of the budget waits."""
-        counted = Counter(trial.state for trial in self.trials)
-        counted[State.WAITING] += max(0, self.budget - len(self.trials))
-        return {state.value: counted[state] for state in _ENDINGS_FIRST}
+        """Trials of the search in every state; what was interrupted and what is left of the budget
+        waits."""
+        return _counts(self.trials, self.budget)
+
+    @property
+    def confirmation_counts(self) -> dict[str, int]:
+        """Replicates in every state; those not begun wait, unless there is nothing to confirm."""
+        nothing = self.search_finished and self.best is None
+        return _counts(self.confirmations, 0 if nothing else self.seeds)
+
+    @property
+    def search_finished(self) -> bool:
+        """Whether nothing of the search's budget is left to run."""
+        return _none_left(self.counts)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing of the budget is left to run."""
-        return self.counts[State.WAITING] == 0 and self.counts[State.RUNNING] == 0
+        """Whether search and confirmation have nothing left to run."""
+        return self.search_finished and _none_left(self.confirmation_counts)
 
     @property
     def best(self) -> TrialSummary | None:
@@ -83,7 +122,7 @@ class CellSummary:
         return max(completed, key=lambda t: (t.value or 0.0, -t.number), default=None)
 
     def seconds(self) -> float:
-        """Seconds that the finished trials took in training, evaluation and set-up."""
+        """Seconds that the search's finished trials took in training, evaluation and set-up."""
         return sum(
             float(seconds)
             for trial in self.trials
@@ -120,7 +159,7 @@ class StudySummary:
 
     @property
     def finished(self) -> bool:
-        """Whether every cell has finished."""
+        """Whether every cell has finished, with its confirmation."""
         return all(cell.finished for cell in self.cells)
 
     def varying_factors(self) -> list[str]:
@@ -143,20 +182,10 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
     manifest = folder.read_manifest()
     driven = folder.is_driven()
     url = expand_url(manifest["storage"])
-    storage = open_storage(url, create=False)
-    known = {study.study_name for study in optuna.get_all_study_summaries(storage)}
-    cells = []
-    for entry in manifest["cells"]:
-        trials: list[TrialSummary] = []
-        if entry["study"] in known:
-            study = optuna.load_study(study_name=entry["study"], storage=storage)
-            trials = [
-                _summarize_trial(trial, entry["fixed"], driven)
-                for trial in study.get_trials(deepcopy=False)
-                if trial.state is not TrialState.WAITING
-            ]
-        searched = frozenset(entry["spaces"]) - frozenset(entry["fixed"])
-        cells.append(CellSummary(entry["key"], entry["levels"], entry["budget"], searched, trials))
+    reader = _Reader(open_storage(url, create=False), folder, driven)
+    # Studies that were launched before there were confirmations have none.
+    seeds = manifest["config"].get("confirmation", {"seeds": 0})["seeds"]
+    cells = [reader.cell(entry, seeds) for entry in manifest["cells"]]
     return StudySummary(
         name=name,
         question=manifest["config"]["question"],
@@ -170,16 +199,81 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
     )
 
 
-def _summarize_trial(trial: FrozenTrial, fixed: Mapping[str, Any], driven: bool) -> TrialSummary:
-    state = _STATES[trial.state]
-    if state is State.RUNNING and not driven:
-        # Begun by a driver that is gone: it waits for the next launch.
-        state = State.WAITING
-    return TrialSummary(
-        number=trial.number,
-        state=state,
-        value=trial.value if state is State.COMPLETE else None,
-        parameters={**fixed, **trial.params},
-        outcome=trial.user_attrs.get(OUTCOME_ATTRIBUTE, {}),
-        values=dict(trial.intermediate_values),
-    )
+class _Reader:
+    """Reads cells from the Optuna storage of a study."""
+
+    def __init__(self, storage: BaseStorage, folder: StudyFolder, driven: bool) -> None:
+        self.storage = storage
+        self.folder = folder
+        self.driven = driven
+        self.ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
+
+    def cell(self, entry: Mapping[str, Any], seeds: int) -> CellSummary:
+        """Read the cell that the manifest describes as ``entry``."""
+        trials = [
+            TrialSummary(**self._content(trial, entry)) for trial in self._trials(entry["study"])
+        ]
+        cell = CellSummary(
+            key=entry["key"],
+            levels=entry["levels"],
+            budget=entry["budget"],
+            searched=frozenset(entry["spaces"]) - frozenset(entry["fixed"]),
+            trials=trials,
+            seeds=seeds,
+        )
+        confirmed = {
+            trial.number: name
+            for trial in trials
+            if (name := confirmation_study_name(entry["study"], trial.number)) in self.ids
+        }
+        winner = cell.best.number if cell.best else -1
+        current = confirmed.pop(winner, None)
+        return replace(
+            cell,
+            confirmations=[
+                self._confirmation(trial, entry, winner)
+                for trial in (self._trials(current) if current else [])
+            ],
+            superseded=tuple(confirmed),
+        )
+
+    def _trials(self, study_name: str) -> list[FrozenTrial]:
+        if study_name not in self.ids:
+            return []
+        trials = self.storage.get_all_trials(self.ids[study_name], deepcopy=False)
+        return [trial for trial in trials if trial.state is not TrialState.WAITING]
+
+    def _confirmation(
+        self, trial: FrozenTrial, entry: Mapping[str, Any], winner: int
+    ) -> ConfirmationSummary:
+        files = self.folder.checkpoints / confirmation_key(entry["key"], winner, trial.number)
+        return ConfirmationSummary(
+            **self._content(trial, entry),
+            seed=trial.user_attrs[SEED_ATTRIBUTE],
+            weights=files / BEST_WEIGHTS,
+            test_users=files / TEST_USERS,
+        )
+
+    def _content(self, trial: FrozenTrial, entry: Mapping[str, Any]) -> dict[str, Any]:
+        state = _STATES[trial.state]
+        if state is State.RUNNING and not self.driven:
+            # Begun by a driver that is gone: it waits for the next launch.
+            state = State.WAITING
+        return {
+            "number": trial.number,
+            "state": state,
+            "value": trial.value if state is State.COMPLETE else None,
+            "parameters": {**entry["fixed"], **trial.params},
+            "outcome": trial.user_attrs.get(OUTCOME_ATTRIBUTE, {}),
+            "values": dict(trial.intermediate_values),
+        }
+
+
+def _counts(trials: Sequence[TrialSummary], budget: int) -> dict[str, int]:
+    counted = Counter(trial.state for trial in trials)
+    counted[State.WAITING] += max(0, budget - len(trials))
+    return {state.value: counted[state] for state in _ENDINGS_FIRST}
+
+
+def _none_left(counts: Mapping[str, int]) -> bool:
+    return counts[State.WAITING] == 0 and counts[State.RUNNING] == 0

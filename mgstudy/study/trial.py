@@ -10,19 +10,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from ray.tune import Trainable
 
 from mgstudy.config.parameters import Value
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.files import written_whole
 from mgstudy.study.cells import Cell
+from mgstudy.study.events import Stage
+from mgstudy.study.folder import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.training.checkpoint import save_checkpoint
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import DivergedError, EpochResult, Trainer
-
-BEST_WEIGHTS = "best.pt"
 
 
 class StudyTrial(Trainable):  # type: ignore[misc]
@@ -61,7 +63,9 @@ class StudyTrial(Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make ready for another trial in the same process."""
         self._cell = self._cells[new_config["cell"]]
-        self._number: int = new_config["number"]
+        self._folder = self._checkpoints / new_config["key"]
+        self._stage = Stage(new_config["stage"])
+        self._seed: int = new_config["seed"]
         self._parameters: Mapping[str, Value] = new_config["parameters"]
         self._trainer: Trainer | None = None
         self._epochs: Iterator[EpochResult] = iter(())
@@ -109,6 +113,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             self._parameters,
             self._settings,
             self._device,
+            seed=self._seed,
         )
 
     def _report(self, result: EpochResult) -> dict[str, Any]:
@@ -129,6 +134,8 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             return {**report, OUTCOME: json.dumps(outcome)}
         outcome["best_metrics"] = self._trainer.best_metrics
         outcome["checkpoint"] = str(self._save_best())
+        if self._stage is Stage.CONFIRMATION:
+            outcome |= self._test()
         return {**report, **self._end({"done": True, "reason": result.stop_reason, **outcome})}
 
     def _end(self, outcome: dict[str, Any]) -> dict[str, Any]:
@@ -138,10 +145,24 @@ class StudyTrial(Trainable):  # type: ignore[misc]
 
     def _save_best(self) -> Path:
         assert self._trainer is not None
-        path = self._checkpoints / self._cell.key / str(self._number) / BEST_WEIGHTS
+        path: Path = self._folder / BEST_WEIGHTS
         self._trainer.restore_best()
         save_checkpoint(path, {"model": self._trainer.model.state_dict()})
         return path
+
+    def _test(self) -> dict[str, Any]:
+        """Score the best weights on the test split, and keep every user's scores beside them."""
+        assert self._trainer is not None
+        began = time.perf_counter()
+        users = pd.DataFrame(self._trainer.test_users())
+        path = self._folder / TEST_USERS
+        with written_whole(path) as file:
+            users.to_parquet(file, index=False)
+        return {
+            "test_metrics": users.drop(columns="user").mean().to_dict(),
+            "test_users": str(path),
+            "seconds_test": time.perf_counter() - began,
+        }
 
 
 def _mlflow_metrics(result: EpochResult, objective: str) -> dict[str, float]:
@@ -174,6 +195,7 @@ def build_cell_trainer(
     parameters: Mapping[str, Value],
     settings: TrainingSettings,
     device: str = "cpu",
+    seed: int | None = None,
 ) -> Trainer:
     """Build what a trial of ``cell`` trains.
 
@@ -183,6 +205,7 @@ def build_cell_trainer(
         parameters: A value for every parameter of the cell.
         settings: How it trains.
         device: Where it trains.
+        seed: The training seed; the cell's when not given.
     """
     own = cell.own
     return build_trainer(
@@ -195,6 +218,6 @@ def build_cell_trainer(
         optimizer=cell.optimizer,
         optimizer_parameters=own("optimizer", None, parameters),
         settings=settings,
-        seed=cell.seed,
+        seed=cell.seed if seed is None else seed,
         device=device,
     )

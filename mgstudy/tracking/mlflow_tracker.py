@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mgstudy.study.events import Assignment, State, StudyListener
+from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.tracking.store import TrackingStore
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ STUDY_TAG = "mgstudy.study"
 ROLE_TAG = "mgstudy.role"
 TRIAL_TAG = "mgstudy.trial"
 CELL_TAG = "mgstudy.cell"
+STAGE_TAG = "mgstudy.stage"
+SEED_TAG = "mgstudy.seed"
 STATE_TAG = "mgstudy.state"
 REASON_TAG = "mgstudy.reason"
 BEST_TAG = "mgstudy.best_of_cell"
@@ -187,12 +189,16 @@ class MlflowTracker(StudyListener):
     def _create_run(self, trial: Assignment, parent: str) -> None:
         levels = trial.cell.levels
         named = [levels[factor] for factor in self.description.varying_factors]
+        is_search = trial.stage is Stage.SEARCH
+        number = f"#{trial.number}" if is_search else f"confirmation {trial.number}"
         run = self.store.client.create_run(
             self.store.experiment_id,
-            run_name=" ".join([*named, f"#{trial.number}"]),
+            run_name=" ".join([*named, number]),
             tags={
                 STUDY_TAG: self.description.name,
-                ROLE_TAG: "trial",
+                ROLE_TAG: "trial" if is_search else "confirmation",
+                STAGE_TAG: trial.stage.value,
+                SEED_TAG: str(trial.seed),
                 TRIAL_TAG: trial.key,
                 CELL_TAG: trial.cell.key,
                 STATE_TAG: State.RUNNING.value,
@@ -236,8 +242,9 @@ class MlflowTracker(StudyListener):
         self._flush_metrics()
         stamp, step = int(time.time() * 1000), int(outcome.get("epochs", 0))
         numbers = {
-            f"best/{name.replace('@', '_at_')}": number
-            for name, number in outcome.get("best_metrics", {}).items()
+            f"{prefix}/{name.replace('@', '_at_')}": number
+            for prefix, kind in (("best", "best_metrics"), ("test", "test_metrics"))
+            for name, number in outcome.get(kind, {}).items()
         }
         numbers |= {
             f"cost/{name}": outcome[name]
@@ -248,6 +255,7 @@ class MlflowTracker(StudyListener):
                 "seconds_setup",
                 "seconds_training",
                 "seconds_evaluation",
+                "seconds_test",
             )
             if name in outcome
         }

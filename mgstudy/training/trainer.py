@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mgstudy.config.training import TrainingSettings
@@ -175,6 +176,12 @@ class Trainer:
 
         Never called by the trainer itself: the test is for a configuration that is chosen.
         """
+        users = self.test_users()
+        return {name: float(users[name].mean()) for name in users if name != "user"}
+
+    def test_users(self) -> dict[str, NDArray[Any]]:
+        """As ``test_metrics``, but for each user: the ids under ``user``, ascending, and under the
+        name of each metric its values, shape ``[users]``."""
         evaluator = Evaluator(
             self.dataset,
             "test",
@@ -184,7 +191,9 @@ class Trainer:
             exclude_validation=self.settings.mask_validation_in_test,
         )
         self.restore_best()
-        return self._evaluate(evaluator)
+        self.model.eval()
+        with torch.no_grad():
+            return {"user": evaluator.users, **evaluator.evaluate_users(self.model.scorer())}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue to the bit, between two epochs.

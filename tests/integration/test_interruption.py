@@ -31,6 +31,7 @@ space:
   model: {embedding_size: 4, regularization: 0.01}
   optimizer: {learning_rate: {log_float: [1e-3, 1e-1]}}
 trials: 4
+confirmation: null
 training: {epochs: 6, batch_size: 128, objective: ndcg@5, cutoffs: [5]}
 pruner: NopPruner
 resources: {max_concurrent: 2}

@@ -41,6 +41,7 @@ space:
   gradient: {mirror_gradient: {alpha1: 1.0, alpha2: 0.3, interval: 2}}
   optimizer: {learning_rate: {choice: [0.05, 1e-9]}}
 trials: 3
+confirmation: null
 training: {epochs: 5, batch_size: 128, objective: ndcg@5, measures: [ndcg, recall], cutoffs: [5]}
 sampler: GridSampler
 pruner: 'their_parts:PruneSlow'
@@ -54,6 +55,7 @@ space:
   model: {embedding_size: 4, regularization: 0.01}
   optimizer: {learning_rate: 0.01}
 trials: 2
+confirmation: null
 training: {epochs: 4, batch_size: 128, objective: ndcg@5, cutoffs: [5]}
 """
 

@@ -19,6 +19,7 @@ STUDY = """
 name: s
 factors: {dataset: [a], model: [BPR], gradient: [plain, sam]}
 trials: 3
+confirmation: null
 """
 
 

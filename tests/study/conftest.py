@@ -54,7 +54,8 @@ def read() -> Read:
         lines = [line for key, line in inside.items() if f"{key}:" not in factors]
         text = "\n  ".join(["factors:", *lines, *factors.strip().splitlines()])
         trials = "" if re.search("^trials:", rest, re.MULTILINE) else "trials: 3\n"
-        document = parse_document(f"name: s\n{text}\n{trials}{rest}", "s.yaml")
+        confirmation = "" if "confirmation:" in rest else "confirmation: null\n"
+        document = parse_document(f"name: s\n{text}\n{trials}{rest}\n{confirmation}", "s.yaml")
         return document.validate(StudyConfig), document
 
     return read_study

@@ -1,0 +1,212 @@
+"""A study whose winners are confirmed, on a real Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+from mgstudy import api
+from mgstudy.study.definition import Study
+from mgstudy.study.events import Stage, State, StudyListener
+from mgstudy.study.summary import CellSummary, StudySummary
+from mgstudy.study.trial import build_cell_trainer
+from mgstudy.training.checkpoint import load_checkpoint
+from mgstudy.training.evaluation import Evaluator
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
+
+STUDY = """\
+name: confirmed
+factors:
+  dataset: [tiny]
+  model: [BPR, 'their_parts:Buggy']
+  gradient: [plain, mirror_gradient]
+space:
+  model: {embedding_size: 4, regularization: 0.01}
+  gradient: {mirror_gradient: {alpha1: 1.0, alpha2: 0.3, interval: 2}}
+  optimizer: {learning_rate: {choice: [0.001, 0.01, 0.05]}}
+sampler: GridSampler
+trials: 2
+confirmation: {seeds: 2}
+training: {epochs: 4, batch_size: 128, objective: ndcg@5, measures: [ndcg, recall], cutoffs: [5]}
+pruner: NopPruner
+"""
+
+
+class Heard(StudyListener):
+    """Notes in which order trials ended, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.finished: list[tuple[Stage, str, int]] = []
+
+    def trial_finished(self, trial, state, value, outcome) -> None:
+        self.finished.append((trial.stage, trial.key, trial.seed))
+
+    def confirmed(self) -> list[str]:
+        return sorted(key for stage, key, _ in self.finished if stage is Stage.CONFIRMATION)
+
+
+class Launches:
+    """The study launched as it is, again, with more seeds, and with more trials."""
+
+    def __init__(self, home: Path) -> None:
+        self.heard: list[Heard] = []
+        self.summaries: list[StudySummary] = []
+        self.shown: list[str] = []
+        (home / "confirmed.yaml").write_text(STUDY)
+        for overrides in (
+            [],
+            [],
+            ["confirmation.seeds=3"],
+            ["confirmation.seeds=3", "trials=3"],
+        ):
+            self.study: Study = api.read_study(home / "confirmed.yaml", overrides, home)
+            heard, text = Heard(), StringIO()
+            launched = api.launch(self.study, Console(file=text, width=200), [heard])
+            assert launched.finished
+            assert launched.undelivered == 0
+            self.heard.append(heard)
+            self.summaries.append(launched.summary)
+            self.shown.append(text.getvalue())
+
+    def cells(self, launch: int) -> list[CellSummary]:
+        """The cells that left a winner."""
+        return [c for c in self.summaries[launch].cells if c.levels["model"] == "BPR"]
+
+
+@pytest.fixture(scope="module")
+def launches(home: Path, two_slots: None) -> Launches:
+    return Launches(home)
+
+
+def test_each_winner_is_trained_again_under_fresh_seeds(launches: Launches) -> None:
+    seeds = set()
+    for cell in launches.cells(0):
+        assert cell.finished
+        assert cell.best is not None
+        assert [replicate.number for replicate in cell.confirmations] == [0, 1]
+        for replicate in cell.confirmations:
+            assert replicate.state is State.COMPLETE
+            assert replicate.parameters == cell.best.parameters
+            seeds.add(replicate.seed)
+    assert len(seeds - {999}) == 4
+
+
+def test_a_cell_without_a_winner_has_nothing_to_confirm(launches: Launches) -> None:
+    for cell in launches.summaries[0].cells:
+        if cell.levels["model"] == "Buggy":
+            assert cell.finished
+            assert cell.confirmations == []
+            assert set(cell.confirmation_counts.values()) == {0}
+    assert launches.summaries[0].finished
+    assert launches.shown[0].splitlines()[-1].endswith("remaining 0 s")
+
+
+def test_a_confirmation_is_repeated_to_the_bit_by_the_library(launches: Launches) -> None:
+    study, found = launches.study, launches.cells(3)[1]
+    cell = next(cell for cell in study.plan.cells if cell.key == found.key)
+    replicate = found.confirmations[1]
+    trainer = build_cell_trainer(
+        cell,
+        study.datasets["tiny"],
+        replicate.parameters,
+        study.config.training,
+        seed=replicate.seed,
+    )
+    scores = {result.epoch + 1: result.metrics["ndcg@5"] for result in trainer.epochs()}
+    assert scores == dict(replicate.values)
+    assert trainer.test_metrics() == pytest.approx(replicate.test_metrics, rel=1e-12)
+
+
+def test_the_kept_weights_give_every_users_score_on_test(launches: Launches) -> None:
+    study = launches.study
+    dataset = study.datasets["tiny"]
+    for found in launches.cells(3):
+        cell = next(cell for cell in study.plan.cells if cell.key == found.key)
+        for replicate in found.confirmations:
+            trainer = build_cell_trainer(cell, dataset, replicate.parameters, study.config.training)
+            trainer.model.load_state_dict(load_checkpoint(replicate.weights)["model"])
+            trainer.model.eval()
+            evaluator = Evaluator(dataset, "test", study.config.training.metrics)
+            scores = evaluator.evaluate_users(trainer.model.scorer())
+            users = pd.read_parquet(replicate.test_users)
+            assert list(users) == ["user", "ndcg@5", "recall@5"]
+            assert np.array_equal(users["user"], np.unique(dataset.test.users))
+            for name, values in scores.items():
+                assert np.array_equal(users[name], values)
+                assert replicate.test_metrics[name] == pytest.approx(values.mean(), rel=1e-12)
+
+
+def test_the_search_never_scores_on_test(launches: Launches) -> None:
+    for cell in launches.summaries[3].cells:
+        for trial in cell.trials:
+            assert not any("test" in name for name in trial.outcome)
+
+
+def test_launched_again_it_runs_what_is_missing(launches: Launches) -> None:
+    keys = [cell.key for cell in launches.cells(0)]
+    winners = [cell.best.number for cell in launches.cells(0) if cell.best]
+    assert launches.heard[1].finished == []
+    assert launches.heard[2].confirmed() == sorted(
+        f"{key}/confirmation/{winner}/2" for key, winner in zip(keys, winners, strict=True)
+    )
+    for before, after in zip(launches.cells(1), launches.cells(2), strict=True):
+        assert after.confirmations[:2] == before.confirmations
+
+
+def test_a_new_winner_is_confirmed_beside_the_earlier_one(launches: Launches) -> None:
+    expected = []
+    for before, after in zip(launches.cells(2), launches.cells(3), strict=True):
+        assert before.best is not None
+        assert after.best is not None
+        if after.best.number == before.best.number:
+            assert after.confirmations == before.confirmations
+            assert after.superseded == ()
+        else:
+            expected += [f"{after.key}/confirmation/{after.best.number}/{i}" for i in range(3)]
+            assert after.superseded == (before.best.number,)
+            assert [r.seed for r in after.confirmations] == [r.seed for r in before.confirmations]
+            assert all(replicate.weights.exists() for replicate in before.confirmations)
+    assert launches.heard[3].confirmed() == sorted(expected)
+    # The test would be of no use otherwise.
+    assert expected
+
+
+def test_mlflow_tells_confirmations_from_trials(
+    launches: Launches, home: Path, runs: Callable[[str], list[Run]]
+) -> None:
+    found = {run.data.tags["mgstudy.trial"]: run for run in runs("confirmation")}
+    for launch in (2, 3):
+        for cell in launches.cells(launch):
+            assert cell.best is not None
+            for replicate in cell.confirmations:
+                key = f"{cell.key}/confirmation/{cell.best.number}/{replicate.number}"
+                run = found[key]
+                assert run.info.status == "FINISHED"
+                assert run.data.tags["mgstudy.stage"] == "confirmation"
+                assert run.data.tags["mgstudy.seed"] == str(replicate.seed)
+                measured = run.data.metrics["test/ndcg_at_5"]
+                assert measured == replicate.test_metrics["ndcg@5"]
+    assert all(run.data.tags["mgstudy.stage"] == "search" for run in runs("trial"))
+    assert not any(name.startswith("test/") for run in runs("trial") for name in run.data.metrics)
+
+
+@pytest.fixture
+def runs(home: Path) -> Callable[[str], list[Run]]:
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+
+    def with_role(role: str) -> list[Run]:
+        experiment = client.get_experiment_by_name("confirmed")
+        assert experiment is not None
+        wanted = f"tags.`mgstudy.role` = '{role}'"
+        return list(client.search_runs([experiment.experiment_id], wanted, max_results=1000))
+
+    return with_role
