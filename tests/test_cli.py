@@ -100,7 +100,7 @@ def test_the_way_of_a_newcomer_up_to_the_launch(
 
     code, out, err = command("plan", study_file)
     assert (code, err) == (0, "")
-    assert "4 cells, 8 trials to run" in out
+    assert "4 cells, 8 trials and 20 confirmations to run" in out
     assert "does [it] work?" in out
     assert "variant in [loss_scaled, update_scaled]" in out
     assert "left out: 4 combinations: modality_dropout needs 2 or more modalities" in out

@@ -100,16 +100,13 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for factor in factors:
         table.add_column(factor)
-    confirms = any(cell["confirmations"] for cell in cells)
-    counts = ["trials", "done", "to_run", *(["confirmations_to_run"] if confirms else [])]
-    titles = ["trials", "done", "to run", *(["to confirm"] if confirms else [])]
-    for title in (*titles, *(("s/epoch",) if measured else ())):
+    for title in ("trials", "done", "to run", *(("s/epoch",) if measured else ())):
         table.add_column(title, justify="right")
     table.add_column("searched")
     for cell in cells:
         table.add_row(
             *(cell["levels"][factor] for factor in factors),
-            *(str(cell[name]) for name in counts),
+            *(str(cell[name]) for name in ("trials", "done", "to_run")),
             *((f"{cell['seconds_per_epoch']:.2f}",) if measured else ()),
             ", ".join(_space_text(name, space) for name, space in cell["searched"].items())
             or "nothing",
