@@ -182,6 +182,8 @@ def _terminate_like_interrupt() -> Iterator[None]:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
+    # Ray blocks SIGINT in the processes it starts, also in the drivers of its jobs.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         previous = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # Not in the main thread: the caller owns the signals.
