@@ -1,0 +1,219 @@
+"""The shipped deployment files are what the tools that read them expect."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).parents[2]
+CLUSTERS = ("cluster.yaml", "deploy/cluster-local.yaml")
+KUBERNETES = kubernetes_validate.latest_version()
+RAYJOB_SCHEMA = json.loads((Path(__file__).parent / "rayjob.schema.json").read_text("utf-8"))
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+    "optional-dependencies"
+]
+PINS = dict(
+    line.split("==")
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    if "==" in line and not line.startswith("#")
+)
+
+
+def read_yaml(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text("utf-8"))
+
+
+# Ray's cluster launcher.
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_ray_accepts_the_cluster_file(name: str) -> None:
+    # What `ray up` does before it asks the provider for anything.
+    validate_config(prepare_config(read_yaml(name)))
+
+
+def test_ray_refuses_a_cluster_file_with_a_typing_error() -> None:
+    config = {**read_yaml("cluster.yaml"), "idle_timeout_minuts": 5}
+    with pytest.raises(jsonschema.ValidationError, match="idle_timeout_minuts"):
+        validate_config(prepare_config(config))
+
+
+def test_the_head_runs_no_trials_and_workers_cost_nothing_while_idle() -> None:
+    config = read_yaml("cluster.yaml")
+    types = config["available_node_types"]
+    assert types[config["head_node_type"]]["resources"] == {"CPU": 0, "GPU": 0}
+    for name, node_type in types.items():
+        if name != config["head_node_type"]:
+            assert node_type["min_workers"] == 0
+            assert node_type["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert config["provider"]["cache_stopped_nodes"] is False
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_the_cluster_has_this_mgstudy_and_asks_for_a_token(name: str) -> None:
+    config = read_yaml(name)
+    assert "." in config["file_mounts"].values()
+    [install] = [command for command in config["setup_commands"] if "pip install" in command]
+    assert "/mgstudy/constraints.txt" in install
+    extras = re.search(r"mgstudy\[([\w,]+)\]", install)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(EXTRAS)
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        assert "RAY_AUTH_MODE=token" in commands[-1]
+    assert "~/.ray/auth_token" in config["file_mounts"].values()
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "Dockerfile"])
+def test_images_carry_the_pinned_ray_and_a_python_that_mgstudy_supports(name: str) -> None:
+    images = re.findall(r"rayproject/ray:(\S+)", (ROOT / name).read_text("utf-8"))
+    assert images
+    for tag in images:
+        version, python, _device = tag.split("-")
+        assert version == PINS["ray"]
+        assert python in ("py311", "py312")
+
+
+# Kubernetes.
+
+
+def manifests() -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((ROOT / "deploy/kuberay.yaml").read_text("utf-8")))
+
+
+def pod_templates(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    spec = manifest["spec"]["rayClusterSpec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        yield group["template"]
+
+
+def identify(manifest: dict[str, Any]) -> str:
+    return f"{manifest['kind']}-{manifest['metadata']['name']}"
+
+
+@pytest.mark.parametrize("manifest", manifests(), ids=identify)
+def test_kubernetes_accepts_the_manifest(manifest: dict[str, Any]) -> None:
+    if manifest["kind"] != "RayJob":
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+        return
+    jsonschema.validate(manifest, RAYJOB_SCHEMA)
+    for template in pod_templates(manifest):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, **template}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+
+
+def test_the_schema_refuses_a_typing_error_in_a_rayjob() -> None:
+    [job] = [manifest for manifest in manifests() if manifest["kind"] == "RayJob"]
+    wrong = copy.deepcopy(job)
+    wrong["spec"]["backofflimit"] = wrong["spec"].pop("backoffLimit")
+    with pytest.raises(jsonschema.ValidationError, match="backofflimit"):
+        jsonschema.validate(wrong, RAYJOB_SCHEMA)
+
+
+def test_the_rayjob_is_retried_and_keeps_its_state_outside_the_cluster() -> None:
+    [job] = [manifest for manifest in manifests() if manifest["kind"] == "RayJob"]
+    spec = job["spec"]
+    assert spec["backoffLimit"] > 0
+    assert spec["rayClusterSpec"]["rayVersion"] == PINS["ray"]
+    assert spec["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    home = spec["entrypoint"].split("--home ")[1]
+    for template in pod_templates(job):
+        [container] = template["spec"]["containers"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        assert "persistentVolumeClaim" in volumes[mounts[home]]
+        assert volumes[mounts["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
+
+
+def references(content: Any, key: str) -> Iterator[Any]:
+    """Every value under ``key``, at any depth."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            if name == key:
+                yield value
+            yield from references(value, key)
+    elif isinstance(content, list):
+        for value in content:
+            yield from references(value, key)
+
+
+def test_what_manifests_refer_to_exists_and_no_password_stands_in_them() -> None:
+    everything = manifests()
+    claims = {m["metadata"]["name"] for m in everything if m["kind"] == "PersistentVolumeClaim"}
+    assert set(references(everything, "claimName")) <= claims
+    selected = [m["spec"]["selector"] for m in everything if m["kind"] == "Service"]
+    labels = [
+        m["spec"]["template"]["metadata"]["labels"]
+        for m in everything
+        if m["kind"] in ("Deployment", "StatefulSet")
+    ]
+    for selector in selected:
+        assert any(selector.items() <= label.items() for label in labels)
+    assert {m["metadata"]["namespace"] for m in everything} == {"mgstudy"}
+    for variables in references(everything, "env"):
+        for variable in variables:
+            if "PASSWORD" in variable["name"]:
+                assert set(variable) == {"name", "valueFrom"}
+    images = list(references(everything, "image"))
+    assert all(re.search(r":\d+\.\d+", image) for image in images), "every image is pinned"
+
+
+# Scripts and the image.
+
+
+def test_shellcheck_finds_nothing_in_the_script() -> None:
+    beside_python = os.fspath(Path(sys.executable).parent)
+    shellcheck = shutil.which("shellcheck", path=f"{beside_python}:{os.environ['PATH']}")
+    if shellcheck is None:
+        pytest.skip("no shellcheck; `make dev` installs it")
+    script = ROOT / "deploy/slurm.sh"
+    assert os.access(script, os.X_OK)
+    checked = subprocess.run([shellcheck, str(script)], capture_output=True, text=True, check=False)
+    assert checked.stdout == ""
+    assert checked.returncode == 0
+
+
+def test_the_slurm_script_explains_itself_outside_an_allocation() -> None:
+    script = str(ROOT / "deploy/slurm.sh")
+    without_study = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert without_study.returncode == 2
+    assert without_study.stderr.startswith("usage: sbatch")
+    environment = {"PATH": os.environ["PATH"]}
+    outside = subprocess.run(
+        [script, "x.yaml"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert outside.returncode != 0
+    assert "runs inside an allocation: use sbatch" in outside.stderr
+
+
+def test_the_image_is_built_from_files_that_exist_with_everything_pinned() -> None:
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    allowed = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    for line in lines:
+        if line.startswith("COPY"):
+            sources = [word for word in line.split()[1:-1] if not word.startswith("--")]
+            for source in sources:
+                assert (ROOT / source).exists()
+                assert f"!{source.removeprefix('./')}" in allowed
+    [install] = [line for line in lines if "pip install" in line]
+    assert "--constraint constraints.txt" in install
+    extras = re.search(r'"\.\[([\w,]+)\]"', install)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(EXTRAS)
+    users = [line.split()[1] for line in lines if line.startswith("USER")]
+    assert users[-1:] == ["ray"]
