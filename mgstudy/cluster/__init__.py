@@ -1,0 +1,1 @@
+"""Studies on a Ray cluster: submission as jobs, and checks of what a machine or cluster has."""

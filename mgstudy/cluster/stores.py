@@ -1,0 +1,63 @@
+"""Whether a study's stores can be reached from where this runs."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+from mgstudy.cluster.address import first_line
+from mgstudy.cluster.findings import Finding, fine, problem
+from mgstudy.data.workspace import Workspace
+from mgstudy.errors import MgstudyError
+from mgstudy.study.storage import expand_url, open_storage, shown_url
+from mgstudy.tracking.store import tracking_uri
+
+_TIMEOUT_SECONDS = 15
+
+
+def check_storage(url: str, several_nodes: bool = False, create: bool = True) -> Finding:
+    """Whether an Optuna storage opens.
+
+    Args:
+        url: As the study file writes it.
+        several_nodes: Whether the study would run on more than one node.
+        create: Whether a SQLite file that does not exist may be made.
+    """
+    if several_nodes and url.startswith("sqlite"):
+        return problem(
+            "storage",
+            "SQLite is a file on the head's disk, which is lost with the head and unsafe on a "
+            "network file system",
+            "write `storage: postgresql+psycopg://USER:${DATABASE_PASSWORD}@HOST/DATABASE`",
+        )
+    try:
+        open_storage(expand_url(url), create=create)
+    except MgstudyError as error:
+        return problem("storage", first_line(error), "a study needs it from the machine it runs on")
+    return fine("storage", shown_url(url))
+
+
+def check_tracking(workspace: Workspace, configured: str | None = None) -> Finding:
+    """Whether the MLflow server answers; a store that is no server is not opened.
+
+    Args:
+        workspace: The workspace, for the default store.
+        configured: The study file's tracking URI.
+    """
+    try:
+        uri = tracking_uri(workspace, configured)
+    except MgstudyError as error:
+        return problem("tracking", first_line(error), "set it where the study runs")
+    shown = shown_url(uri)
+    if not uri.startswith(("http://", "https://")):
+        return fine("tracking", shown)
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_TIMEOUT_SECONDS):
+            return fine("tracking", shown)
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):  # It answers; whether it lets MLflow in, its client knows.
+            return fine("tracking", shown)
+        reason = f"answers {error.code} {error.reason}"
+    except (OSError, ValueError) as error:
+        reason = f"cannot be reached: {getattr(error, 'reason', error)}"
+    return problem("tracking", f"{shown} {reason}", "start it, or correct `tracking.uri`")
