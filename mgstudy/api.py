@@ -57,7 +57,7 @@ class Launched:
 def prepare(
     path: Path,
     overrides: Iterable[str] = (),
-    home: Path | None = None,
+    home: Path | str | None = None,
     progress: Progress = no_progress,
 ) -> Manifest:
     """Make the dataset that a pipeline file describes.
@@ -65,7 +65,8 @@ def prepare(
     Args:
         path: The pipeline file.
         overrides: ``a.b=value`` changes to it.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the
+            current directory when not given.
         progress: Told what is being done.
 
     Raises:
@@ -81,12 +82,13 @@ def prepare(
         raise document.error(error.location, str(error)) from error
 
 
-def load_dataset(name: str, home: Path | None = None) -> Dataset:
+def load_dataset(name: str, home: Path | str | None = None) -> Dataset:
     """Load a prepared dataset.
 
     Args:
         name: The name it was prepared under.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the
+            current directory when not given.
 
     Raises:
         InputError: If there is no such dataset, naming the nearest.

@@ -21,9 +21,10 @@ INTERRUPTED = 130
 _WIDTH_WITHOUT_TERMINAL = 240
 
 Home = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Folder of the workspace's state [default: $MGSTUDY_HOME, else this folder]",
+        help="Folder or URL (s3://...) of the workspace's state "
+        "[default: $MGSTUDY_HOME, else this folder]",
         show_default=False,
     ),
 ]

@@ -38,7 +38,7 @@ ClusterHome = Annotated[
     str | None,
     typer.Option(
         "--home",
-        help="The workspace on the cluster: a folder that every node sees "
+        help="The workspace on the cluster: a folder that every node sees, or a URL (s3://...) "
         "[default: MGSTUDY_HOME there]",
         show_default=False,
     ),

@@ -61,7 +61,7 @@ def check_study_there(file: Path, overrides: list[str], home: str | None) -> lis
             )
         ]
     try:
-        study = read_study(file, overrides, Path(home) if home else None)
+        study = read_study(file, overrides, home)
     except MgstudyError as error:
         return [
             problem("study", first_line(error), "prepare datasets on the cluster, or in its --home")

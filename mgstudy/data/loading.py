@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.layouts import read_features, read_interactions
@@ -26,6 +24,9 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
     manifest = read_manifest(workspace, name)
     store = TableStore(workspace.tables)
     keys = [manifest.interactions.key, *(table.key for table in manifest.features.values())]
+    for key in keys:
+        for path in store.files(key):
+            workspace.fetch(path)
     try:
         for key in keys:
             store.check(key)
@@ -53,11 +54,12 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
     Raises:
         InputError: If no dataset of that name is prepared.
     """
+    workspace.fetch(workspace.manifest(name), anew=True)
     manifest = Manifest.read(workspace.manifest(name))
     if manifest is None:
-        prepared = [path.parent.name for path in _manifest_paths(workspace)]
+        near = suggestion(name, _prepared(workspace))
         raise InputError(
-            f"dataset {name!r} is not prepared in {workspace.home} ({suggestion(name, prepared)}); "
+            f"dataset {name!r} is not prepared in {workspace.place} ({near}); "
             f"type `mgstudy prepare pipelines/{name}.yaml`"
         )
     return manifest
@@ -65,8 +67,11 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
 
 def list_datasets(workspace: Workspace) -> list[Manifest]:
     """The manifests of all prepared datasets, by name."""
-    return [read_manifest(workspace, path.parent.name) for path in _manifest_paths(workspace)]
+    return [read_manifest(workspace, name) for name in _prepared(workspace)]
 
 
-def _manifest_paths(workspace: Workspace) -> list[Path]:
-    return sorted(workspace.datasets.glob("*/manifest.json"))
+def _prepared(workspace: Workspace) -> list[str]:
+    names = workspace.names(workspace.datasets)
+    if workspace.shared is not None:  # There, a folder is there because of its manifest.
+        return names
+    return [name for name in names if workspace.manifest(name).exists()]

@@ -60,7 +60,14 @@ def prepare(
         MgstudyError: If the workspace cannot be written to.
     """
     previous = _previous_manifest(workspace, config.name)
-    return Preparation(config, workspace, previous, progress).run(previous)
+    manifest = Preparation(config, workspace, previous, progress).run(previous)
+    store = TableStore(workspace.tables)
+    for table in manifest.tables():
+        for path in store.files(table.key):
+            workspace.publish(path)
+    # Last: whoever finds the manifest finds its tables.
+    workspace.publish(workspace.manifest(config.name), anew=True)
+    return manifest
 
 
 def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
@@ -359,6 +366,7 @@ def _localised(config: PipelineConfig, downloads: Downloads) -> PipelineConfig:
 
 def _previous_manifest(workspace: Workspace, name: str) -> Manifest | None:
     try:
+        workspace.fetch(workspace.manifest(name), anew=True)
         return Manifest.read(workspace.manifest(name))
     except InputError as error:
         logger.warning("%s", error)

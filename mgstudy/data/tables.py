@@ -80,6 +80,10 @@ class TableStore:
         """The Parquet file of a table."""
         return self.folder / f"{key}.parquet"
 
+    def files(self, key: str) -> tuple[Path, Path]:
+        """The Parquet file of a table, and then its record, without which it is unfinished."""
+        return self.path(key), self._record_path(key)
+
     def ensure(
         self,
         key: str,
@@ -140,10 +144,12 @@ class TableStore:
             raise DamagedTableError(f"{path}: damaged: {error.strerror}") from error
         return stored
 
+    def _record_path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
     def _record(self, key: str) -> StoredTable | None:
         try:
-            record = self.folder / f"{key}.json"
-            return StoredTable.model_validate_json(record.read_bytes(), strict=True)
+            return StoredTable.model_validate_json(self._record_path(key).read_bytes(), strict=True)
         except (OSError, ValidationError):
             return None
 
@@ -159,7 +165,7 @@ class TableStore:
                     done += batch.num_rows
                     progress(f"write {key.partition('-')[0]}", done, content.row_count)
         stored = StoredTable(key=key, size=path.stat().st_size, sha256=sha256_of(path))
-        with written_whole(self.folder / f"{key}.json") as file:
+        with written_whole(self._record_path(key)) as file:
             file.write(stored.model_dump_json(indent=2).encode() + b"\n")
         return stored
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mgstudy.data.shared import SharedFiles
 from mgstudy.errors import InputError
 
 HOME_VARIABLE = "MGSTUDY_HOME"
@@ -17,22 +18,51 @@ class Workspace:
 
     Attributes:
         home: The folder a person works in; MLflow's store lies here, in the open.
+        shared: The workspace that ``home`` is this machine's copy of, when it lies at a URL.
     """
 
     home: Path
+    shared: SharedFiles | None = None
 
     @classmethod
-    def resolve(cls, home: Path | None = None) -> Workspace:
+    def resolve(cls, home: Path | str | None = None) -> Workspace:
         """The workspace at ``home``, else at ``MGSTUDY_HOME``, else in the current directory.
+
+        Args:
+            home: A folder, or a URL such as ``s3://bucket/studies``.
 
         Raises:
             InputError: If that is a file.
         """
-        chosen = home or Path(os.environ.get(HOME_VARIABLE) or ".")
-        folder = chosen.expanduser().absolute()
+        chosen = str(home or os.environ.get(HOME_VARIABLE) or ".")
+        if "://" in chosen:
+            shared = SharedFiles.at(chosen)
+            return cls(shared.copy, shared)
+        folder = Path(chosen).expanduser().absolute()
         if folder.exists() and not folder.is_dir():
             raise InputError(f"{folder}: is a file, expected the folder of a workspace")
         return cls(folder)
+
+    @property
+    def place(self) -> str:
+        """Where it lies, for people."""
+        return str(self.home) if self.shared is None else self.shared.url
+
+    def fetch(self, path: Path, anew: bool = False) -> None:
+        """See ``SharedFiles.fetch``; a workspace in a folder has its files where they are."""
+        if self.shared is not None:
+            self.shared.fetch(path, anew)
+
+    def publish(self, path: Path, anew: bool = False) -> None:
+        """See ``SharedFiles.publish``."""
+        if self.shared is not None:
+            self.shared.publish(path, anew)
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of what lies in a folder of the workspace, sorted."""
+        if self.shared is not None:
+            return self.shared.names(folder)
+        return sorted(path.name for path in folder.glob("*"))
 
     @property
     def state(self) -> Path:

@@ -52,13 +52,14 @@ class Study:
         return [f for f in cells[0].levels if len({cell.levels[f] for cell in cells}) > 1]
 
 
-def read_study(path: Path, overrides: Iterable[str] = (), home: Path | None = None) -> Study:
+def read_study(path: Path, overrides: Iterable[str] = (), home: Path | str | None = None) -> Study:
     """Read and check a study file.
 
     Args:
         path: The study file.
         overrides: ``a.b=value`` changes to it.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the
+            current directory when not given.
 
     Raises:
         InputError: For anything that is wrong in it, with file and line.

@@ -33,14 +33,16 @@ class StudyFolder:
 
     Attributes:
         path: The folder.
+        workspace: The workspace it is in, when that lies at a URL.
     """
 
     path: Path
+    workspace: Workspace | None = None
 
     @classmethod
     def of(cls, workspace: Workspace, name: str) -> StudyFolder:
         """The folder of a study, whether it exists or not."""
-        return cls(workspace.studies / name)
+        return cls(workspace.studies / name, workspace if workspace.shared else None)
 
     @classmethod
     def existing(cls, workspace: Workspace, name: str) -> StudyFolder:
@@ -50,10 +52,11 @@ class StudyFolder:
             InputError: If there is none of that name.
         """
         folder = cls.of(workspace, name)
+        workspace.fetch(folder.manifest, anew=True)
         if not folder.manifest.exists():
-            known = [p.name for p in workspace.studies.glob("*") if (p / "study.json").exists()]
             raise InputError(
-                f"no study {name!r} in workspace {workspace.home}; {suggestion(name, known)}"
+                f"no study {name!r} in workspace {workspace.place}; "
+                f"{suggestion(name, workspace.names(workspace.studies))}"
             )
         return folder
 
@@ -73,7 +76,17 @@ class StudyFolder:
         return self.path / "ray"
 
     def storage_url(self, config: StudyConfig) -> str:
-        """The Optuna storage as the study file gives it, or a SQLite file in this folder."""
+        """The Optuna storage as the study file gives it, or a SQLite file in this folder.
+
+        Raises:
+            InputError: If the workspace lies at a URL, where no SQLite file can be, and the study
+                file gives no storage.
+        """
+        if config.storage is None and self.workspace is not None:
+            raise InputError(
+                f"a study in {self.workspace.place} needs a database that every machine reaches: "
+                "write `storage: postgresql+psycopg://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
+            )
         return config.storage or sqlite_url(self.path / "optuna.db")
 
     def write_manifest(self, content: dict[str, Any]) -> None:
@@ -81,6 +94,8 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with written_whole(self.manifest) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
+        if self.workspace is not None:
+            self.workspace.publish(self.manifest, anew=True)
 
     def read_manifest(self) -> dict[str, Any]:
         """The manifest.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mgstudy.config.study import Tracking
 from mgstudy.data.workspace import Workspace
+from mgstudy.errors import InputError
 from mgstudy.study.storage import expand_url, shown_url
 
 if TYPE_CHECKING:
@@ -24,9 +25,15 @@ def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
     ``mlflow.db`` in the workspace that ``mlflow ui`` typed there opens by itself.
 
     Raises:
-        InputError: If the URI names an environment variable that is not set.
+        InputError: If the URI names an environment variable that is not set, or the workspace
+            lies at a URL, where no database file can be, and none is given.
     """
     given = configured or os.environ.get(TRACKING_VARIABLE)
+    if not given and workspace.shared is not None:
+        raise InputError(
+            f"a study in {workspace.place} needs an MLflow server: write "
+            '`tracking: {uri: "http://HOST:5000"}`, or set MLFLOW_TRACKING_URI'
+        )
     return expand_url(given) if given else f"sqlite:///{workspace.home / 'mlflow.db'}"
 
 
