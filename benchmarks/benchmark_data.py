@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -37,17 +38,23 @@ def read(folder: Path) -> Dataset:
 
 
 def generate(
-    folder: Path, users: int, items: int, interactions: int, widths: dict[str, int] | None = None
+    folder: Path,
+    users: int,
+    items: int,
+    interactions: int,
+    *,
+    held_out_users: int | None = None,
+    widths: Mapping[str, int] = WIDTHS,
 ) -> None:
     """Write interactions whose items are popular by a power law, and random features.
 
-    Every user is held out with one item, up to 20,000 users.
+    One item is held out of every user, or of the first ``held_out_users``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     popularity = 1.0 / np.arange(1, items + 1) ** 0.7
     drawn = generator.choice(items, size=interactions, p=popularity / popularity.sum())
-    held_out = np.arange(min(users, 20_000))
+    held_out = np.arange(users if held_out_users is None else min(users, held_out_users))
     np.savez(
         folder / "interactions.npz",
         counts=np.array([users, items]),
@@ -56,7 +63,7 @@ def generate(
         held_out_users=held_out,
         held_out_items=generator.integers(items, size=len(held_out)),
     )
-    for modality, width in (WIDTHS if widths is None else widths).items():
+    for modality, width in widths.items():
         table = np.lib.format.open_memmap(
             folder / f"{modality}.npy", mode="w+", dtype=np.float32, shape=(items, width)
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mgstudy.data.dataset import Dataset, Interactions
@@ -101,37 +102,109 @@ def top_items(scores: Tensor, length: int) -> Tensor:
     """
     length = min(length, scores.shape[1])
     # One item more than wanted shows whether the end of the list cuts through equal scores.
-    values, items = _highest(scores, min(length + 1, scores.shape[1]))
+    count = min(length + 1, scores.shape[1])
+    if scores.device.type == "cpu" and scores.dtype == torch.float32:
+        items, values, cut = _top_by_partition(scores, length, count)
+    else:
+        items, values, cut = _top_by_topk(scores, length, count)
+    rows = cut.nonzero()[:, 0]
+    if len(rows):
+        items[rows] = scores[rows].sort(dim=1, descending=True, stable=True).indices[:, :length]
+    return items.masked_fill_(values == -torch.inf, NO_ITEM)
+
+
+def _top_by_topk(scores: Tensor, length: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first ``length`` items, their scores, and which rows' order equal scores leave open."""
+    candidates, _ = _candidates(scores, count)
+    if candidates is None:
+        values, items = scores.topk(count, dim=1)
+    else:
+        values, positions = scores.gather(1, candidates).topk(count, dim=1)
+        items = candidates.gather(1, positions)
     # NaN counts as the highest score, so one that exists is in front.
-    if values[:, 0].isnan().any():
-        raise FloatingPointError("a score is NaN: the model's weights are no longer finite")
-    tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0]
-    values, items = values[:, :length], items[:, :length]
-    if len(tied):
-        # Top-k leaves the order of equal scores open; a stable sort, slower, keeps that of the ids.
-        in_order = scores[tied].sort(dim=1, descending=True, stable=True).indices
-        items[tied] = in_order[:, :length]
-    return items.masked_fill(values == -torch.inf, NO_ITEM)
+    _refuse_nan(values[:, 0])
+    # Top-k leaves the order of equal scores open.
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
+    return items[:, :length], values[:, :length], tied
 
 
-def _highest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """As ``scores.topk(count, dim=1)``, for many columns in half its time.
+def _top_by_partition(scores: Tensor, length: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for float32 on a processor, where NumPy's vectorised partition of integers takes a
+    third of the time of top-k.
+
+    Score and item make one integer that sorts by falling score and rising id, so that equal scores
+    among the candidates are in order.
+    """
+    candidates, lowest = _candidates(scores, count)
+    if candidates is None:
+        _refuse_nan(scores)
+        keys = _sort_keys(scores, torch.arange(scores.shape[1]))
+    else:
+        keys = _sort_keys(scores.gather(1, candidates), candidates)
+    if count < keys.shape[1]:
+        keys = np.partition(keys, count - 1, axis=1)[:, :count]
+    keys.sort(axis=1)
+    items = torch.from_numpy(keys[:, :length] & _ITEM_BITS)
+    values = scores.gather(1, items)
+    if lowest is None:
+        return items, values, torch.zeros(len(scores), dtype=torch.bool)
+    # What is no candidate scores at most ``lowest``: only items that score as much can be missing.
+    last = values[:, -1]
+    return items, values, (last <= lowest) & (last > -torch.inf)
+
+
+_ITEM_BITS = (1 << 32) - 1
+
+
+def _sort_keys(scores: Tensor, items: Tensor) -> NDArray[np.int64]:
+    """Integers that sort by falling score, equal ones by rising item."""
+    # Adding zero makes -0.0 the 0.0 it is equal to.
+    bits = (scores + 0.0).view(torch.int32)
+    # As integers, negative floats fall where they should rise, unless their other bits are flipped.
+    rising = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return ((~rising).long() << 32).bitwise_or_(items).numpy()
+
+
+def _candidates(scores: Tensor, count: int) -> tuple[Tensor | None, Tensor | None]:
+    """Items of each row among which its ``count`` highest scores are, found in half the time of a
+    top-k of all.
 
     The items are divided into groups of ``GROUP``. Only the ``count`` groups with the highest
-    maxima can hold any of the ``count`` highest scores, so only their members are selected from.
+    maxima can hold any of the ``count`` highest scores, so only their members are candidates.
+
+    Returns:
+        The candidates, int64, shape ``[rows, candidates]``, and per row a score that no other item
+        exceeds; ``None`` where there are too few items for it.
     """
     rows, columns = scores.shape
     groups = columns // GROUP
     if groups < 2 * count:
-        return scores.topk(count, dim=1)
+        return None, None
     # Item j is in group j modulo the number of groups: maxima are taken over whole rows at once.
-    grouped = scores[:, : groups * GROUP].view(rows, GROUP, groups)
-    best_groups = grouped.amax(dim=1).topk(count, dim=1).indices
-    members = best_groups[:, None, :] + groups * torch.arange(GROUP, device=scores.device)[:, None]
-    rest = torch.arange(groups * GROUP, columns, device=scores.device).expand(rows, -1)
-    candidates = torch.cat([members.view(rows, -1), rest], dim=1)
-    values, positions = scores.gather(1, candidates).topk(count, dim=1)
-    return values, candidates.gather(1, positions)
+    maxima = scores[:, : groups * GROUP].view(rows, GROUP, groups).amax(dim=1)
+    if scores.device.type == "cpu":
+        order = np.argpartition(maxima.numpy(), groups - count, axis=1)
+        best_groups = torch.from_numpy(order[:, groups - count :])
+        best = maxima.gather(1, best_groups)
+        # NaN counts as the highest in a partition, too.
+        _refuse_nan(best)
+        _refuse_nan(scores[:, groups * GROUP :])
+        # The partition puts the lowest of the best in front.
+        lowest = best[:, 0]
+    else:
+        values, best_groups = maxima.topk(count, dim=1)
+        lowest = values[:, -1]
+    candidates = best_groups.new_empty(rows, GROUP * count + columns - groups * GROUP)
+    members = candidates[:, : GROUP * count].view(rows, GROUP, count)
+    offsets = groups * torch.arange(GROUP, device=scores.device)[:, None]
+    torch.add(best_groups[:, None, :], offsets, out=members)
+    candidates[:, GROUP * count :] = torch.arange(groups * GROUP, columns, device=scores.device)
+    return candidates, lowest
+
+
+def _refuse_nan(scores: Tensor) -> None:
+    if scores.isnan().any():
+        raise FloatingPointError("a score is NaN: the model's weights are no longer finite")
 
 
 def _items_by_user(splits: Sequence[Interactions], dataset: Dataset) -> dict[str, np.ndarray]:

@@ -44,6 +44,23 @@ def test_agrees_with_sorting_when_there_are_many_items(levels: int) -> None:
         top_items(scores, 50)
 
 
+@pytest.mark.parametrize("columns", [5, 1000], ids=["all at once", "in two stages"])
+def test_every_float_is_in_its_place(columns: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(20, columns, generator=generator)
+    # Zero and minus zero are equal; the smallest and the largest floats are in order.
+    scores[:, :3] = torch.tensor([0.0, -0.0, 0.0])
+    scores[1], scores[2] = -scores[1].abs(), -INFINITY
+    scores[2, 3:5] = torch.tensor([-3e38, -1e-45])
+    scores[3, 3:5] = torch.tensor([INFINITY, 3e38])
+    expected = scores.sort(dim=1, descending=True, stable=True)
+    items = expected.indices.masked_fill(expected.values == -INFINITY, -1)
+    for length in (1, 4, 40, columns):
+        assert torch.equal(top_items(scores, length), items[:, :length])
+        # The path of other devices and precisions.
+        assert torch.equal(top_items(scores.double(), length), items[:, :length])
+
+
 @pytest.mark.parametrize("block_size", [None, 1, 7])
 @pytest.mark.parametrize("levels", [3, 10**6], ids=["many ties", "hardly any ties"])
 def test_agrees_with_sorting_each_user(
