@@ -11,7 +11,7 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.blockwise import sum_over_row_blocks
+from mgstudy.models.blockwise import sum_of_log_normalizers
 from mgstudy.models.dropout import dropout
 from mgstudy.models.graph import light_gcn_mean, propagate
 from mgstudy.models.initializers import xavier_uniform_embedding
@@ -217,11 +217,5 @@ def contrast_with_all(left: Tensor, right: Tensor, rows: Tensor) -> Tensor:
     anchors = functional.normalize(anchors) / TEMPERATURE
     positives = functional.embedding(rows, everything)
     weights = counts.to(anchors.dtype)
-    return sum_over_row_blocks(_weighted_contrast, [anchors, positives, weights], [everything])
-
-
-def _weighted_contrast(
-    anchors: Tensor, positives: Tensor, weights: Tensor, everything: Tensor
-) -> Tensor:
-    normalizers = torch.logsumexp(anchors @ everything.t(), dim=1)
-    return (weights * (normalizers - (anchors * positives).sum(dim=1))).sum()
+    attraction = (weights * (anchors * positives).sum(dim=1)).sum()
+    return sum_of_log_normalizers(anchors, everything, weights) - attraction

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.models.signals import Signal, passed
+from mgstudy.models.blockwise import sum_of_log_normalizers
+from mgstudy.models.signals import Signal, is_watched, passed
 
 
 def bpr_loss(
@@ -64,10 +65,13 @@ def info_nce(left: Tensor, right: Tensor, temperature: float, normalize: bool = 
     if normalize:
         left = functional.normalize(left, eps=1e-12)
         right = functional.normalize(right, eps=1e-12)
-    positives = torch.arange(len(left), device=left.device)
     # Dividing the rows spares two passes over the [rows, rows] logits.
-    logits = passed(Signal.LOGITS, (left / temperature) @ right.t())
-    return functional.cross_entropy(logits, positives)
+    left = left / temperature
+    if is_watched(Signal.LOGITS):
+        logits = passed(Signal.LOGITS, left @ right.t())
+        return functional.cross_entropy(logits, torch.arange(len(left), device=left.device))
+    weights = left.new_full((len(left),), 1.0 / len(left))
+    return sum_of_log_normalizers(left, right, weights) - (left * right).sum() / len(left)
 
 
 def frobenius_penalty(*matrices: Tensor) -> Tensor:

@@ -42,6 +42,12 @@ def passed(signal: Signal, value: Tensor) -> Tensor:
     return value
 
 
+def is_watched(signal: Signal) -> bool:
+    """Whether ``passed`` would hand values of this kind to anyone. Where not, a loss may do without
+    computing them."""
+    return any(acts_on is signal for acts_on, _ in _active.get())
+
+
 @contextmanager
 def signals_transformed(signal: Signal, transform: SignalTransform) -> Iterator[None]:
     """Let ``transform`` act on a kind of signal inside the ``with`` block, after those that already

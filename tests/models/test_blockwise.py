@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgstudy.models.blockwise import sum_over_row_blocks
+from mgstudy.models.blockwise import sum_of_log_normalizers, sum_over_row_blocks
 
 
 def contrast(rows: Tensor, weights: Tensor, keys: Tensor, unused: Tensor) -> Tensor:
@@ -39,3 +39,34 @@ def test_nothing_is_differentiated_where_no_gradient_is_wanted(tensors: list[Ten
     constant = sum_over_row_blocks(contrast, [rows.detach(), tensors[1]], tensors[2:])
     assert constant == value
     assert not constant.requires_grad
+
+
+def test_log_normalizers_and_their_gradients_are_those_of_all_rows_at_once(
+    tensors: list[Tensor],
+) -> None:
+    rows, weights, keys, _ = (tensor.double() for tensor in tensors)
+    # Exponentials of logits this high overflow unless the highest is taken off.
+    rows = rows * 1000
+    at_once = [rows.clone().requires_grad_(), keys.clone().requires_grad_()]
+    expected = (weights * torch.logsumexp(at_once[0] @ at_once[1].t(), dim=1)).sum()
+    blocks = [rows.clone().requires_grad_(), keys.clone().requires_grad_()]
+    value = sum_of_log_normalizers(*blocks, weights)
+    torch.testing.assert_close(value, expected)
+    (3.0 * expected).backward()
+    (3.0 * value).backward()
+    for one, other in zip(blocks, at_once, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_log_normalizers_are_differentiated_only_where_that_is_wanted(
+    tensors: list[Tensor],
+) -> None:
+    rows, weights, keys, _ = tensors
+    with torch.no_grad():
+        value = sum_of_log_normalizers(rows.requires_grad_(), keys, weights)
+    assert not value.requires_grad
+    one_sided = sum_of_log_normalizers(rows, keys, weights)
+    torch.testing.assert_close(one_sided, value, rtol=0, atol=0)
+    one_sided.backward()
+    assert keys.grad is None
+    assert rows.grad is not None

@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from mgstudy.models.losses import (
     info_nce,
     squared_pair_penalty,
 )
+from mgstudy.models.signals import Signal, signals_noted
 
 
 def test_bpr_loss_stays_finite_where_the_naive_form_overflows() -> None:
@@ -20,13 +22,21 @@ def test_bpr_loss_stays_finite_where_the_naive_form_overflows() -> None:
     assert bpr_loss(positives, negatives).item() == pytest.approx(expected / 2)
 
 
+@pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_info_nce_is_its_definition(normalize: bool) -> None:
-    x, y = torch.randn(2, 6, 4)
+def test_info_nce_is_its_definition(normalize: bool, watched: bool) -> None:
+    x, y = torch.randn(2, 6, 4, dtype=torch.float64).requires_grad_()
     a, b = (t / t.norm(dim=1, keepdim=True) if normalize else t for t in (x, y))
-    powers = (a @ b.t() / 0.2).double().exp()
+    powers = (a @ b.t() / 0.2).exp()
     expected = -(powers.diagonal() / powers.sum(dim=1)).log().mean()
-    assert info_nce(x, y, 0.2, normalize).item() == pytest.approx(expected.item(), rel=1e-5)
+    with signals_noted(Signal.LOGITS) if watched else nullcontext([]) as logits:
+        value = info_nce(x, y, 0.2, normalize)
+    torch.testing.assert_close(value, expected)
+    assert [tuple(noted.shape) for noted in logits] == [(6, 6)] * watched
+    for actual, reference in zip(
+        torch.autograd.grad(value, [x, y]), torch.autograd.grad(expected, [x, y]), strict=True
+    ):
+        torch.testing.assert_close(actual, reference)
 
 
 def test_cosine_distance_of_a_zero_row_is_one() -> None:
