@@ -16,8 +16,8 @@ from mgstudy.models.base import Scorer
 NO_ITEM = -1
 """Fills the end of a list when a user has fewer candidates than the list is long."""
 
-SCORES_IN_CACHE = 2**21
-"""Scores (float32, 8 MiB) that a processor keeps near between scoring, masking and selecting."""
+SCORES_IN_CACHE = 2**20
+"""Scores (float32, 4 MiB) that a processor keeps near between scoring, masking and selecting."""
 SCORES_ON_DEVICE = 2**26
 """Scores that occupy an accelerator well without filling its memory."""
 
