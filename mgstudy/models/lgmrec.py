@@ -217,5 +217,5 @@ def contrast_with_all(left: Tensor, right: Tensor, rows: Tensor) -> Tensor:
     anchors = functional.normalize(anchors) / TEMPERATURE
     positives = functional.embedding(rows, everything)
     weights = counts.to(anchors.dtype)
-    attraction = (weights * (anchors * positives).sum(dim=1)).sum()
+    attraction: Tensor = (weights * (anchors * positives).sum(dim=1)).sum()
     return sum_of_log_normalizers(anchors, everything, weights) - attraction
