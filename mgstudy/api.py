@@ -31,7 +31,7 @@ from mgstudy.study.definition import Study, read_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials, trial_resources
 from mgstudy.study.events import StudyListener
 from mgstudy.study.record import StudyRecord, cell_study_name
-from mgstudy.study.storage import expand_url, open_storage, shown_url
+from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
 from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.store import TrackingStore
@@ -121,16 +121,19 @@ def launch(
         storage_url = folder.storage_url(config)
         store = TrackingStore(study.workspace, config.tracking, config.name)
         told: list[StudyListener] = list(listeners)
-        record = StudyRecord(
-            config, study.plan.cells, study.datasets, open_storage(expand_url(storage_url)), told
-        )
+        storage = open_driven_storage(expand_url(storage_url))
+        record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
         folder.write_manifest(_manifest(study, storage_url, store))
         best = {
             key: (trial.number, float(trial.value or 0.0))
             for key, entry in record.cells.items()
             if (trial := record.best(entry.cell)) is not None
         }
-        told.append(KeepBestCheckpoint(folder.checkpoints, best))
+        policy = config.checkpoints
+        keeps_states = policy.keep_last or policy.keep_every is not None
+        checkpoints = KeepBestCheckpoint(folder.trial_files, best, keeps_states)
+        checkpoints.sweep(record)
+        told.append(checkpoints)
         tracker = MlflowTracker(store, _description(study))
         told.append(tracker)
         finished = False
@@ -156,6 +159,8 @@ def launch(
                     if display is not None:
                         display.close()
         finally:
+            checkpoints.sweep(record)
+            storage.close()
             tracker.finish(finished, record.best_checkpoints())
     return Launched(summarize(study.workspace, config.name), finished, tracker.undelivered)
 

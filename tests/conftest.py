@@ -3,12 +3,80 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mgstudy.data.dataset import Dataset, Interactions
+
+
+class PostgresqlServer:
+    """A PostgreSQL server of our own, on this machine, that can be stopped and started again.
+
+    Args:
+        programs: The folder of ``initdb`` and ``pg_ctl``.
+    """
+
+    def __init__(self, programs: Path) -> None:
+        self.programs = programs
+        self.folder = Path(tempfile.mkdtemp(prefix="mgstudy-postgresql-"))
+        # It refuses to run as root.
+        self.user = "postgres" if os.geteuid() == 0 else None
+        if self.user:
+            shutil.chown(self.folder, self.user)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self._run("initdb", "--auth=trust", "--username=study", "--no-sync")
+        self.start()
+
+    def start(self) -> None:
+        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c max_connections=40"
+        self._run("pg_ctl", "start", "--wait", "-o", options, "-l", f"{self.folder}/log")
+
+    def stop(self, how: str = "immediate") -> None:
+        """Stop it; ``immediate`` cuts all connections and flushes nothing."""
+        self._run("pg_ctl", "stop", "--wait", "-m", how)
+
+    def new_database(self, name: str) -> str:
+        """Create a database; its URL."""
+        self._run("psql", "-h", "127.0.0.1", "-p", f"{self.port}", "-U", "study", "-d", "postgres",
+                  "-c", f'CREATE DATABASE "{name}"', data=False)  # fmt: skip
+        return f"postgresql://study@127.0.0.1:{self.port}/{name}"
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str, data: bool = True) -> None:
+        where = ["-D", str(self.folder / "data")] if data else []
+        subprocess.run(
+            [self.programs / program, *where, *arguments],
+            user=self.user,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=120,
+            cwd=self.folder,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A running PostgreSQL server; skipped where none is installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    program = found[-1] if found else shutil.which("initdb")
+    if program is None:
+        pytest.skip("no PostgreSQL server is installed (initdb is not found)")
+    server = PostgresqlServer(Path(program).parent)
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

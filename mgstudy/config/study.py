@@ -221,6 +221,44 @@ class Tracking(_Section):
     experiment: str | None = Field(None, description="experiment name; by default the study's")
 
 
+class Checkpoints(_Section):
+    """When a running trial writes down its state, from which it goes on after an interruption, and
+    what stays of it when it has ended. The best weights of each cell's best trial always stay."""
+
+    every_seconds: float | None = Field(
+        30.0, gt=0, description="seconds of training between two states; null for not by time"
+    )
+    every_epochs: int | None = Field(
+        None, ge=1, strict=True, description="epochs between two states; null for not by epochs"
+    )
+    keep_every: int | None = Field(
+        None,
+        ge=1,
+        strict=True,
+        description="the state after every so many epochs stays too, as epoch-N.pt; null for none",
+    )
+    keep_last: bool = Field(False, description="whether the last state stays too")
+
+
+class Retries(_Section):
+    """What happens to trials that broke."""
+
+    max_retries: int = Field(
+        2,
+        ge=0,
+        strict=True,
+        description="how often a trial goes on after a lost machine, a killed process or too "
+        "little memory; a diverged loss, a wrong setting or a bug ends it at once",
+    )
+    stop_after_failures: int | None = Field(
+        10,
+        ge=1,
+        strict=True,
+        description="stop the study when this many trials failed for one and the same reason "
+        "before any succeeded; null to go on in any case",
+    )
+
+
 class StudyConfig(_Section):
     """One study: what one YAML file asks for."""
 
@@ -252,6 +290,8 @@ class StudyConfig(_Section):
         description="how the winners are confirmed on the test split; null for not at all",
     )
     resources: Resources = Field(default_factory=Resources)
+    checkpoints: Checkpoints = Field(default_factory=Checkpoints)
+    retries: Retries = Field(default_factory=Retries)
     storage: str | None = Field(
         None, description="Optuna storage URL; by default a SQLite file in the workspace"
     )

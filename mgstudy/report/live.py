@@ -107,6 +107,16 @@ class LiveDisplay(StudyListener):
         """Count the trial as running."""
         self._cells[trial.cell.key].running.add(trial)
 
+    def trial_interrupted(self, trial: Assignment, reason: str) -> None:
+        """Count the trial as waiting, and say why."""
+        self._cells[trial.cell.key].running.discard(trial.number)
+        self.console.print(
+            f"{self._name(trial)} runs again: {reason}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
     def trial_finished(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -17,7 +17,8 @@ import ray
 from ray import tune
 
 from mgstudy.config.study import Resources
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.record import StudyRecord
@@ -95,25 +96,57 @@ def trial_resources(resources: Resources, cluster: Mapping[str, float]) -> Trial
 
 
 class KeepBestCheckpoint(StudyListener):
-    """Deletes a completed trial's weights as soon as another of its cell has done better."""
+    """Deletes what a finished trial does not need, and a completed one's weights as soon as
+    another of its cell has done better.
 
-    def __init__(self, checkpoints: Path, record_best: Mapping[str, tuple[int, float]]) -> None:
+    Args:
+        checkpoints: The study's checkpoints.
+        record_best: Number and value of each cell's best trial so far.
+        keeps_states: Whether states that trials left on purpose stay.
+    """
+
+    def __init__(
+        self,
+        checkpoints: CheckpointFolder,
+        record_best: Mapping[str, tuple[int, float]],
+        keeps_states: bool = False,
+    ) -> None:
         self.checkpoints = checkpoints
         self.best = dict(record_best)
+        self.keeps_states = keeps_states
 
     def trial_finished(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
         """Keep the better of this trial's weights and the best ones so far; a confirmation's stay,
         all of them."""
-        if state is not State.COMPLETE or value is None or trial.stage is not Stage.SEARCH:
+        self.checkpoints.discard_states(trial.key)
+        if trial.stage is not Stage.SEARCH:
             return
         key = trial.cell.key
         loser = trial.number
-        if key not in self.best or value > self.best[key][1]:
+        if (
+            state is State.COMPLETE
+            and value is not None
+            and (key not in self.best or value > self.best[key][1])
+        ):
             loser = self.best[key][0] if key in self.best else -1
             self.best[key] = (trial.number, value)
-        shutil.rmtree(self.checkpoints / key / str(loser), ignore_errors=True)
+        if not self.keeps_states:
+            self.checkpoints.discard(f"{key}/{loser}")
+
+    def sweep(self, record: StudyRecord) -> None:
+        """Delete what finished trials left after they were told of: a worker that is stopped
+        writes its state a last time, and a driver that is killed deletes nothing."""
+        for key, entry in record.cells.items():
+            left = self.checkpoints.trials(key)
+            finished = {
+                t.number for t in entry.study.get_trials(deepcopy=False) if t.state.is_finished()
+            }
+            for number in finished.intersection(left):
+                self.checkpoints.discard_states(f"{key}/{number}")
+                if not self.keeps_states and self.best.get(key, (-1, 0))[0] != number:
+                    self.checkpoints.discard(f"{key}/{number}")
 
 
 def run_trials(
@@ -133,12 +166,11 @@ def run_trials(
         folder: The study's folder.
         trial: What runs a trial in a worker.
     """
-    remaining = record.remaining()
-    if remaining == 0:
+    if record.remaining() == 0:
         return True
     # One trial beyond the slots is begun early, so that a free slot never waits for its parameters.
     ahead = 0 if record.config.resources.max_concurrent == resources.slots else 1
-    searcher = OptunaSearcher(record, most_begun=resources.slots + ahead)
+    searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu)
     # By default Ray starts one worker after another, each taking seconds.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
     trainable = tune.with_parameters(
@@ -146,14 +178,15 @@ def run_trials(
         cells={key: entry.cell for key, entry in record.cells.items()},
         datasets=dict(record.datasets),
         settings=record.config.training,
-        checkpoints=folder.checkpoints.resolve(),
+        checkpoints=folder.trial_files,
+        policy=record.config.checkpoints,
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
+        tune.with_resources(trainable, partial(_placement, resources.cpu)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=OptunaPruner(searcher),
-            num_samples=remaining,
+            num_samples=-1,  # As many as the searcher says: a broken trial runs again.
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -161,6 +194,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.ray.resolve()),
+            stop=_StopInStorm(searcher),
             callbacks=[StartNotice(searcher)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -172,7 +206,33 @@ def run_trials(
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     with _terminate_like_interrupt():
         tuner.fit()
+    if searcher.storm.reason is not None:
+        raise MgstudyError(
+            f"stopped: the first {record.config.retries.stop_after_failures} trials all failed "
+            f"with {searcher.storm.reason!r}; the same command goes on once that is repaired, and "
+            "`retries: {stop_after_failures: null}` goes on in any case"
+        )
     return not searcher.running and record.remaining() == 0
+
+
+class _StopInStorm(tune.Stopper):  # type: ignore[misc]
+    """Ends a study in which everything fails for one reason."""
+
+    def __init__(self, searcher: OptunaSearcher) -> None:
+        self.searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is ended by its results."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the study is to end."""
+        return self.searcher.storm.reason is not None
+
+
+def _placement(cpu: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    bundle = {"CPU": cpu, "GPU": config["gpu"]}
+    return tune.PlacementGroupFactory([{name: share for name, share in bundle.items() if share}])
 
 
 @contextmanager

@@ -108,6 +108,9 @@ class StudyListener:
             metrics: Everything measured in that epoch, by MLflow's metric names.
         """
 
+    def trial_interrupted(self, trial: Assignment, reason: str) -> None:
+        """The trial was broken from outside, and will run again from its last checkpoint."""
+
     def trial_finished(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:

@@ -18,12 +18,9 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.data.files import written_whole
 from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.storage import sqlite_url
 
-BEST_WEIGHTS = "best.pt"
-"""Weights of a trial's best epoch, in the trial's folder under ``StudyFolder.checkpoints``."""
-TEST_USERS = "test_users.parquet"
-"""Test scores of every user, beside a confirmation's weights."""
 _LONGEST_LOOK_SECONDS = 1
 
 
@@ -69,6 +66,14 @@ class StudyFolder:
     def checkpoints(self) -> Path:
         """Best weights of completed trials, and test scores of confirmations, by trial key."""
         return self.path / "checkpoints"
+
+    @property
+    def trial_files(self) -> CheckpointFolder:
+        """The same folder as trials write to it, from whatever machine they run on."""
+        shared = self.workspace.shared if self.workspace is not None else None
+        if shared is not None:
+            return CheckpointFolder(shared.url_of(self.checkpoints))
+        return CheckpointFolder(str(self.checkpoints.resolve()))
 
     @property
     def ray(self) -> Path:

@@ -18,6 +18,7 @@ from mgstudy.errors import InputError
 from mgstudy.study.cells import Cell
 from mgstudy.study.confirmation import CellConfirmation
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
+from mgstudy.study.failures import Cause
 from mgstudy.study.search import (
     GRID_SAMPLERS,
     budget,
@@ -31,6 +32,7 @@ from mgstudy.study.search import (
 CELL_ATTRIBUTE = "mgstudy:cell"
 PROTOCOL_ATTRIBUTE = "mgstudy:protocol"
 OUTCOME_ATTRIBUTE = "mgstudy:outcome"
+RETRIES_ATTRIBUTE = "mgstudy:retries"
 _OPTUNA_STATES = {
     State.WAITING: TrialState.WAITING,
     State.RUNNING: TrialState.RUNNING,
@@ -151,6 +153,10 @@ class StudyRecord:
             record.cell, trial.number, trial._trial_id, {**record.cell.fixed, **sampled}
         )
 
+    def recorded_step(self, trial: Assignment) -> int:
+        """The last step that is recorded of a trial, 0 of one that has not begun."""
+        return int(self.storage.get_trial(trial.storage_id).last_step or 0)
+
     def start(self, trial: Assignment) -> None:
         """The trial has a worker."""
         for listener in self.listeners:
@@ -194,6 +200,30 @@ class StudyRecord:
     def fail(self, trial: Assignment, outcome: Mapping[str, Any]) -> None:
         """The trial broke; ``outcome["reason"]`` says why."""
         self._finish(trial, State.FAILED, outcome)
+
+    def retry(self, trial: Assignment, cause: Cause, reason: str) -> bool:
+        """Let a trial that was broken from outside run again, with number, parameters and
+        checkpoint, unless it has used up its tries; whether it will."""
+        earlier = self.retries(trial)
+        if len(earlier) >= self.config.retries.max_retries:
+            return False
+        self.storage.set_trial_user_attr(
+            trial.storage_id, RETRIES_ATTRIBUTE, [*earlier, cause.value]
+        )
+        record = self.cells[trial.cell.key]
+        if trial.stage is Stage.SEARCH:
+            record.running.discard(trial.number)
+            record.interrupted.append(trial.storage_id)
+        else:
+            record.confirmation.interrupted.append(trial.storage_id)
+        for listener in self.listeners:
+            listener.trial_interrupted(trial, reason)
+        return True
+
+    def retries(self, trial: Assignment) -> list[str]:
+        """What broke the trial so far, a ``Cause`` for each time it runs again."""
+        attributes = self.storage.get_trial(trial.storage_id).user_attrs
+        return list(attributes.get(RETRIES_ATTRIBUTE, []))
 
     def best(self, cell: Cell) -> FrozenTrial | None:
         """The completed trial with the best value of a cell, or ``None``."""

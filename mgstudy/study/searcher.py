@@ -9,7 +9,8 @@ is recorded as pruned.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from mgstudy.study.events import Assignment
+from mgstudy.study.failures import Cause, FailureStorm, cause_of, larger_share
 from mgstudy.study.record import StudyRecord
+
+logger = logging.getLogger(__name__)
 
 VALUE = "value"
 STEP = "step"
 METRICS = "metrics"
 OUTCOME = "outcome"
+PROBLEM = "problem"
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]
@@ -33,21 +38,26 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     Args:
         record: The study's record.
         most_begun: Trials that may be begun and not finished at a time.
+        gpu: What a trial gets of a GPU, unless that had too little memory for it.
 
     Attributes:
         running: Ray's trial id to the trial it runs.
         pruned: Ray's ids of the trials that the pruner has decided to stop.
-        errors: Ray's id to the outcome of a trial whose worker broke.
+        errors: Ray's id to what it reported of a trial whose worker broke.
+        storm: Whether all that was tried failed alike.
     """
 
-    def __init__(self, record: StudyRecord, most_begun: int) -> None:
+    def __init__(self, record: StudyRecord, most_begun: int, gpu: float = 0.0) -> None:
         # Naming no metric lets a failed trial end with a result that has none.
         super().__init__()
         self.record = record
         self.most_begun = most_begun
+        self.gpu = gpu
         self.running: dict[str, Assignment] = {}
         self.pruned: set[str] = set()
-        self.errors: dict[str, dict[str, str]] = {}
+        self.errors: dict[str, str] = {}
+        self.storm = FailureStorm(record.config.retries.stop_after_failures)
+        self._problems: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The configuration of the next trial, ``None`` for not yet, or that there is none."""
@@ -55,13 +65,17 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             return None
         assignment = self.record.next_assignment()
         if assignment is None:
-            return None if self.record.remaining() else str(Searcher.FINISHED)
+            # What is running may break and have to run again, or let a confirmation begin.
+            waits = self.running or self.record.remaining()
+            return None if waits else str(Searcher.FINISHED)
         self.running[trial_id] = assignment
         return {
             "cell": assignment.cell.key,
             "key": assignment.key,
             "stage": assignment.stage.value,
             "seed": assignment.seed,
+            "recorded": self.record.recorded_step(assignment),
+            "gpu": self._share(assignment),
             "parameters": dict(assignment.parameters),
         }
 
@@ -72,15 +86,45 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         assignment = self.running.pop(trial_id, None)
         if assignment is None:
             return
+        self.say_problem(assignment, result or {})
         outcome = json.loads((result or {}).get(OUTCOME, "{}"))
         if error:
-            self.record.fail(assignment, self.errors.pop(trial_id, {"reason": "unknown"}))
-        elif trial_id in self.pruned:
-            self.record.prune(assignment, outcome)
+            report = self.errors.pop(trial_id, "")
+            lines = [line.strip() for line in report.splitlines() if line.strip()]
+            reason = f"the worker broke: {lines[-1] if lines else 'unknown'}"
+            outcome = {"failed": True, "reason": reason, "traceback": report}
+            cause = cause_of(report)
+        else:
+            cause = Cause(outcome["cause"]) if "cause" in outcome else None
+        if trial_id in self.pruned:
+            self._finish(assignment, outcome, self.record.prune)
         elif outcome.get("failed"):
-            self.record.fail(assignment, outcome)
+            if cause is None or not self.record.retry(assignment, cause, outcome["reason"]):
+                self._finish(assignment, outcome, self.record.fail)
         elif outcome.get("done"):
-            self.record.complete(assignment, outcome)
+            self._finish(assignment, outcome, self.record.complete)
+
+    def _finish(
+        self,
+        assignment: Assignment,
+        outcome: dict[str, Any],
+        write: Callable[[Assignment, Mapping[str, Any]], None],
+    ) -> None:
+        write(assignment, outcome)
+        self.storm.finished(outcome, failed=bool(outcome.get("failed")))
+
+    def _share(self, assignment: Assignment) -> float:
+        share = self.gpu
+        for cause in self.record.retries(assignment):
+            share = larger_share(share) if cause == Cause.MEMORY else share
+        return share
+
+    def say_problem(self, assignment: Assignment, result: Mapping[str, Any]) -> None:
+        """Warn of what a trial could not do for itself, the same thing once."""
+        problem = result.get(PROBLEM)
+        if problem and problem not in self._problems:
+            self._problems.add(problem)
+            logger.warning("trial %s: %s", assignment.key, problem)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles the searcher for a restore that we never make."""
@@ -108,6 +152,7 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Report the validation to the record, and stop the trial when the pruner says so."""
         assignment = self.searcher.running[trial.trial_id]
+        self.searcher.say_problem(assignment, result)
         if report(self.searcher.record, assignment, result):
             self.searcher.pruned.add(trial.trial_id)
             return str(TrialScheduler.STOP)
@@ -115,12 +160,8 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Keep what Ray knows of a broken worker, for the trial's record."""
-        text = Path(trial.error_file).read_text() if trial.error_file else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        self.searcher.errors[trial.trial_id] = {
-            "reason": f"the worker broke: {lines[-1] if lines else 'unknown'}",
-            "traceback": text,
-        }
+        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+        self.searcher.errors[trial.trial_id] = text
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Report the last validation, which Ray does not show a scheduler of a finished trial."""

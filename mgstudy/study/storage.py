@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from pathlib import Path
@@ -9,13 +10,21 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.storages import BaseStorage, RDBStorage
-from sqlalchemy.engine import make_url
+from filelock import FileLock
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.study.storage_errors import said
+from mgstudy.study.write_behind import STORAGE_PATIENCE, WriteBehindStorage
 
+JOURNAL = "journal:///"
 _SQLITE_BUSY_SECONDS = 60
+_CONNECT_SECONDS = 10
+_DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
+"""What SQLAlchemy looks for behind a plain URL, and what mgstudy's extras install."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -38,54 +47,132 @@ def expand_url(url: str) -> str:
 
 
 def open_storage(url: str, create: bool = True) -> BaseStorage:
-    """Open an Optuna storage by its SQLAlchemy URL.
+    """Open an Optuna storage by its URL, to read or change a study now and then.
 
     SQLite is set to write-ahead logging: a commit then costs a third, and readers (``mgstudy
     status``) never wait for the driver.
 
     Args:
-        url: For example ``sqlite:////home/me/study.db`` or ``postgresql://host/database``.
-        create: Whether a SQLite file that does not exist is created.
+        url: For example ``sqlite:////home/me/study.db``, ``postgresql://host/database``,
+            ``mysql://host/database`` or ``journal:////home/me/study.log``.
+        create: Whether a file that does not exist is created.
 
     Raises:
-        InputError: If ``url`` is not a database URL or its driver is not installed.
-        MgstudyError: If the database cannot be opened.
+        InputError: If ``url`` is not a storage's URL or its driver is not installed.
+        MgstudyError: If the storage cannot be opened.
     """
+    # The wrapper keeps finished trials in memory, which readers come back to.
+    return optuna.storages.get_storage(_open(url, create))
+
+
+def open_driven_storage(url: str, patience: float = STORAGE_PATIENCE) -> WriteBehindStorage:
+    """Open the storage of a study to drive it.
+
+    Args:
+        url: As in ``open_storage``.
+        patience: Seconds a database that does not answer is waited for.
+
+    Raises:
+        InputError: If ``url`` is not a storage's URL or its driver is not installed.
+        MgstudyError: If the storage cannot be opened.
+    """
+    return WriteBehindStorage(_open(url, create=True), shown_url(url), patience)
+
+
+def _open(url: str, create: bool) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise InputError(
-            "`storage` is not a database URL such as sqlite:////home/me/study.db or "
-            "postgresql://host/database"
-        ) from error
+    parsed = parse_storage_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
-    file = Path(parsed.database) if is_sqlite and parsed.database else None
-    if file is not None and not create and not file.exists():
-        raise MgstudyError(f"storage {url} does not exist")
+    is_file = is_sqlite or url.startswith(JOURNAL)
+    file = Path(parsed.database) if is_file and parsed.database else None
     shown = shown_url(url)
+    if file is not None and not create and not file.exists():
+        raise MgstudyError(f"storage {shown} does not exist")
     try:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
-        waiting = {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}} if is_sqlite else {}
-        storage = RDBStorage(url, engine_kwargs=waiting)
+            if not is_sqlite:
+                return _open_journal(file, for_writing=create)
+        storage = RDBStorage(
+            parsed.render_as_string(hide_password=False), engine_kwargs=_engine_settings(parsed)
+        )
     except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
         raise InputError(
             f"storage {shown} needs a driver that is not installed: {error}"
         ) from error
-    except (SQLAlchemyError, RuntimeError, OSError) as error:
-        raise MgstudyError(f"storage {shown} cannot be opened: {_first_line(error)}") from error
+    except (SQLAlchemyError, RuntimeError, OSError, ValueError) as error:
+        raise MgstudyError(f"storage {shown} cannot be opened: {said(error)}") from error
     if is_sqlite:
         _use_write_ahead_log(storage)
-    # The wrapper keeps finished trials in memory, which sampler and pruner read at every step.
-    return optuna.storages.get_storage(storage)
+    return storage
+
+
+def parse_storage_url(url: str) -> URL:
+    """Check a storage's URL without opening it.
+
+    Raises:
+        InputError: If it is none.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError(
+            "`storage` is not a database URL such as sqlite:////home/me/study.db, "
+            "postgresql://host/database or journal:////home/me/study.log"
+        ) from error
+    wanted, ours = _DRIVERS.get(parsed.drivername, ("", ""))
+    if wanted and importlib.util.find_spec(wanted) is None:
+        return parsed.set(drivername=f"{parsed.drivername}+{ours}")
+    return parsed
+
+
+def _engine_settings(url: URL) -> dict[str, Any]:
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}}
+    # Connections that a restarted server has cut are noticed and made again.
+    settings: dict[str, Any] = {"pool_pre_ping": True}
+    if backend in ("postgresql", "mysql"):
+        settings["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+    return settings
+
+
+class _JournalLock:
+    """Optuna's own locks of a journal outlive a process that is killed; the system lets go of this
+    one."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(f"{path}.lock", thread_local=False)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _open_journal(path: Path, for_writing: bool) -> JournalStorage:
+    lock = _JournalLock(path)
+    if for_writing and path.exists():
+        # A writer that was killed may have left half a line, which would spoil the next one.
+        lock.acquire()
+        try:
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                with path.open("r+b") as file:
+                    file.truncate(whole)
+        finally:
+            lock.release()
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
 
 
 def _use_write_ahead_log(storage: RDBStorage) -> None:
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def _set_pragmas(connection: Any, _record: Any) -> None:
-        # NORMAL loses no transaction when the process dies, only, at worst, when the machine does.
-        connection.execute("PRAGMA synchronous=NORMAL")
+        # Not even a power cut takes back what was committed; reports are committed in batches.
+        connection.execute("PRAGMA synchronous=FULL")
 
     storage.engine.dispose()
     with storage.engine.connect() as connection:
@@ -96,7 +183,3 @@ def shown_url(url: str) -> str:
     """The URL without its password, for people and records."""
     without = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
     return re.sub(r"([?&]password=)[^&]*", r"\1***", without)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

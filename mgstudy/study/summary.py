@@ -12,9 +12,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.data.workspace import Workspace
+from mgstudy.study.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
 from mgstudy.study.events import State, confirmation_key
-from mgstudy.study.folder import BEST_WEIGHTS, TEST_USERS, StudyFolder
+from mgstudy.study.folder import StudyFolder
 from mgstudy.study.record import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage import expand_url, open_storage, shown_url
 

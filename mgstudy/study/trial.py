@@ -6,8 +6,7 @@ import json
 import math
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,14 +14,16 @@ import torch
 from ray.tune import Trainable
 
 from mgstudy.config.parameters import Value
+from mgstudy.config.study import Checkpoints
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.files import written_whole
+from mgstudy.errors import InputError
 from mgstudy.study.cells import Cell
+from mgstudy.study.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.study.events import Stage
-from mgstudy.study.folder import BEST_WEIGHTS, TEST_USERS
-from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE
-from mgstudy.training.checkpoint import save_checkpoint
+from mgstudy.study.failures import Cause
+from mgstudy.study.progress import TrialProgress
+from mgstudy.study.searcher import METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import DivergedError, EpochResult, Trainer
 
@@ -40,7 +41,8 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         cells: Mapping[str, Cell] | None = None,
         datasets: Mapping[str, Dataset] | None = None,
         settings: TrainingSettings | None = None,
-        checkpoints: Path | None = None,
+        checkpoints: CheckpointFolder | None = None,
+        policy: Checkpoints | None = None,
     ) -> None:
         """Keep what all trials share; the arrays of ``datasets`` are views of Ray's object store.
 
@@ -49,12 +51,13 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             cells: Every cell of the study, by key.
             datasets: Every dataset of the study, by name.
             settings: How every trial trains.
-            checkpoints: Folder under which a trial leaves its best weights.
+            checkpoints: Where trials leave their states and best weights.
+            policy: When they do.
         """
         assert cells is not None and datasets is not None and settings is not None
-        assert checkpoints is not None
+        assert checkpoints is not None and policy is not None
         self._cells, self._datasets, self._settings = cells, datasets, settings
-        self._checkpoints = checkpoints
+        self._checkpoints, self._policy = checkpoints, policy
         resources = self.trial_resources.required_resources if self.trial_resources else {}
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
         self._device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
@@ -63,51 +66,71 @@ class StudyTrial(Trainable):  # type: ignore[misc]
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make ready for another trial in the same process."""
         self._cell = self._cells[new_config["cell"]]
-        self._folder = self._checkpoints / new_config["key"]
+        self._key: str = new_config["key"]
         self._stage = Stage(new_config["stage"])
         self._seed: int = new_config["seed"]
+        self._recorded: int = new_config["recorded"]
         self._parameters: Mapping[str, Value] = new_config["parameters"]
-        self._trainer: Trainer | None = None
-        self._epochs: Iterator[EpochResult] = iter(())
-        self._cost: dict[str, float] = {
-            "seconds_setup": 0.0,
-            "seconds_training": 0.0,
-            "seconds_evaluation": 0.0,
-        }
+        self._progress: TrialProgress | None = None
+        self._problems: list[str] = []
         return True
 
     def step(self) -> dict[str, Any]:
         """Train until the next validation, or to the end."""
         try:
-            return self._advance()
+            report = self._advance()
         except DivergedError as error:
-            return self._end({"failed": True, "reason": str(error)})
+            report = self._fail({"reason": str(error)})
         except torch.OutOfMemoryError as error:
-            return self._end({"failed": True, "reason": f"out of GPU memory: {error}"})
+            reason = f"out of GPU memory: {' '.join(str(error).split())}"
+            report = self._fail({"reason": reason, "cause": Cause.MEMORY.value})
         except Exception as error:  # A bug must end this trial only, with its traceback kept.
             reason = f"{type(error).__name__}: {error}"
-            trace = traceback.format_exc()
-            return self._end({"failed": True, "reason": reason, "traceback": trace})
+            report = self._fail({"reason": reason, "traceback": traceback.format_exc()})
+        if self._problems:
+            report[PROBLEM] = "; ".join(self._problems)
+            self._problems = []
+        return report
 
     def cleanup(self) -> None:
-        """Release the trainer's memory."""
-        self._trainer = None
+        """Write down where a trial stands that is stopped from outside, and release its memory."""
+        if self._progress is not None:
+            self._progress.save()
+        self._progress = None
 
     def _advance(self) -> dict[str, Any]:
-        if self._trainer is None:
+        if self._progress is None:
             began = time.perf_counter()
-            self._trainer = self._build()
-            self._epochs = self._trainer.epochs()
-            self._cost["seconds_setup"] = time.perf_counter() - began
-        for result in self._epochs:
-            self._cost["seconds_training"] += result.seconds_training
-            self._cost["seconds_evaluation"] += result.seconds_evaluation
+            self._progress = self._begin()
+            self._progress.cost["seconds_setup"] += time.perf_counter() - began
+        progress = self._progress
+        repeated = progress.next_repeated()
+        if repeated is not None:
+            return repeated
+        for result in progress.epochs:
+            progress.add(result)
             if result.metrics is not None:
-                return self._report(result)
+                return self._report(result, progress)
+            progress.save_if_due()
         raise RuntimeError("the trainer ended without a last validation")
 
-    def _build(self) -> Trainer:
-        return build_cell_trainer(
+    def _begin(self) -> TrialProgress:
+        """The trial at its last good state, or at its start."""
+        found = self._checkpoints.load_last(self._key)
+        self._problems += found.problems
+        progress = self._build()
+        if found.content is None:
+            return progress
+        try:
+            progress.load_state_dict(found.content, self._recorded)
+        except (InputError, KeyError, ValueError, RuntimeError) as error:
+            # Of another version, say. What it has changed so far must not leak into the trial.
+            self._problems.append(f"begun anew: its checkpoint does not fit: {error}")
+            progress = self._build()
+        return progress
+
+    def _build(self) -> TrialProgress:
+        trainer = build_cell_trainer(
             self._cell,
             self._datasets[self._cell.dataset],
             self._parameters,
@@ -115,52 +138,52 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             self._device,
             seed=self._seed,
         )
+        return TrialProgress(
+            self._key, trainer, self._checkpoints, self._policy, self._problems.append
+        )
 
-    def _report(self, result: EpochResult) -> dict[str, Any]:
-        assert result.metrics is not None and self._trainer is not None
+    def _report(self, result: EpochResult, progress: TrialProgress) -> dict[str, Any]:
+        assert result.metrics is not None
         report: dict[str, Any] = {
             STEP: result.epoch + 1,
             VALUE: result.metrics[self._settings.objective],
             METRICS: json.dumps(_mlflow_metrics(result, self._settings.objective)),
         }
         outcome: dict[str, Any] = {
-            **self._cost,
+            **progress.cost,
             "epochs": result.epoch + 1,
             "best_epoch": 1 + (result.best_epoch or 0),
             "best_value": result.best_value,
             "gradient_computations": result.gradient_computations,
         }
         if result.stop_reason is None:
-            return {**report, OUTCOME: json.dumps(outcome)}
-        outcome["best_metrics"] = self._trainer.best_metrics
-        outcome["checkpoint"] = str(self._save_best())
+            report[OUTCOME] = json.dumps(outcome)
+            progress.reports.append(report)
+            progress.save_if_due()
+            return dict(report)
+        outcome["best_metrics"] = progress.trainer.best_metrics
+        weights = progress.save_best()
+        if weights is not None:
+            outcome["checkpoint"] = weights
         if self._stage is Stage.CONFIRMATION:
-            outcome |= self._test()
-        return {**report, **self._end({"done": True, "reason": result.stop_reason, **outcome})}
+            outcome |= self._test(progress)
+        outcome = {"done": True, "reason": result.stop_reason, **outcome}
+        self._progress = None
+        return {**report, "done": True, OUTCOME: json.dumps(outcome)}
 
-    def _end(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        self._trainer = None
-        self._epochs = iter(())
-        return {"done": True, OUTCOME: json.dumps({**self._cost, **outcome})}
+    def _fail(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        cost = {} if self._progress is None else self._progress.cost
+        self._progress = None
+        return {"done": True, OUTCOME: json.dumps({**cost, "failed": True, **outcome})}
 
-    def _save_best(self) -> Path:
-        assert self._trainer is not None
-        path: Path = self._folder / BEST_WEIGHTS
-        self._trainer.restore_best()
-        save_checkpoint(path, {"model": self._trainer.model.state_dict()})
-        return path
-
-    def _test(self) -> dict[str, Any]:
+    def _test(self, progress: TrialProgress) -> dict[str, Any]:
         """Score the best weights on the test split, and keep every user's scores beside them."""
-        assert self._trainer is not None
         began = time.perf_counter()
-        users = pd.DataFrame(self._trainer.test_users())
-        path = self._folder / TEST_USERS
-        with written_whole(path) as file:
-            users.to_parquet(file, index=False)
+        users = pd.DataFrame(progress.trainer.test_users())
+        table = users.to_parquet(index=False)
         return {
             "test_metrics": users.drop(columns="user").mean().to_dict(),
-            "test_users": str(path),
+            "test_users": self._checkpoints.save_bytes(self._key, TEST_USERS, table),
             "seconds_test": time.perf_counter() - began,
         }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -23,7 +24,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            torch.save(dict(state), file)
+            _write(file, state)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
@@ -40,12 +41,44 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             plain values.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        with path.open("rb") as file:
+            return read_checkpoint(file, str(path), device)
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint {path}") from None
+    except OSError as error:
+        raise InputError(f"cannot read checkpoint {path}: {error.strerror}") from error
+
+
+def read_checkpoint(
+    file: IO[bytes], name: str, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Read a checkpoint from an open file; ``name`` is how messages call it.
+
+    Raises:
+        InputError: If it is damaged, or holds anything but tensors and plain values.
+    """
+    try:
+        # PyTorch writes checksums and does not look at them: a flipped bit would be trained on.
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
+        file.seek(0)
+        state = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # Bytes that are no checkpoint make torch fail in any way.
         first_line = str(error).partition("\n")[0]
-        raise InputError(f"cannot read checkpoint {path}: {first_line}") from error
+        raise InputError(f"cannot read checkpoint {name}: {first_line}") from error
     if not isinstance(state, dict):
-        raise InputError(f"{path} is not a checkpoint of a training")
+        raise InputError(f"{name} is not a checkpoint of a training")
     return state
+
+
+def _write(file: IO[bytes], state: Mapping[str, Any]) -> None:
+    try:
+        torch.save(dict(state), file)
+    except RuntimeError as error:
+        # A full disk reaches us as a complaint about the position in the file.
+        cause = error.__context__
+        if isinstance(cause, OSError):
+            raise cause from error
+        raise

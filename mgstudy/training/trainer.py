@@ -214,6 +214,7 @@ class Trainer:
             "best_weights": self._best_weights,
             "numpy_random": self._random.bit_generator.state,
             "torch_random": torch.get_rng_state(),
+            "global_random": _global_random(),
             "device_random": (
                 torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
             ),
@@ -248,6 +249,7 @@ class Trainer:
         self._best_weights = copy.deepcopy(state["best_weights"])
         self._random.bit_generator.state = state["numpy_random"]
         torch.set_rng_state(state["torch_random"].cpu())
+        _set_global_random(state.get("global_random"))
         if state["device_random"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["device_random"].cpu(), self.device)
 
@@ -349,6 +351,24 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _global_random() -> dict[str, Any]:
+    """The states of the generators that third-party parts may use, as plain values."""
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    words = {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}
+    return {"python": random.getstate(), "numpy": {**numpy_state, "state": words}}
+
+
+def _set_global_random(state: Mapping[str, Any] | None) -> None:
+    if state is None:  # A checkpoint of an earlier version.
+        return
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    numpy_state = dict(state["numpy"])
+    key = np.array(numpy_state["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": key}})
 
 
 def _tensors(model: Recommender) -> Iterator[Tensor]:

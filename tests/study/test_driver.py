@@ -4,6 +4,7 @@ import pytest
 
 from mgstudy.config.study import Resources
 from mgstudy.errors import InputError
+from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.driver import KeepBestCheckpoint, TrialResources, trial_resources
 from mgstudy.study.events import Assignment, State
 
@@ -68,7 +69,7 @@ def test_only_the_best_weights_of_a_cell_are_kept(expanded, tmp_path) -> None:
     def kept(cell) -> list[int]:
         return sorted(int(path.name) for path in (tmp_path / cell.key).iterdir())
 
-    keep = KeepBestCheckpoint(tmp_path, {})
+    keep = KeepBestCheckpoint(CheckpointFolder(str(tmp_path)), {})
     first, second = cells
     finish(first, 0, State.COMPLETE, 0.3)
     finish(first, 1, State.COMPLETE, 0.2)
@@ -78,7 +79,7 @@ def test_only_the_best_weights_of_a_cell_are_kept(expanded, tmp_path) -> None:
     finish(first, 3, State.COMPLETE, 0.4)
     assert kept(first) == [2]
     # The best of an earlier launch is known from the record.
-    keep = KeepBestCheckpoint(tmp_path, {first.key: (2, 0.4)})
+    keep = KeepBestCheckpoint(CheckpointFolder(str(tmp_path)), {first.key: (2, 0.4)})
     finish(first, 4, State.COMPLETE, 0.35)
     assert kept(first) == [2]
     finish(first, 5, State.COMPLETE, 0.5)

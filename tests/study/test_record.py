@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from mgstudy.errors import InputError
 from mgstudy.study.cells import expand
 from mgstudy.study.events import State, StudyListener
+from mgstudy.study.failures import Cause
 from mgstudy.study.record import OUTCOME_ATTRIBUTE, StudyRecord
 
 SPACE = (
@@ -306,3 +307,34 @@ def test_what_changes_no_result_may_change(opened) -> None:
     finish(opened("", SPACE), count=1)
     changed = SPACE + "sampler: RandomSampler\npruner: NopPruner\nresources: {cpu: 2}\n"
     assert finish(opened("", changed + "training: {evaluation_block_size: 64}")) == 2
+
+
+# Trials that were broken from outside.
+
+
+def test_a_broken_trial_runs_again_as_often_as_allowed(opened) -> None:
+    heard = Heard()
+    settings = SPACE + "retries: {max_retries: 2}\n"
+    record = opened("", settings, heard)
+    first = record.next_assignment()
+    for step in (1, 2):
+        record.report(first, step, 0.5, {})
+    assert record.retry(first, Cause.WORKER, "the worker broke")
+    assert record.remaining() == 3
+    again = record.next_assignment()
+    assert (again.number, again.parameters) == (first.number, first.parameters)
+    assert record.recorded_step(again) == 2
+    # The tries are counted over launches; being interrupted with the driver is none.
+    record = opened("", settings)
+    again = record.next_assignment()
+    assert again.number == first.number
+    assert record.retry(again, Cause.MEMORY, "out of GPU memory")
+    assert record.retries(record.next_assignment()) == ["worker lost", "out of memory"]
+    assert not record.retry(again, Cause.WORKER, "the worker broke")
+    record.fail(again, {"reason": "the worker broke"})
+    assert record.remaining() == 2
+
+
+def test_without_retries_the_first_loss_is_the_end(opened) -> None:
+    record = opened("", SPACE + "retries: {max_retries: 0}\n")
+    assert not record.retry(record.next_assignment(), Cause.WORKER, "the worker broke")

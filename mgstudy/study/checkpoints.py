@@ -1,0 +1,169 @@
+"""Where trials leave their checkpoints: a folder, or a URL that every machine of a cluster reaches.
+
+The only place that knows how a trial's files are called and where they lie.
+"""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+
+from mgstudy.errors import InputError
+from mgstudy.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+
+BEST_WEIGHTS = "best.pt"
+"""Weights of a trial's best epoch, in the trial's folder."""
+TEST_USERS = "test_users.parquet"
+"""Test scores of every user, beside a confirmation's weights."""
+LAST = "last.pt"
+BEFORE_LAST = "before-last.pt"
+FINAL = "final.pt"
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """What was found of an interrupted trial.
+
+    Attributes:
+        content: Its last good state; ``None`` when it must begin anew.
+        problems: One line for every checkpoint that could not be used.
+    """
+
+    content: Mapping[str, Any] | None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckpointFolder:
+    """The checkpoints of one study, a folder for every trial.
+
+    Attributes:
+        root: An absolute path, or a URL of any file system that fsspec knows (``s3://...``).
+    """
+
+    root: str
+
+    def location(self, trial: str, name: str) -> str:
+        """Path or URL of one file of the trial with this key."""
+        return posixpath.join(self.root, trial, name)
+
+    def save(self, trial: str, name: str, state: Mapping[str, Any]) -> str:
+        """Write a state of tensors and plain values, whole or not at all; its path or URL.
+
+        Raises:
+            OSError: If it cannot be written; what was there is untouched.
+        """
+        location = self.location(trial, name)
+        if not self._is_remote:
+            save_checkpoint(Path(location), state)
+            return location
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        return self.save_bytes(trial, name, buffer.getvalue())
+
+    def save_bytes(self, trial: str, name: str, content: bytes) -> str:
+        """Write a file, whole or not at all; its path or URL.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        location = self.location(trial, name)
+        files, path = self._open(location)
+        files.makedirs(posixpath.dirname(path), exist_ok=True)
+        # Object stores show an object when all of it has arrived; others get that by the rename.
+        files.pipe_file(f"{path}.partial", content)
+        files.mv(f"{path}.partial", path)
+        return location
+
+    def save_last(self, trial: str, state: Mapping[str, Any]) -> str:
+        """Write the state a trial continues from, and keep the one before it.
+
+        Raises:
+            OSError: If it cannot be written; the states that were there remain.
+        """
+        files, last = self._open(self.location(trial, LAST))
+        fresh = self.save(trial, f"{LAST}.new", state)
+        if files.exists(last):
+            files.mv(last, posixpath.join(posixpath.dirname(last), BEFORE_LAST))
+        files.mv(self._open(fresh)[1], last)
+        return self.location(trial, LAST)
+
+    def load(self, trial: str, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """Read one file of a trial.
+
+        Raises:
+            InputError: If it is missing, damaged, or holds anything but tensors and plain values.
+        """
+        location = self.location(trial, name)
+        if not self._is_remote:
+            return load_checkpoint(Path(location), device)
+        files, path = self._open(location)
+        try:
+            content = files.cat_file(path)
+        except FileNotFoundError:
+            raise InputError(f"there is no checkpoint {location}") from None
+        except OSError as error:
+            raise InputError(f"cannot read checkpoint {location}: {error}") from error
+        return read_checkpoint(io.BytesIO(content), location, device)
+
+    def load_last(self, trial: str, device: torch.device | str = "cpu") -> TrialState:
+        """The newest state of a trial that can be read; a damaged one is passed over, and said."""
+        problems: list[str] = []
+        for name in (LAST, BEFORE_LAST):
+            if not self.exists(trial, name):
+                continue
+            try:
+                return TrialState(self.load(trial, name, device), tuple(problems))
+            except InputError as error:
+                problems.append(str(error))
+        return TrialState(None, tuple(problems))
+
+    def exists(self, trial: str, name: str) -> bool:
+        """Whether the trial has such a file."""
+        files, path = self._open(self.location(trial, name))
+        return bool(files.exists(path))
+
+    def trials(self, cell: str) -> list[int]:
+        """Numbers of the trials of a cell that have left anything."""
+        files, path = self._open(posixpath.join(self.root, cell))
+        try:
+            names = [
+                posixpath.basename(entry.rstrip("/")) for entry in files.ls(path, detail=False)
+            ]
+        except OSError:
+            return []
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def discard_states(self, trial: str) -> None:
+        """Delete what only an interrupted trial needs."""
+        for name in (LAST, BEFORE_LAST, f"{LAST}.new"):
+            self._remove(self.location(trial, name))
+
+    def discard(self, trial: str) -> None:
+        """Delete everything a trial left."""
+        self._remove(posixpath.join(self.root, trial))
+
+    def _remove(self, location: str) -> None:
+        files, path = self._open(location)
+        try:
+            if files.exists(path):
+                files.rm(path, recursive=True)
+        except OSError:
+            # A leftover costs space and nothing else; the next launch tries again.
+            return
+
+    @property
+    def _is_remote(self) -> bool:
+        return "://" in self.root
+
+    def _open(self, location: str) -> tuple[AbstractFileSystem, str]:
+        files, path = url_to_fs(location)
+        return files, str(path)

@@ -1,0 +1,72 @@
+"""Why trials break: what is worth another try, and when a study is not worth going on with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Cause(StrEnum):
+    """What broke a trial, where that is no fault of the trial's own."""
+
+    WORKER = "worker lost"
+    MEMORY = "out of memory"
+
+
+_RAISED_BY_CODE = re.compile(r"\bray::\w|error raised in its creation task")
+"""How Ray reports an exception of the code in a worker, rather than the loss of the worker."""
+
+
+def cause_of(report: str) -> Cause | None:
+    """What broke the worker of a trial; ``None`` for a mistake that another try would repeat.
+
+    Args:
+        report: What Ray says of it. A trial ends by itself whatever goes wrong in it, so an
+            exception that gets as far as Ray comes from making the worker.
+    """
+    return None if _RAISED_BY_CODE.search(report) else Cause.WORKER
+
+
+def larger_share(gpu: float) -> float:
+    """What a trial gets of a GPU when its last share had too little memory: twice as much, at most
+    the whole one; more GPUs would not help a trial that uses one."""
+    return min(1.0, 2 * gpu) if 0 < gpu < 1 else gpu
+
+
+class FailureStorm:
+    """Notices that every trial fails, and for one reason, before a night is spent on it.
+
+    Args:
+        limit: After how many failures alike, before any success, a study should stop; ``None``
+            for never.
+
+    Attributes:
+        reason: The common reason, once there is a storm.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit = limit
+        self.reason: str | None = None
+        self._alike: set[str] = set()
+        self._count = 0
+        self._succeeded = False
+
+    def finished(self, outcome: Mapping[str, Any], failed: bool) -> None:
+        """Take note of how a trial ended."""
+        if not failed:
+            self._succeeded = True
+            return
+        reason = str(outcome.get("reason", "unknown"))
+        self._count += 1
+        self._alike.add(_without_numbers(reason))
+        if self._succeeded or self.limit is None or self._count < self.limit:
+            return
+        if len(self._alike) == 1:
+            self.reason = reason
+
+
+def _without_numbers(reason: str) -> str:
+    """The reason without what differs from trial to trial: numbers, addresses, identifiers."""
+    return re.sub(r"\b(0x)?[0-9a-f]*\d[0-9a-f]*\b", "#", reason)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+
+from mgstudy.errors import InputError
+from mgstudy.study.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
+
+TRIAL = "tiny/BPR/plain/none/adam/999/0"
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CheckpointFolder]:
+    """Checkpoints in a folder, and on a file system that is not this machine's."""
+    if request.param == "local":
+        yield CheckpointFolder(str(tmp_path))
+        return
+    yield CheckpointFolder("memory://bucket/study")
+    fsspec.filesystem("memory").store.clear()
+
+
+def overwrite(folder: CheckpointFolder, name: str, content: bytes) -> None:
+    with fsspec.open(folder.location(TRIAL, name), "wb") as file:
+        file.write(content)
+
+
+def read(folder: CheckpointFolder, name: str) -> bytes:
+    with fsspec.open(folder.location(TRIAL, name), "rb") as file:
+        return bytes(file.read())
+
+
+def test_the_newest_state_comes_back(folder: CheckpointFolder) -> None:
+    assert folder.load_last(TRIAL).content is None
+    for epoch in (1, 2, 3):
+        location = folder.save_last(TRIAL, {"epoch": epoch, "weights": torch.full((3,), epoch)})
+        assert location == folder.location(TRIAL, LAST)
+    found = folder.load_last(TRIAL)
+    assert found.problems == ()
+    assert found.content is not None
+    assert found.content["epoch"] == 3
+    assert torch.equal(found.content["weights"], torch.full((3,), 3))
+    assert folder.load(TRIAL, BEFORE_LAST)["epoch"] == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty"])
+def test_a_damaged_state_is_said_and_the_one_before_it_used(
+    folder: CheckpointFolder, damage: str
+) -> None:
+    for epoch in (1, 2):
+        folder.save_last(TRIAL, {"epoch": epoch, "weights": torch.ones(10_000)})
+    content = bytearray(read(folder, LAST))
+    if damage == "bit":
+        # PyTorch reads this without a word.
+        content[len(content) // 2] ^= 1
+    overwrite(
+        folder, LAST, {"cut": bytes(content[:-500]), "empty": b""}.get(damage, bytes(content))
+    )
+    found = folder.load_last(TRIAL)
+    assert found.content is not None
+    assert found.content["epoch"] == 1
+    (problem,) = found.problems
+    assert problem.startswith(f"cannot read checkpoint {folder.location(TRIAL, LAST)}: ")
+    overwrite(folder, BEFORE_LAST, b"nothing")
+    found = folder.load_last(TRIAL)
+    assert found.content is None
+    assert len(found.problems) == 2
+
+
+def test_what_a_trial_left_is_deleted_in_two_steps(folder: CheckpointFolder) -> None:
+    for name in (LAST, BEFORE_LAST, BEST_WEIGHTS):
+        folder.save(TRIAL, name, {"epoch": 1})
+    cell = TRIAL.rpartition("/")[0]
+    assert folder.trials(cell) == [0]
+    folder.discard_states(TRIAL)
+    assert [folder.exists(TRIAL, name) for name in (LAST, BEFORE_LAST, BEST_WEIGHTS)] == [
+        False,
+        False,
+        True,
+    ]
+    folder.discard(TRIAL)
+    assert folder.trials(cell) == []
+    folder.discard(TRIAL)
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        folder.load(TRIAL, BEST_WEIGHTS)
+
+
+def test_a_write_that_fails_leaves_the_last_state(tmp_path: Path) -> None:
+    folder = CheckpointFolder(str(tmp_path))
+    folder.save_last(TRIAL, {"epoch": 1})
+    with pytest.raises(Exception, match="pickle"):
+        folder.save_last(TRIAL, {"function": lambda: None})
+    found = folder.load_last(TRIAL)
+    assert found.content == {"epoch": 1}
+
+
+def test_at_every_moment_of_a_write_a_state_can_be_read(tmp_path: Path) -> None:
+    """Kill the writer before each of its renames; what is left must hold the last state or the new
+    one."""
+    folder = CheckpointFolder(str(tmp_path))
+    folder.save_last(TRIAL, {"epoch": 1})
+    folder.save_last(TRIAL, {"epoch": 2})
+    for deadly in itertools.count():
+        child = os.fork()
+        if child == 0:
+            renames = itertools.count()
+
+            def rename(*names, real=os.rename, counted=renames, fatal=deadly) -> None:
+                if next(counted) == fatal:
+                    os._exit(1)
+                real(*names)
+
+            os.rename = os.replace = rename  # type: ignore[assignment]
+            folder.save_last(TRIAL, {"epoch": 3})
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        found = folder.load_last(TRIAL)
+        assert found.content is not None
+        assert found.content["epoch"] in (2, 3)
+        assert found.problems == ()
+        if status == 0:
+            break
+    assert deadly >= 2
+    assert found.content["epoch"] == 3

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mgstudy.config.study import Checkpoints
+from mgstudy.study.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
+from mgstudy.study.trial import StudyTrial
+
+FACTORS = """
+model: [VBPR, FREEDOM]
+gradient: [mirror_gradient, swa]
+robust: [[feature_noise, modality_dropout]]
+"""
+SETTINGS = """
+training:
+  {epochs: 8, batch_size: 4, validate_every: 2, objective: ndcg@2, cutoffs: [2],
+   early_stopping: {patience: 1, minimum_epochs: 2}}
+"""
+Start = Callable[..., StudyTrial]
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> CheckpointFolder:
+    return CheckpointFolder(str(tmp_path / "checkpoints"))
+
+
+@pytest.fixture
+def start(read, expanded, datasets, checkpoints) -> Start:
+    """Start a trial of one of the cells, as a worker does, from its checkpoint if there is one."""
+    config, _ = read(FACTORS, SETTINGS)
+    cells = {cell.key: cell for cell in expanded(FACTORS, SETTINGS).cells}
+
+    def begin(cell: int = 0, recorded: int = 0, folder=checkpoints, **policy: Any) -> StudyTrial:
+        class Worker(StudyTrial):
+            def setup(self, config_: dict[str, Any]) -> None:
+                super().setup(
+                    config_,
+                    cells,
+                    datasets,
+                    config.training,
+                    folder,
+                    Checkpoints(**{"every_seconds": None, **policy}),
+                )
+
+        key = list(cells)[cell]
+        typical = {
+            name: space.ends()[0] if hasattr(space, "ends") else space.value
+            for name, space in cells[key].spaces.items()
+        }
+        return Worker(
+            {
+                "cell": key,
+                "key": f"{key}/0",
+                "stage": "search",
+                "seed": cells[key].seed,
+                "recorded": recorded,
+                "gpu": 0.0,
+                "parameters": typical,
+            }
+        )
+
+    return begin
+
+
+def steps(trial: StudyTrial, count: int | None = None) -> list[dict[str, Any]]:
+    """What a trial reports, without what time it took."""
+    reports: list[dict[str, Any]] = []
+    while len(reports) != count:
+        result = trial.step()
+        metrics = json.loads(result["metrics"])
+        outcome = json.loads(result["outcome"])
+        reports.append(
+            {
+                "step": result["step"],
+                "value": result["value"],
+                "metrics": {k: v for k, v in metrics.items() if not k.startswith("time/")},
+                "outcome": {k: v for k, v in outcome.items() if not k.startswith("seconds_")},
+            }
+        )
+        if result.get("done"):
+            break
+    return reports
+
+
+def undisturbed(start: Start, tmp_path: Path, cell: int = 0) -> list[dict[str, Any]]:
+    """The reports of the same trial, never interrupted."""
+    other = CheckpointFolder(str(tmp_path / "other"))
+    reports = steps(start(cell, folder=other))
+    for report in reports:
+        if "checkpoint" in report["outcome"]:
+            report["outcome"]["checkpoint"] = report["outcome"]["checkpoint"].replace(
+                "/other/", "/checkpoints/"
+            )
+    return reports
+
+
+@pytest.mark.parametrize("cell", range(4))
+def test_a_trial_goes_on_to_the_bit_wherever_it_is_killed(
+    start: Start, tmp_path: Path, cell: int
+) -> None:
+    whole = undisturbed(start, tmp_path, cell)
+    assert len(whole) >= 3
+    reports = steps(start(cell, every_epochs=1), 1)
+    for _ in whole[1:]:
+        again = steps(start(cell, recorded=len(reports) * 2, every_epochs=1), 2)
+        # The last report comes again, in case the driver died while it wrote it down.
+        assert again[0] == reports[-1]
+        reports += again[1:]
+    assert reports == whole
+
+
+def test_reports_that_the_driver_has_lost_come_again(start: Start, tmp_path: Path) -> None:
+    whole = undisturbed(start, tmp_path)
+    steps(start(every_epochs=1), 2)
+    assert steps(start(recorded=0, every_epochs=1)) == whole
+
+
+def test_a_trial_between_two_checkpoints_repeats_what_is_recorded(
+    start: Start, tmp_path: Path
+) -> None:
+    whole = undisturbed(start, tmp_path)
+    steps(start(every_epochs=4), 3)
+    assert steps(start(recorded=6, every_epochs=4)) == whole[2:]
+
+
+def test_a_trial_that_is_stopped_politely_loses_nothing(
+    start: Start, tmp_path: Path, checkpoints: CheckpointFolder
+) -> None:
+    whole = undisturbed(start, tmp_path)
+    trial = start(every_seconds=3600.0)
+    steps(trial, 2)
+    assert not checkpoints.exists(trial._key, LAST)
+    trial.cleanup()
+    assert checkpoints.load(trial._key, LAST)["trainer"]["next_epoch"] == 4
+    assert steps(start(recorded=4)) == whole[1:]
+
+
+def test_a_damaged_checkpoint_is_said_and_changes_nothing(
+    start: Start, tmp_path: Path, checkpoints: CheckpointFolder
+) -> None:
+    whole = undisturbed(start, tmp_path)
+    trial = start(every_epochs=1)
+    steps(trial, 2)
+    last = Path(checkpoints.location(trial._key, LAST))
+    last.write_bytes(last.read_bytes()[:-100])
+    again = start(recorded=4, every_epochs=1)
+    first = again.step()
+    assert first["problem"].startswith(f"cannot read checkpoint {last}: ")
+    assert "problem" not in again.step()
+    # From the one before it; without that, from the start.
+    assert steps(start(recorded=4, every_epochs=100))[-1] == whole[-1]
+    for name in (LAST, BEFORE_LAST):
+        Path(checkpoints.location(trial._key, name)).write_text("nothing")
+    assert steps(start()) == whole
+
+
+def test_a_checkpoint_of_something_else_is_said_and_not_used(
+    start: Start, tmp_path: Path, checkpoints: CheckpointFolder
+) -> None:
+    whole = undisturbed(start, tmp_path, cell=2)
+    other, wanted = start(0, every_epochs=1), start(2)
+    steps(other, 2)
+    state = checkpoints.load(other._key, LAST)
+    checkpoints.save(wanted._key, LAST, state)
+    assert (
+        "begun anew: its checkpoint does not fit: the checkpoint was made"
+        in (start(2).step()["problem"])
+    )
+    assert steps(wanted) == whole
+
+
+def test_weights_that_cannot_be_written_do_not_cost_the_trial_its_result(
+    start: Start, tmp_path: Path
+) -> None:
+    whole = undisturbed(start, tmp_path)
+    blocked = tmp_path / "a-file"
+    blocked.touch()
+    reports = steps(start(folder=CheckpointFolder(str(blocked)), every_epochs=1))
+    del whole[-1]["outcome"]["checkpoint"]
+    assert reports == whole
+
+
+def test_states_are_kept_as_the_policy_says(start: Start, checkpoints: CheckpointFolder) -> None:
+    trial = start(keep_every=4, keep_last=True)
+    reports = steps(trial)
+    folder = Path(checkpoints.root, trial._key)
+    kept = {f"epoch-{epoch}.pt" for epoch in range(4, reports[-1]["step"], 4)}
+    assert {path.name for path in folder.iterdir()} == {BEST_WEIGHTS, "final.pt", *kept}
+    final = checkpoints.load(trial._key, "final.pt")
+    assert final["trainer"]["next_epoch"] == reports[-1]["step"]
