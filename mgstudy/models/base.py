@@ -19,7 +19,7 @@ from mgstudy.registry import Registry
 
 Scorer: TypeAlias = Callable[[Tensor], Tensor]
 """From user ids, int64 of shape ``[n]``, to their scores of all items, shape ``[n, items]``.
-The tensor is made for the caller, who may overwrite it."""
+The tensor is made for the caller, who may overwrite it, and who may call from several threads."""
 
 
 class ModalityNeed(Enum):

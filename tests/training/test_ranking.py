@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+from contextvars import ContextVar
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +85,42 @@ def test_agrees_with_sorting_each_user(
         candidates = [item for item in range(40) if item not in known]
         expected = sorted(candidates, key=lambda item: (-scores[user, item], item))[:10]
         assert items.tolist() == expected + [-1] * (10 - len(expected))
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_blocks_in_several_threads_give_what_one_thread_gives(small_dataset: Dataset) -> None:
+    factors = torch.randn(100, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    users, items = factors[:60], factors[60:]
+    inside = ContextVar("inside", default=False)
+    seen = set()
+
+    def scorer(ids: torch.Tensor) -> torch.Tensor:
+        scores = users[ids] @ items.t()
+        seen.add((torch.get_num_threads(), inside.get(), scores.requires_grad))
+        return scores
+
+    ranking = FullRanking(small_dataset, block_size=7)
+    ids = torch.arange(60)
+    inside.set(True)
+    several = torch.cat(list(ranking.lists(scorer, ids, 10)))
+    # Each thread computes alone, without gradients, and in the caller's context.
+    assert seen == {(1, True, False)}
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(1)
+    assert torch.equal(several, torch.cat(list(ranking.lists(scorer, ids, 10))))
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_a_scorer_that_fails_is_heard_and_leaves_torch_its_threads(small_dataset: Dataset) -> None:
+    ranking = FullRanking(small_dataset, block_size=7)
+    with pytest.raises(FloatingPointError):
+        list(ranking.lists(lambda ids: torch.full((len(ids), 40), torch.nan), torch.arange(60), 10))
+    assert torch.get_num_threads() == 3
