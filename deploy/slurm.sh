@@ -6,7 +6,7 @@
 # Type the same again to go on: what has run stays. When the time is nearly up, SLURM tells the study to stop, running
 # trials write what they have, and the job is queued again. The workspace must lie where every node sees it:
 # MGSTUDY_HOME, by default the folder you submit from. So must the study's storage, when it is not on the head's disk:
-# give `storage: postgresql+psycopg://...`.
+# give `storage: postgresql://...`.
 #SBATCH --job-name=mgstudy
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive

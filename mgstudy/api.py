@@ -30,6 +30,7 @@ from mgstudy.report.live import LiveDisplay
 from mgstudy.study.definition import Study, read_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials, trial_resources
 from mgstudy.study.events import StudyListener
+from mgstudy.study.exclusive import only_driver, refuse_local_file
 from mgstudy.study.record import StudyRecord, cell_study_name
 from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
 from mgstudy.study.summary import StudySummary, summarize
@@ -117,11 +118,12 @@ def launch(
         MgstudyError: If another process drives the study, or storage or Ray cannot be reached.
     """
     config, folder = study.config, study.folder
-    with folder.driver_lock():
-        storage_url = folder.storage_url(config)
+    storage_url = folder.storage_url(config)
+    database = expand_url(storage_url)
+    with folder.driver_lock(), only_driver(database, config.name):
         store = TrackingStore(study.workspace, config.tracking, config.name)
         told: list[StudyListener] = list(listeners)
-        storage = open_driven_storage(expand_url(storage_url))
+        storage = open_driven_storage(database)
         record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
         folder.write_manifest(_manifest(study, storage_url, store))
         best = {
@@ -139,6 +141,7 @@ def launch(
         finished = False
         try:
             with ray_session():
+                refuse_local_file(database, sum(node["Alive"] for node in ray.nodes()))
                 resources = trial_resources(config.resources, ray.cluster_resources())
                 display = None
                 if console is not None:

@@ -21,23 +21,27 @@ class PostgresqlServer:
 
     Args:
         programs: The folder of ``initdb`` and ``pg_ctl``.
+        host: The address it listens on; whoever reaches it is let in.
     """
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, host: str = "127.0.0.1") -> None:
         self.programs = programs
+        self.host = host
         self.folder = Path(tempfile.mkdtemp(prefix="mgstudy-postgresql-"))
         # It refuses to run as root.
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
             shutil.chown(self.folder, self.user)
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self.port = probe.getsockname()[1]
         self._run("initdb", "--auth=trust", "--username=study", "--no-sync")
+        with (self.folder / "data" / "pg_hba.conf").open("a") as access:
+            access.write("host all all samenet trust\n")
         self.start()
 
     def start(self) -> None:
-        options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c max_connections=40"
+        options = f"-h {self.host} -p {self.port} -k {self.folder} -c max_connections=40"
         self._run("pg_ctl", "start", "--wait", "-o", options, "-l", f"{self.folder}/log")
 
     def stop(self, how: str = "immediate") -> None:
@@ -46,9 +50,9 @@ class PostgresqlServer:
 
     def new_database(self, name: str) -> str:
         """Create a database; its URL."""
-        self._run("psql", "-h", "127.0.0.1", "-p", f"{self.port}", "-U", "study", "-d", "postgres",
+        self._run("psql", "-h", self.host, "-p", f"{self.port}", "-U", "study", "-d", "postgres",
                   "-c", f'CREATE DATABASE "{name}"', data=False)  # fmt: skip
-        return f"postgresql://study@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://study@{self.host}:{self.port}/{name}"
 
     def remove(self) -> None:
         self.stop()

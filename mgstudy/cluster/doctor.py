@@ -56,7 +56,7 @@ def check_workspace(workspace: Workspace) -> list[Finding]:
             warning(
                 "workspace",
                 f"lies on a network file system ({kind}), where SQLite files get damaged",
-                "give studies a `storage: postgresql+psycopg://...` and an MLflow server",
+                "give studies a `storage: postgresql://...` and an MLflow server",
             )
         )
     return findings

@@ -70,7 +70,7 @@ def check_study_there(file: Path, overrides: list[str], home: str | None) -> lis
     return [
         fine("datasets", ", ".join(study.datasets)),
         _check_resources(study),
-        check_storage(study.folder.storage_url(study.config), several_nodes=len(nodes) > 1),
+        check_storage(study.folder.storage_url(study.config), nodes=len(nodes)),
         check_tracking(study.workspace, study.config.tracking.uri),
     ]
 

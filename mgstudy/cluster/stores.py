@@ -9,28 +9,23 @@ from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import Finding, fine, problem
 from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
+from mgstudy.study.exclusive import refuse_local_file
 from mgstudy.study.storage import expand_url, open_storage, shown_url
 from mgstudy.tracking.store import tracking_uri
 
 _TIMEOUT_SECONDS = 15
 
 
-def check_storage(url: str, several_nodes: bool = False, create: bool = True) -> Finding:
+def check_storage(url: str, nodes: int = 1, create: bool = True) -> Finding:
     """Whether an Optuna storage opens.
 
     Args:
         url: As the study file writes it.
-        several_nodes: Whether the study would run on more than one node.
+        nodes: Machines that the study would run on.
         create: Whether a SQLite file that does not exist may be made.
     """
-    if several_nodes and url.startswith("sqlite"):
-        return problem(
-            "storage",
-            "SQLite is a file on the head's disk, which is lost with the head and unsafe on a "
-            "network file system",
-            "write `storage: postgresql+psycopg://USER:${DATABASE_PASSWORD}@HOST/DATABASE`",
-        )
     try:
+        refuse_local_file(url, nodes)
         open_storage(expand_url(url), create=create)
     except MgstudyError as error:
         return problem("storage", first_line(error), "a study needs it from the machine it runs on")

@@ -90,7 +90,7 @@ class StudyFolder:
         if config.storage is None and self.workspace is not None:
             raise InputError(
                 f"a study in {self.workspace.place} needs a database that every machine reaches: "
-                "write `storage: postgresql+psycopg://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
+                "write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
             )
         return config.storage or sqlite_url(self.path / "optuna.db")
 

@@ -60,10 +60,10 @@ def test_a_port_that_another_program_has_is_named_with_the_option_that_avoids_it
 
 def test_sqlite_is_refused_where_there_are_several_nodes(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "optuna.db")
-    refused = check_storage(url, several_nodes=True)
+    refused = check_storage(url, nodes=2)
     assert refused.level is Level.PROBLEM
-    assert "lost with the head" in refused.text
-    assert "storage: postgresql+psycopg://" in refused.advice
+    assert "lost with the machine" in refused.text
+    assert "storage: postgresql://" in refused.text
     assert check_storage(url).level is Level.FINE
 
 

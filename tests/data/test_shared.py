@@ -120,7 +120,7 @@ def test_a_study_there_needs_servers_and_says_how_to_name_them(
         "name: x\nfactors: {dataset: [tiny], model: [BPR]}\ntrials: 1\n"
     )
     study = api.read_study(tmp_path / "study.yaml", home=URL)
-    with pytest.raises(InputError, match=r"needs a database.*storage: postgresql\+psycopg://"):
+    with pytest.raises(InputError, match=r"needs a database.*storage: postgresql://"):
         api.launch(study)
     database = f"storage=sqlite:///{tmp_path}/x.db"
     study = api.read_study(tmp_path / "study.yaml", [database], home=URL)
