@@ -143,7 +143,7 @@ class EmbeddingRecommender(Recommender):
 
     def scorer(self) -> Scorer:
         users, items = self.representations()
-        items_transposed = items.t()
+        items_transposed = items.t().contiguous()
         return lambda user_ids: users[user_ids] @ items_transposed
 
 

@@ -137,20 +137,14 @@ def top_items(scores: Tensor, length: int) -> Tensor:
         FloatingPointError: If a score is NaN.
     """
     length = min(length, scores.shape[1])
+    on_processor = scores.device.type == "cpu" and scores.dtype == torch.float32
+    items = (_top_by_partition if on_processor else _top_by_topk)(scores, length)
+    return items.masked_fill_(scores.gather(1, items) == -torch.inf, NO_ITEM)
+
+
+def _top_by_topk(scores: Tensor, length: int) -> Tensor:
     # One item more than wanted shows whether the end of the list cuts through equal scores.
     count = min(length + 1, scores.shape[1])
-    if scores.device.type == "cpu" and scores.dtype == torch.float32:
-        items, values, cut = _top_by_partition(scores, length, count)
-    else:
-        items, values, cut = _top_by_topk(scores, length, count)
-    rows = cut.nonzero()[:, 0]
-    if len(rows):
-        items[rows] = scores[rows].sort(dim=1, descending=True, stable=True).indices[:, :length]
-    return items.masked_fill_(values == -torch.inf, NO_ITEM)
-
-
-def _top_by_topk(scores: Tensor, length: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first ``length`` items, their scores, and which rows' order equal scores leave open."""
     candidates, _ = _candidates(scores, count)
     if candidates is None:
         values, items = scores.topk(count, dim=1)
@@ -159,34 +153,43 @@ def _top_by_topk(scores: Tensor, length: int, count: int) -> tuple[Tensor, Tenso
         items = candidates.gather(1, positions)
     # NaN counts as the highest score, so one that exists is in front.
     _refuse_nan(values[:, 0])
-    # Top-k leaves the order of equal scores open.
-    tied = (values[:, 1:] == values[:, :-1]).any(dim=1)
-    return items[:, :length], values[:, :length], tied
+    items = items[:, :length]
+    tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0]
+    if len(tied):
+        # Top-k leaves the order of equal scores open; a stable sort, slower, keeps that of the ids.
+        in_order = scores[tied].sort(dim=1, descending=True, stable=True).indices
+        items[tied] = in_order[:, :length]
+    return items
 
 
-def _top_by_partition(scores: Tensor, length: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for float32 on a processor, where NumPy's vectorised partition of integers takes a
-    third of the time of top-k.
+def _top_by_partition(scores: Tensor, length: int) -> Tensor:
+    """For float32 on a processor, where NumPy's vectorised partition of integers takes a third of
+    the time of top-k.
 
     Score and item make one integer that sorts by falling score and rising id, so that equal scores
-    among the candidates are in order.
+    are in order by themselves.
     """
-    candidates, lowest = _candidates(scores, count)
-    if candidates is None:
+    # With one group more than items wanted, the last item beats ``lowest`` unless they are equal.
+    candidates, lowest = _candidates(scores, length + 1)
+    if candidates is None or lowest is None:
         _refuse_nan(scores)
-        keys = _sort_keys(scores, torch.arange(scores.shape[1]))
-    else:
-        keys = _sort_keys(scores.gather(1, candidates), candidates)
-    if count < keys.shape[1]:
-        keys = np.partition(keys, count - 1, axis=1)[:, :count]
+        return _first(_sort_keys(scores, torch.arange(scores.shape[1])), length)
+    items = _first(_sort_keys(scores.gather(1, candidates), candidates), length)
+    # No other item scores more than ``lowest``, but some may score as much as the last of the list.
+    last = scores.gather(1, items[:, -1:])[:, 0]
+    open_rows = ((last <= lowest) & (last > -torch.inf)).nonzero()[:, 0]
+    if len(open_rows):
+        everything = _sort_keys(scores[open_rows], torch.arange(scores.shape[1]))
+        items[open_rows] = _first(everything, length)
+    return items
+
+
+def _first(keys: NDArray[np.int64], length: int) -> Tensor:
+    """The items of the ``length`` lowest keys of each row, in order."""
+    if length < keys.shape[1]:
+        keys = np.partition(keys, length - 1, axis=1)[:, :length]
     keys.sort(axis=1)
-    items = torch.from_numpy(keys[:, :length] & _ITEM_BITS)
-    values = scores.gather(1, items)
-    if lowest is None:
-        return items, values, torch.zeros(len(scores), dtype=torch.bool)
-    # What is no candidate scores at most ``lowest``: only items that score as much can be missing.
-    last = values[:, -1]
-    return items, values, (last <= lowest) & (last > -torch.inf)
+    return torch.from_numpy(keys & _ITEM_BITS)
 
 
 _ITEM_BITS = (1 << 32) - 1
