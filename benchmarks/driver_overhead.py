@@ -25,8 +25,9 @@ from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
 from mgstudy.data.workspace import Workspace
 from mgstudy.study.definition import check_study
-from mgstudy.study.driver import TrialResources, ray_session, run_trials
+from mgstudy.study.driver import ray_session, run_trials
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.placement import TrialResources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.storage import open_storage, sqlite_url

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import ray
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -28,9 +27,10 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.environment import describe_environment, installed_packages
 from mgstudy.report.live import LiveDisplay
 from mgstudy.study.definition import Study, read_study
-from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials, trial_resources
+from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.events import StudyListener
 from mgstudy.study.exclusive import only_driver, refuse_local_file
+from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.record import StudyRecord, cell_study_name
 from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
 from mgstudy.study.summary import StudySummary, summarize
@@ -141,8 +141,8 @@ def launch(
         finished = False
         try:
             with ray_session():
-                refuse_local_file(database, sum(node["Alive"] for node in ray.nodes()))
-                resources = trial_resources(config.resources, ray.cluster_resources())
+                refuse_local_file(database, len(alive_nodes()))
+                resources = trial_resources(config.resources, alive_nodes())
                 display = None
                 if console is not None:
                     display = LiveDisplay(

@@ -27,13 +27,21 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Train two epochs of every cell to time them")
     ] = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan for this cluster, for example http://HEAD:8265", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study would run: cells, trials, parameters, time. Runs nothing."""
+    from mgstudy.cluster.address import connect  # noqa: PLC0415
     from mgstudy.report.plan import plan_content, print_plan  # noqa: PLC0415
     from mgstudy.study.definition import read_study  # noqa: PLC0415
 
-    content = plan_content(read_study(file, overrides, home), measure)
+    nodes = connect(address).nodes() if address else None
+    content = plan_content(read_study(file, overrides, home), measure, nodes)
     if as_json:
         print_json(content)
     else:

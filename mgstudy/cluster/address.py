@@ -7,9 +7,9 @@ import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -42,12 +42,38 @@ class Cluster:
         client: Ray's ``JobSubmissionClient``.
         ray_version: The version it runs.
         asks_for_token: Whether it lets nobody in without a token.
+        headers: What lets us in.
     """
 
     address: str
     client: Any
     ray_version: str
     asks_for_token: bool
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def nodes(self) -> list[dict[str, float]]:
+        """What each living node has in all, as ``ray.nodes()`` names it: ``CPU``, ``GPU``, ...
+
+        Raises:
+            MgstudyError: If the cluster does not answer.
+        """
+        from ray.util.state import StateApiClient  # noqa: PLC0415
+        from ray.util.state.common import ListApiOptions, StateResource  # noqa: PLC0415
+        from ray.util.state.exception import RayStateApiException  # noqa: PLC0415
+
+        try:
+            with _without_addresses():
+                asking = StateApiClient(self.address, headers=dict(self.headers))
+                found = asking.list(
+                    StateResource.NODES,
+                    ListApiOptions(timeout=_TIMEOUT_SECONDS),
+                    raise_on_missing_output=False,
+                )
+        except (RayStateApiException, RuntimeError, OSError) as error:
+            raise MgstudyError(
+                f"{self.address} does not say what nodes it has: {first_line(error)}"
+            ) from error
+        return [dict(node.resources_total) for node in found if node.state == "ALIVE"]
 
     @property
     def warnings(self) -> list[str]:
@@ -99,7 +125,7 @@ def connect(address: str | None = None) -> Cluster:
         ) from error
     except (ConnectionError, RuntimeError, OSError) as error:
         raise MgstudyError(f"{url}: {first_line(error)}") from error
-    return Cluster(url, client, str(client._server_ray_version), asks)
+    return Cluster(url, client, str(client._server_ray_version), asks, headers)
 
 
 def find_token() -> str | None:

@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import MARK, Finding, fine, problem, warning
 from mgstudy.cluster.probe import (
@@ -27,7 +25,8 @@ from mgstudy.cluster.stores import check_storage, check_tracking
 from mgstudy.data.workspace import HOME_VARIABLE
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition import Study, read_study
-from mgstudy.study.driver import ray_session, trial_resources
+from mgstudy.study.driver import ray_session
+from mgstudy.study.placement import alive_nodes, trial_resources
 
 
 def check_cluster(request: dict[str, Any]) -> list[Finding]:
@@ -66,20 +65,19 @@ def check_study_there(file: Path, overrides: list[str], home: str | None) -> lis
         return [
             problem("study", first_line(error), "prepare datasets on the cluster, or in its --home")
         ]
-    nodes = [node for node in ray.nodes() if node["Alive"]]
     return [
         fine("datasets", ", ".join(study.datasets)),
         _check_resources(study),
-        check_storage(study.folder.storage_url(study.config), nodes=len(nodes)),
+        check_storage(study.folder.storage_url(study.config), nodes=len(alive_nodes())),
         check_tracking(study.workspace, study.config.tracking.uri),
     ]
 
 
 def _check_resources(study: Study) -> Finding:
     try:
-        resources = trial_resources(study.config.resources, ray.cluster_resources())
+        resources = trial_resources(study.config.resources, alive_nodes())
     except MgstudyError as error:
-        return problem("resources", first_line(error), "or add nodes")
+        return problem("resources", first_line(error), "or add nodes that are large enough")
     return fine(
         "resources",
         f"{resources.slots} trials at once, {resources.cpu:g} CPU and {resources.gpu:g} GPU each",

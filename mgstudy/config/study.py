@@ -193,14 +193,39 @@ class Resources(_Section):
     cpu: float = Field(
         1, gt=0, strict=True, description="CPUs per trial; its threads follow, rounded down"
     )
-    gpu: Annotated[float, Field(ge=0, strict=True)] | Literal["auto"] = Field(
+    gpu: Annotated[float, Field(ge=0, strict=True)] | Literal["auto", "packed"] = Field(
         "auto",
-        description="GPUs per trial, fractions allowed; auto: none without a GPU, else an equal "
-        "share of each GPU for as many trials as the CPUs allow, at most 8",
+        description="GPUs per trial, fractions allowed, with as large a share of its memory; auto: "
+        "none without a GPU, else an equal share of each GPU for as many trials as the CPUs allow, "
+        "at most 8; packed: a GPU for the first trials of a cell, then as many on one as the "
+        "memory that those took allows",
+    )
+    accelerator_type: str | None = Field(
+        None,
+        min_length=1,
+        description="only on GPUs of this kind, as Ray calls it: A10G, A100, H100, T4, ...",
+    )
+    custom: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="custom Ray resources per trial, by name"
     )
     max_concurrent: int | None = Field(
         None, ge=1, strict=True, description="most trials at once; by default as many as fit"
     )
+    autoscaling: bool = Field(
+        False,
+        strict=True,
+        description="whether the cluster adds machines while trials wait; `max_concurrent` then "
+        "says for how many trials, and `gpu` is a number",
+    )
+
+    @model_validator(mode="after")
+    def _knows_how_far_to_grow(self) -> Resources:
+        if self.autoscaling and (self.max_concurrent is None or isinstance(self.gpu, str)):
+            raise ValueError(
+                "with `autoscaling`, give `max_concurrent` and `gpu` as numbers: the machines that "
+                "are still to come cannot be counted"
+            )
+        return self
 
     @field_validator("gpu")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,23 +14,26 @@ from rich.table import Table
 from mgstudy.report.durations import duration
 from mgstudy.study.cells import Cell
 from mgstudy.study.definition import Study
-from mgstudy.study.driver import trial_resources
 from mgstudy.study.estimate import seconds_from_trials, seconds_per_epoch
+from mgstudy.study.placement import trial_resources
 from mgstudy.study.summary import CellSummary, summarize
 
 
-def plan_content(study: Study, measure: bool) -> dict[str, Any]:
+def plan_content(
+    study: Study, measure: bool, nodes: Sequence[Mapping[str, float]] | None = None
+) -> dict[str, Any]:
     """What would run, as JSON-like data.
 
     Args:
         study: The study.
         measure: Whether to train two epochs of every cell, to time one.
+        nodes: What each machine of a cluster has; this machine when not given.
+
+    Raises:
+        InputError: If not even one trial fits.
     """
     known = _known_cells(study)
-    resources = trial_resources(
-        study.config.resources,
-        {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())},
-    )
+    resources = trial_resources(study.config.resources, nodes or [_this_machine()])
     per_trial = seconds_from_trials(study.plan.cells, known)
     cells: list[dict[str, Any]] = []
     for cell in study.plan.cells:
@@ -70,6 +74,7 @@ def plan_content(study: Study, measure: bool) -> dict[str, Any]:
         "cells": cells,
         "trials_to_run": sum(cell["to_run"] for cell in cells),
         "confirmations_to_run": sum(cell["confirmations_to_run"] for cell in cells),
+        "nodes": None if nodes is None else len(nodes),
         "slots": resources.slots,
         "cpu_per_trial": resources.cpu,
         "gpu_per_trial": resources.gpu,
@@ -81,13 +86,21 @@ def plan_content(study: Study, measure: bool) -> dict[str, Any]:
     }
 
 
+def _this_machine() -> dict[str, float]:
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+
+
+def _where(nodes: int | None) -> str:
+    return "here" if nodes is None else f"on {nodes} nodes"
+
+
 def print_plan(content: dict[str, Any], console: Console) -> None:
     """Show the plan for a person."""
     cells = content["cells"]
     console.print(
         f"study {content['study']}: {len(cells)} cells, {content['trials_to_run']} trials and "
         f"{content['confirmations_to_run']} confirmations to run, "
-        f"{content['slots']} at once here ({content['cpu_per_trial']:g} CPU, "
+        f"{content['slots']} at once {_where(content['nodes'])} ({content['cpu_per_trial']:g} CPU, "
         f"{content['gpu_per_trial']:g} GPU each)",
         highlight=False,
         soft_wrap=True,

@@ -8,24 +8,21 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from types import FrameType
 from typing import Any
 
 import ray
 from ray import tune
 
-from mgstudy.config.study import Resources
-from mgstudy.errors import InputError, MgstudyError
+from mgstudy.errors import MgstudyError
 from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.placement import GpuPacking, TrialResources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.trial import StudyTrial
 
-MOST_TRIALS_PER_GPU = 8
 _RAY_TUNE_ENVIRONMENT = {
     # The Optuna storage is the truth: Ray's own logs and experiment snapshots would be written
     # after every result and never read.
@@ -37,15 +34,6 @@ _RAY_TUNE_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-
-
-@dataclass(frozen=True)
-class TrialResources:
-    """What one trial takes, and how many run at once."""
-
-    cpu: float
-    gpu: float
-    slots: int
 
 
 @contextmanager
@@ -70,29 +58,6 @@ def ray_session() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def trial_resources(resources: Resources, cluster: Mapping[str, float]) -> TrialResources:
-    """Settle what one trial gets of a cluster with these total resources (``CPU``, ``GPU``).
-
-    Raises:
-        InputError: If not even one trial fits.
-    """
-    cpus, gpus = cluster.get("CPU", 0.0), cluster.get("GPU", 0.0)
-    gpu = resources.gpu
-    if gpu == "auto":
-        per_gpu = int(cpus // resources.cpu // gpus) if gpus else 0
-        gpu = 1 / min(max(per_gpu, 1), MOST_TRIALS_PER_GPU) if gpus else 0.0
-    slots = int(cpus // resources.cpu)
-    if gpu > 0:
-        # A fraction cannot span GPUs, and a GPU takes only whole multiples of it.
-        slots = min(slots, int(gpus) * int(1 / gpu) if gpu <= 1 else int(gpus // gpu))
-    if slots < 1:
-        raise InputError(
-            f"no trial fits: one takes {resources.cpu:g} CPU and {gpu:g} GPU, "
-            f"the cluster has {cpus:g} CPU and {gpus:g} GPU; lower `resources`"
-        )
-    return TrialResources(resources.cpu, gpu, min(slots, resources.max_concurrent or slots))
 
 
 class KeepBestCheckpoint(StudyListener):
@@ -170,7 +135,8 @@ def run_trials(
         return True
     # One trial beyond the slots is begun early, so that a free slot never waits for its parameters.
     ahead = 0 if record.config.resources.max_concurrent == resources.slots else 1
-    searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu)
+    packing = GpuPacking(resources.packed_gpus, resources.gpu) if resources.packed_gpus else None
+    searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu, packing)
     # By default Ray starts one worker after another, each taking seconds.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
     trainable = tune.with_parameters(
@@ -182,7 +148,7 @@ def run_trials(
         policy=record.config.checkpoints,
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, partial(_placement, resources.cpu)),
+        tune.with_resources(trainable, resources.placement),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=OptunaPruner(searcher),
@@ -228,11 +194,6 @@ class _StopInStorm(tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Whether the study is to end."""
         return self.searcher.storm.reason is not None
-
-
-def _placement(cpu: float, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    bundle = {"CPU": cpu, "GPU": config["gpu"]}
-    return tune.PlacementGroupFactory([{name: share for name, share in bundle.items() if share}])
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 
 from mgstudy.study.events import Assignment
 from mgstudy.study.failures import Cause, FailureStorm, cause_of, larger_share
+from mgstudy.study.placement import GpuPacking
 from mgstudy.study.record import StudyRecord
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ STEP = "step"
 METRICS = "metrics"
 OUTCOME = "outcome"
 PROBLEM = "problem"
+GPU_PEAK = "gpu_peak"
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]
@@ -39,6 +41,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         record: The study's record.
         most_begun: Trials that may be begun and not finished at a time.
         gpu: What a trial gets of a GPU, unless that had too little memory for it.
+        packing: Settles that instead, from the memory that trials were seen to take.
 
     Attributes:
         running: Ray's trial id to the trial it runs.
@@ -47,12 +50,19 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         storm: Whether all that was tried failed alike.
     """
 
-    def __init__(self, record: StudyRecord, most_begun: int, gpu: float = 0.0) -> None:
+    def __init__(
+        self,
+        record: StudyRecord,
+        most_begun: int,
+        gpu: float = 0.0,
+        packing: GpuPacking | None = None,
+    ) -> None:
         # Naming no metric lets a failed trial end with a result that has none.
         super().__init__()
         self.record = record
         self.most_begun = most_begun
         self.gpu = gpu
+        self.packing = packing
         self.running: dict[str, Assignment] = {}
         self.pruned: set[str] = set()
         self.errors: dict[str, str] = {}
@@ -61,7 +71,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The configuration of the next trial, ``None`` for not yet, or that there is none."""
-        if len(self.running) >= self.most_begun:
+        is_full = self.packing is not None and not self.packing.admits()
+        if is_full or len(self.running) >= self.most_begun:
             return None
         assignment = self.record.next_assignment()
         if assignment is None:
@@ -69,13 +80,16 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             waits = self.running or self.record.remaining()
             return None if waits else str(Searcher.FINISHED)
         self.running[trial_id] = assignment
+        share = self._share(assignment)
+        if self.packing is not None:
+            self.packing.begun(trial_id, share)
         return {
             "cell": assignment.cell.key,
             "key": assignment.key,
             "stage": assignment.stage.value,
             "seed": assignment.seed,
             "recorded": self.record.recorded_step(assignment),
-            "gpu": self._share(assignment),
+            "gpu": share,
             "parameters": dict(assignment.parameters),
         }
 
@@ -84,6 +98,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """Write down how a trial ended; one without an outcome stays open and will run again."""
         assignment = self.running.pop(trial_id, None)
+        if self.packing is not None:
+            self.packing.ended(trial_id)
         if assignment is None:
             return
         self.say_problem(assignment, result or {})
@@ -114,10 +130,15 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.storm.finished(outcome, failed=bool(outcome.get("failed")))
 
     def _share(self, assignment: Assignment) -> float:
-        share = self.gpu
+        share = self.gpu if self.packing is None else self.packing.share(assignment.cell.key)
         for cause in self.record.retries(assignment):
             share = larger_share(share) if cause == Cause.MEMORY else share
         return share
+
+    def note_memory(self, assignment: Assignment, result: Mapping[str, Any]) -> None:
+        """Learn from a trial's validation how much of a GPU its cell takes."""
+        if self.packing is not None and GPU_PEAK in result:
+            self.packing.measured(assignment.cell.key, float(result[GPU_PEAK]))
 
     def say_problem(self, assignment: Assignment, result: Mapping[str, Any]) -> None:
         """Warn of what a trial could not do for itself, the same thing once."""
@@ -153,6 +174,7 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
         """Report the validation to the record, and stop the trial when the pruner says so."""
         assignment = self.searcher.running[trial.trial_id]
         self.searcher.say_problem(assignment, result)
+        self.searcher.note_memory(assignment, result)
         if report(self.searcher.record, assignment, result):
             self.searcher.pruned.add(trial.trial_id)
             return str(TrialScheduler.STOP)
@@ -167,6 +189,7 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
         """Report the last validation, which Ray does not show a scheduler of a finished trial."""
         assignment = self.searcher.running.get(trial.trial_id)
         if assignment is not None and trial.trial_id not in self.searcher.pruned:
+            self.searcher.note_memory(assignment, result)
             report(self.searcher.record, assignment, result)
 
 

@@ -23,9 +23,12 @@ from mgstudy.study.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.study.events import Stage
 from mgstudy.study.failures import Cause
 from mgstudy.study.progress import TrialProgress
-from mgstudy.study.searcher import METRICS, OUTCOME, PROBLEM, STEP, VALUE
+from mgstudy.study.searcher import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import DivergedError, EpochResult, Trainer
+
+_CUDA_CONTEXT = 600 * 2**20
+"""Bytes that a process takes of a GPU before its first tensor; torch does not count them."""
 
 
 class StudyTrial(Trainable):  # type: ignore[misc]
@@ -73,6 +76,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         self._parameters: Mapping[str, Value] = new_config["parameters"]
         self._progress: TrialProgress | None = None
         self._problems: list[str] = []
+        self._limit_gpu(new_config["gpu"])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -91,6 +95,21 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             report[PROBLEM] = "; ".join(self._problems)
             self._problems = []
         return report
+
+    def _limit_gpu(self, share: float) -> None:
+        """Keep the trial to its share of the GPU's memory, so that it cannot break its
+        neighbours."""
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
+            torch.cuda.reset_peak_memory_stats()
+
+    def _gpu_peak(self) -> dict[str, float]:
+        """The most that the trial has taken of the GPU's memory so far, 0 to 1."""
+        if self._device != "cuda":
+            return {}
+        _free, total = torch.cuda.mem_get_info()
+        return {GPU_PEAK: (torch.cuda.max_memory_reserved() + _CUDA_CONTEXT) / total}
 
     def cleanup(self) -> None:
         """Write down where a trial stands that is stopped from outside, and release its memory."""
@@ -148,6 +167,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             STEP: result.epoch + 1,
             VALUE: result.metrics[self._settings.objective],
             METRICS: json.dumps(_mlflow_metrics(result, self._settings.objective)),
+            **self._gpu_peak(),
         }
         outcome: dict[str, Any] = {
             **progress.cost,

@@ -1,60 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
-from mgstudy.config.study import Resources
-from mgstudy.errors import InputError
 from mgstudy.study.checkpoints import CheckpointFolder
-from mgstudy.study.driver import KeepBestCheckpoint, TrialResources, trial_resources
+from mgstudy.study.driver import KeepBestCheckpoint
 from mgstudy.study.events import Assignment, State
-
-LAPTOP = {"CPU": 8.0}
-WORKSTATION = {"CPU": 16.0, "GPU": 2.0}
-
-
-@pytest.mark.parametrize(
-    ("asked", "cluster", "settled"),
-    [
-        ({}, LAPTOP, (1, 0, 8)),
-        ({"cpu": 3}, LAPTOP, (3, 0, 2)),
-        ({"cpu": 0.5}, LAPTOP, (0.5, 0, 16)),
-        ({"max_concurrent": 3}, LAPTOP, (1, 0, 3)),
-        ({"max_concurrent": 30}, LAPTOP, (1, 0, 8)),
-        # auto: as many trials on each GPU as the CPUs allow, at most 8.
-        ({}, WORKSTATION, (1, 1 / 8, 16)),
-        ({"cpu": 4}, WORKSTATION, (4, 1 / 2, 4)),
-        ({"cpu": 16}, WORKSTATION, (16, 1, 1)),
-        ({}, {"CPU": 64.0, "GPU": 1.0}, (1, 1 / 8, 8)),
-        ({}, {"CPU": 3.0, "GPU": 1.0}, (1, 1 / 3, 3)),
-        # A fraction does not span GPUs.
-        ({"gpu": 0.3}, WORKSTATION, (1, 0.3, 6)),
-        ({"gpu": 0.6}, WORKSTATION, (1, 0.6, 2)),
-        ({"gpu": 2.0}, {"CPU": 16.0, "GPU": 5.0}, (1, 2, 2)),
-        ({"gpu": 0.0}, WORKSTATION, (1, 0, 16)),
-        ({"gpu": 0.1, "cpu": 8}, WORKSTATION, (8, 0.1, 2)),
-    ],
-)
-def test_what_a_trial_gets(
-    asked: dict[str, float], cluster: dict[str, float], settled: tuple[float, float, int]
-) -> None:
-    resources = Resources.model_validate(asked)
-    assert trial_resources(resources, cluster) == TrialResources(*settled)
-
-
-@pytest.mark.parametrize(
-    ("asked", "cluster"),
-    [
-        ({"cpu": 9}, LAPTOP),
-        ({"gpu": 0.5}, LAPTOP),
-        ({"gpu": 3.0}, WORKSTATION),
-        ({"cpu": 17}, WORKSTATION),
-    ],
-)
-def test_nothing_that_fits_nowhere_is_started(
-    asked: dict[str, float], cluster: dict[str, float]
-) -> None:
-    with pytest.raises(InputError, match=r"no trial fits: one takes .* lower `resources`"):
-        trial_resources(Resources.model_validate(asked), cluster)
 
 
 def test_only_the_best_weights_of_a_cell_are_kept(expanded, tmp_path) -> None:
