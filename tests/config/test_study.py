@@ -84,8 +84,8 @@ def test_levels_are_called_by_their_label_or_their_short_name() -> None:
         ({"training": "{objective: recall}"}, "training.objective: metric 'recall' needs a cutoff"),
         (
             {"resources": "{gpu: -1}"},
-            "resources.gpu: input should be greater than or equal to 0 or input should be 'auto', "
-            "got -1",
+            "resources.gpu: input should be greater than or equal to 0 or input should be 'auto' "
+            "or 'packed', got -1",
         ),
         ({"resources": "{gpu: 1.5}"}, "resources.gpu: a trial takes a share of one GPU or whole"),
         ({"resources": "{gpu: true}"}, "resources.gpu: input should be a valid number or"),
