@@ -164,6 +164,25 @@ OptunaChoice = Annotated[
 ]
 
 
+class Budget(_Section):
+    """What the search of each cell may spend besides its trials. A cell that has spent it gets no
+    new trial; those that run are not stopped, so it ends a little above."""
+
+    gradient_computations: int | None = Field(
+        None,
+        ge=1,
+        strict=True,
+        description="forward-and-backward passes of a cell's trials together: equal for a strategy "
+        "that makes two of them per batch and one that makes one",
+    )
+    seconds: float | None = Field(
+        None,
+        gt=0,
+        strict=True,
+        description="seconds of set-up, training and evaluation of a cell's trials together",
+    )
+
+
 class Confirmation(_Section):
     """How the winner of each cell is confirmed: trained again, and only then scored on test."""
 
@@ -295,6 +314,10 @@ class StudyConfig(_Section):
         ge=1,
         strict=True,
         description="trials per cell, the same for every cell; more later runs the difference",
+    )
+    budget: Budget = Field(
+        default_factory=Budget,
+        description="what else ends the search of a cell before its trials are used up",
     )
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     sampler: OptunaChoice = Field(

@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mgstudy.report.durations import duration
-from mgstudy.study.confirmation import CellConfirmation
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.record import CellRecord, StudyRecord
 
 _SHOWN_FAILURES = 3
 _REFRESHES_PER_SECOND = 2
@@ -25,8 +24,7 @@ _FEW_CELLS = 40
 @dataclass
 class _CellProgress:
     labels: tuple[str, ...]
-    budget: int
-    confirmation: CellConfirmation
+    record: CellRecord
     running: set[Assignment] = field(default_factory=set)
     complete: int = 0
     pruned: int = 0
@@ -39,7 +37,7 @@ class _CellProgress:
 
     @property
     def left(self) -> int:
-        return max(0, self.budget - self.done)
+        return max(0, self.record.trials - self.done)
 
     @property
     def waiting(self) -> int:
@@ -76,8 +74,7 @@ class LiveDisplay(StudyListener):
             best = record.best(entry.cell)
             self._cells[key] = _CellProgress(
                 labels=tuple(entry.cell.levels[factor] for factor in self.factors),
-                budget=max(entry.budget, entry.begun),
-                confirmation=entry.confirmation,
+                record=entry,
                 complete=counts[State.COMPLETE],
                 pruned=counts[State.PRUNED],
                 failed=counts[State.FAILED],
@@ -165,11 +162,11 @@ class LiveDisplay(StudyListener):
         return f"{' '.join(self._cells[trial.cell.key].labels)} {number}{trial.number}"
 
     def _done(self) -> int:
-        return sum(cell.done + cell.confirmation.finished for cell in self._cells.values())
+        return sum(cell.done + cell.record.confirmation.finished for cell in self._cells.values())
 
     def _left(self) -> int:
         return sum(
-            cell.left + cell.confirmation.seeds - cell.confirmation.finished
+            cell.left + cell.record.confirmation.seeds - cell.record.confirmation.finished
             for cell in self._cells.values()
         )
 
@@ -191,7 +188,7 @@ class LiveDisplay(StudyListener):
         for title in ("running", "done", "pruned", "failed", "waiting"):
             table.add_column(title, justify="right")
         table.add_column(f"best {self.objective}", justify="right")
-        confirms = any(cell.confirmation.seeds for cell in self._cells.values())
+        confirms = any(cell.record.confirmation.seeds for cell in self._cells.values())
         if confirms:
             table.add_column("confirmed", justify="right")
         shown = list(self._cells.values())
@@ -199,6 +196,7 @@ class LiveDisplay(StudyListener):
             active = [cell for cell in shown if cell.running]
             shown = active or shown[:_FEW_CELLS]
         for cell in shown:
+            confirmation = cell.record.confirmation
             table.add_row(
                 *cell.labels,
                 str(len(cell.running)),
@@ -207,7 +205,7 @@ class LiveDisplay(StudyListener):
                 Text(str(cell.failed), style="red" if cell.failed else ""),
                 str(cell.waiting),
                 "" if cell.best is None else f"{cell.best:.4f}",
-                *((f"{cell.confirmation.finished}/{cell.confirmation.seeds}",) if confirms else ()),
+                *((f"{confirmation.finished}/{confirmation.seeds}",) if confirms else ()),
             )
         done = self._done()
         line = Text(

@@ -16,6 +16,7 @@ from mgstudy.study.cells import Cell
 from mgstudy.study.definition import Study
 from mgstudy.study.estimate import seconds_from_trials, seconds_per_epoch
 from mgstudy.study.placement import trial_resources
+from mgstudy.study.spending import total_spent
 from mgstudy.study.summary import CellSummary, summarize
 
 
@@ -40,7 +41,9 @@ def plan_content(
         summary = known.get(cell.key)
         budget = study.budgets[cell.key]
         done = sum(bool(trial.outcome) for trial in summary.trials) if summary else 0
-        nothing_won = summary is not None and summary.best is None and done >= budget
+        costs = (trial.outcome for trial in summary.trials) if summary else ()
+        is_over = done >= budget or total_spent(costs).reaches(study.config.budget)
+        nothing_won = summary is not None and summary.best is None and is_over
         seeds = 0 if nothing_won else study.config.confirmation.seeds
         confirmed = sum(bool(trial.outcome) for trial in summary.confirmations) if summary else 0
         cells.append(
@@ -49,7 +52,7 @@ def plan_content(
                 "levels": dict(cell.levels),
                 "trials": budget,
                 "done": done,
-                "to_run": max(0, budget - done),
+                "to_run": 0 if is_over else budget - done,
                 "confirmations": seeds,
                 # What more trials may still dethrone is counted as confirmed.
                 "confirmations_to_run": max(0, seeds - confirmed),

@@ -76,6 +76,11 @@ class StudyFolder:
         return CheckpointFolder(str(self.checkpoints.resolve()))
 
     @property
+    def popularity(self) -> Path:
+        """Scores of ranking by popularity alone, for scale."""
+        return self.path / "popularity.json"
+
+    @property
     def ray(self) -> Path:
         """Ray Tune's own files; nothing reads them back."""
         return self.path / "ray"

@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mgstudy.config.study import StudyConfig
+from mgstudy.config.study import Budget, StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.cells import Cell
@@ -28,6 +28,7 @@ from mgstudy.study.search import (
     queue_published_defaults,
     suggest,
 )
+from mgstudy.study.spending import Spent, total_spent
 
 CELL_ATTRIBUTE = "mgstudy:cell"
 PROTOCOL_ATTRIBUTE = "mgstudy:protocol"
@@ -56,6 +57,8 @@ class CellRecord:
         begun: Trials begun so far, finished or not.
         running: Numbers of the trials of the search that this driver has handed out and not heard
             the end of.
+        allowance: What its trials may cost.
+        spent: What those that have finished did cost.
     """
 
     cell: Cell
@@ -65,11 +68,18 @@ class CellRecord:
     interrupted: list[int] = field(default_factory=list)
     begun: int = 0
     running: set[int] = field(default_factory=set)
+    allowance: Budget = field(default_factory=Budget)
+    spent: Spent = field(default_factory=Spent)
+
+    @property
+    def trials(self) -> int:
+        """Trials of the search in all: its budget, or those begun once that has cost enough."""
+        return self.begun if self.spent.reaches(self.allowance) else max(self.budget, self.begun)
 
     @property
     def left(self) -> int:
         """Trials of the search still to hand out."""
-        return max(0, self.budget - self.begun) + len(self.interrupted)
+        return self.trials - self.begun + len(self.interrupted)
 
     def finished_counts(self) -> dict[State, int]:
         """Finished trials of the search by how they ended."""
@@ -248,6 +258,7 @@ class StudyRecord:
         study.tell(trial.number, value, state=_OPTUNA_STATES[state])
         if trial.stage is Stage.SEARCH:
             record.running.discard(trial.number)
+            record.spent = record.spent.plus(outcome)
             record.confirm_if_over()
         else:
             record.confirmation.finished += 1
@@ -296,6 +307,8 @@ class StudyRecord:
             confirmation=CellConfirmation(self.config, cell, name, self.storage),
             interrupted=[t._trial_id for t in trials if t.state is TrialState.RUNNING],
             begun=len(trials),
+            allowance=self.config.budget,
+            spent=total_spent(t.user_attrs.get(OUTCOME_ATTRIBUTE, {}) for t in trials),
         )
         record.confirm_if_over()
         return record

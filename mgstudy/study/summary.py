@@ -11,12 +11,15 @@ from typing import Any
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from mgstudy.config.study import Budget
 from mgstudy.data.workspace import Workspace
 from mgstudy.study.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
 from mgstudy.study.events import State, confirmation_key
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.popularity import read_popularity
 from mgstudy.study.record import OUTCOME_ATTRIBUTE
+from mgstudy.study.spending import total_spent
 from mgstudy.study.storage import expand_url, open_storage, shown_url
 
 _STATES = {
@@ -83,6 +86,7 @@ class CellSummary:
         seeds: Replicates its winner gets.
         confirmations: The replicates begun of the best trial, by number.
         superseded: Trials that were confirmed before a longer search found a better one.
+        exhausted: Whether the trials have cost what they may, so that no more begin.
     """
 
     key: str
@@ -93,12 +97,13 @@ class CellSummary:
     seeds: int = 0
     confirmations: Sequence[ConfirmationSummary] = field(default_factory=tuple)
     superseded: Sequence[int] = field(default_factory=tuple)
+    exhausted: bool = False
 
     @property
     def counts(self) -> dict[str, int]:
         """Trials of the search in every state; what was interrupted and what is left of the budget
         waits."""
-        return _counts(self.trials, self.budget)
+        return _counts(self.trials, 0 if self.exhausted else self.budget)
 
     @property
     def confirmation_counts(self) -> dict[str, int]:
@@ -131,6 +136,11 @@ class CellSummary:
             if name.startswith("seconds_")
         )
 
+    def spent(self, cost: str) -> float:
+        """What the search's finished trials cost in all: ``gradient_computations`` or
+        ``seconds_training``, for example."""
+        return sum(float(trial.outcome.get(cost, 0)) for trial in self.trials)
+
 
 @dataclass(frozen=True)
 class StudySummary:
@@ -146,6 +156,9 @@ class StudySummary:
         driven: Whether a process drives the study now.
         cells: Its cells, in the order of the study file.
         left_out: Combinations that cannot be trained, with their reason.
+        manifest: What the study's last launch wrote down, see ``StudyFolder.read_manifest``.
+        popularity: Scores of ranking by popularity alone, by dataset, split and metric; empty
+            before they are computed.
     """
 
     name: str
@@ -157,11 +170,21 @@ class StudySummary:
     driven: bool
     cells: Sequence[CellSummary]
     left_out: Sequence[Mapping[str, Any]]
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    popularity: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
         """Whether every cell has finished, with its confirmation."""
         return all(cell.finished for cell in self.cells)
+
+    def comparable(self, other: StudySummary) -> bool:
+        """Whether cells of the two studies were trained and measured alike, on the same data."""
+        mine, theirs = (_measured_by(study.manifest) for study in (self, other))
+        return mine["training"] == theirs["training"] and all(
+            theirs["datasets"].get(name, content) == content
+            for name, content in mine["datasets"].items()
+        )
 
     def varying_factors(self) -> list[str]:
         """The factors with more than one level among the cells."""
@@ -186,7 +209,8 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
     reader = _Reader(open_storage(url, create=False), folder, driven)
     # Studies that were launched before there were confirmations have none.
     seeds = manifest["config"].get("confirmation", {"seeds": 0})["seeds"]
-    cells = [reader.cell(entry, seeds) for entry in manifest["cells"]]
+    allowance = Budget.model_validate(manifest["config"].get("budget", {}))
+    cells = [reader.cell(entry, seeds, allowance) for entry in manifest["cells"]]
     return StudySummary(
         name=name,
         question=manifest["config"]["question"],
@@ -197,6 +221,8 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
         driven=driven,
         cells=cells,
         left_out=manifest["left_out"],
+        manifest=manifest,
+        popularity=read_popularity(folder),
     )
 
 
@@ -209,7 +235,7 @@ class _Reader:
         self.driven = driven
         self.ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
 
-    def cell(self, entry: Mapping[str, Any], seeds: int) -> CellSummary:
+    def cell(self, entry: Mapping[str, Any], seeds: int, allowance: Budget) -> CellSummary:
         """Read the cell that the manifest describes as ``entry``."""
         trials = [
             TrialSummary(**self._content(trial, entry)) for trial in self._trials(entry["study"])
@@ -221,6 +247,7 @@ class _Reader:
             searched=frozenset(entry["spaces"]) - frozenset(entry["fixed"]),
             trials=trials,
             seeds=seeds,
+            exhausted=total_spent(trial.outcome for trial in trials).reaches(allowance),
         )
         confirmed = {
             trial.number: name
@@ -268,6 +295,12 @@ class _Reader:
             "outcome": trial.user_attrs.get(OUTCOME_ATTRIBUTE, {}),
             "values": dict(trial.intermediate_values),
         }
+
+
+def _measured_by(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    training = dict(manifest.get("config", {}).get("training", {}))
+    training.pop("evaluation_block_size", None)
+    return {"training": training, "datasets": manifest.get("datasets", {})}
 
 
 def _counts(trials: Sequence[TrialSummary], budget: int) -> dict[str, int]:

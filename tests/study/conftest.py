@@ -80,10 +80,12 @@ def storage_path(tmp_path: Path) -> Path:
 def opened(read: Read, datasets: dict[str, Dataset], storage_path: Path) -> Open:
     """Open the record of a study, each time from the database anew, as after a restart."""
 
-    def open_record(factors: str, rest: str = "", *listeners: StudyListener) -> StudyRecord:
+    def open_record(
+        factors: str, rest: str = "", *listeners: StudyListener, at: Path = storage_path
+    ) -> StudyRecord:
         config, document = read(factors, rest)
         plan = expand(config, document, datasets)
-        storage = open_storage(sqlite_url(storage_path))
+        storage = open_storage(sqlite_url(at))
         return StudyRecord(config, plan.cells, datasets, storage, listeners)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,9 +10,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import InputError
 from mgstudy.study.cells import expand
-from mgstudy.study.events import State, StudyListener
+from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause
 from mgstudy.study.record import OUTCOME_ATTRIBUTE, StudyRecord
 
@@ -338,3 +339,113 @@ def test_a_broken_trial_runs_again_as_often_as_allowed(opened) -> None:
 def test_without_retries_the_first_loss_is_the_end(opened) -> None:
     record = opened("", SPACE + "retries: {max_retries: 0}\n")
     assert not record.retry(record.next_assignment(), Cause.WORKER, "the worker broke")
+
+
+# Confirmation.
+
+CONFIRM = "confirmation: {seeds: 2}\n"
+
+
+def confirm(record: StudyRecord, value: float) -> list[Assignment]:
+    """End the search with this value everywhere, and complete every replicate."""
+    replicates = []
+    while (trial := record.next_assignment()) is not None:
+        record.complete(trial, {"best_value": value})
+        if trial.stage is Stage.CONFIRMATION:
+            replicates.append(trial)
+    return replicates
+
+
+def test_a_confirmation_begins_when_its_cells_search_is_over_and_no_later(opened) -> None:
+    record = opened("model: [BPR, VBPR]", SPACE + "trials: 2\n" + CONFIRM)
+    assert record.remaining() == 4 + 4
+    trials = [record.next_assignment() for _ in range(4)]
+    assert all(trial.stage is Stage.SEARCH for trial in trials)
+    # All are handed out, but which one is best is not known.
+    assert record.next_assignment() is None
+    assert record.remaining() == 4
+    first, second = (t for t in trials if t.cell.model == "BPR")
+    record.complete(first, {"best_value": 0.3})
+    assert record.next_assignment() is None
+    record.complete(second, {"best_value": 0.4})
+    # VBPR still searches.
+    replicates = [record.next_assignment() for _ in range(2)]
+    assert [r.key for r in replicates] == [f"{first.cell.key}/confirmation/1/{n}" for n in (0, 1)]
+    assert all(r.parameters == second.parameters for r in replicates)
+    assert record.next_assignment() is None
+
+
+def test_a_confirmation_is_never_pruned(opened) -> None:
+    record = opened("", SPACE + PRUNE_WORSE + "trials: 1\n" + CONFIRM)
+    record.complete(record.next_assignment(), {"best_value": 0.9})
+    good, bad = record.next_assignment(), record.next_assignment()
+    for step in (1, 2, 3):
+        assert not record.report(good, step, 0.9, {})
+        assert not record.report(bad, step, 0.1, {})
+
+
+def test_a_failed_search_confirms_nothing(opened) -> None:
+    record = opened("", SPACE + "trials: 1\n" + CONFIRM)
+    record.fail(record.next_assignment(), {"reason": "training diverged"})
+    assert record.remaining() == 0
+    assert record.next_assignment() is None
+
+
+def test_seeds_are_of_the_study_the_cell_and_the_replicate_alone(opened, tmp_path) -> None:
+    def seeds(factors: str, rest: str) -> dict[str, int]:
+        path = tmp_path / f"{fingerprint([factors, rest])}.db"
+        record = opened(factors, SPACE + "trials: 1\n" + rest, at=path)
+        return {r.key: r.seed for r in confirm(record, 0.1)}
+
+    one, two = seeds("model: [BPR]", CONFIRM), seeds("model: [VBPR, BPR]", CONFIRM)
+    assert len(set(two.values())) == 4
+    assert one.items() <= two.items()
+    assert not set(one.values()) & set(seeds("", CONFIRM + "seed: 5\n").values())
+    shared = seeds("model: [VBPR, BPR]", "confirmation: {seeds: 2, shared: true}\n")
+    assert len(shared) == 4
+    assert len(set(shared.values())) == 2
+
+
+def test_an_interrupted_replicate_runs_again_under_its_seed(opened) -> None:
+    rest = SPACE + "trials: 1\n" + CONFIRM
+    before = opened("", rest)
+    before.complete(before.next_assignment(), {"best_value": 0.1})
+    begun = before.next_assignment()
+    after = opened("", rest)
+    assert after.remaining() == 2
+    again = after.next_assignment()
+    assert (again.key, again.seed, again.storage_id) == (begun.key, begun.seed, begun.storage_id)
+    assert after.next_assignment().number == 1
+    assert after.next_assignment() is None
+
+
+def test_more_seeds_run_the_difference_and_a_new_winner_all_of_them(opened) -> None:
+    rest = SPACE + "trials: 1\n"
+    assert len(confirm(opened("", rest + CONFIRM), 0.1)) == 2
+    assert confirm(opened("", rest + CONFIRM), 0.1) == []
+    (third,) = confirm(opened("", rest + "confirmation: {seeds: 3}\n"), 0.1)
+    assert third.number == 2
+    # A second trial that is no better changes nothing.
+    assert confirm(opened("", SPACE + "trials: 2\n" + CONFIRM), 0.1) == []
+    anew = confirm(opened("", SPACE + "trials: 3\n" + CONFIRM), 0.2)
+    assert [(r.replicate.winner, r.number) for r in anew] == [(2, 0), (2, 1)]
+    assert [r.seed for r in anew] != [third.seed] * 2
+
+
+# What a cell may spend.
+
+
+@pytest.mark.parametrize("limit", ["gradient_computations: 250", "seconds: 2.5"])
+def test_a_cell_that_has_spent_enough_begins_no_more_trials(opened, limit: str) -> None:
+    rest = f"{SPACE}trials: 9\nbudget: {{{limit}}}\n"
+    record = opened("model: [BPR, VBPR]", rest)
+    costs = {"BPR": 100, "VBPR": 200}
+    done: Counter[str] = Counter()
+    while (trial := record.next_assignment()) is not None:
+        cost = costs[trial.cell.model]
+        outcome = {"gradient_computations": cost, "seconds_training": cost / 100}
+        record.complete(trial, {"best_value": 0.1, **outcome})
+        done[trial.cell.model] += 1
+    assert done == {"BPR": 3, "VBPR": 2}
+    assert record.remaining() == opened("model: [BPR, VBPR]", rest).remaining() == 0
+    assert opened("model: [BPR, VBPR]", f"{SPACE}trials: 9\n").remaining() == 13
