@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mgstudy.api import launch, load_dataset, prepare, read_study
+    from mgstudy.api import launch, load_dataset, load_study, prepare, read_study
     from mgstudy.models.base import Recommender
     from mgstudy.training.gradient.mirror_gradient import MirrorGradient
     from mgstudy.training.run import build_trainer, train
@@ -20,6 +20,7 @@ _HOMES = {
     "build_trainer": "mgstudy.training.run",
     "launch": "mgstudy.api",
     "load_dataset": "mgstudy.api",
+    "load_study": "mgstudy.api",
     "prepare": "mgstudy.api",
     "read_study": "mgstudy.api",
     "train": "mgstudy.training.run",
@@ -31,6 +32,7 @@ __all__ = [
     "build_trainer",
     "launch",
     "load_dataset",
+    "load_study",
     "prepare",
     "read_study",
     "train",

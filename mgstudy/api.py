@@ -26,6 +26,7 @@ from mgstudy.data.prepare import prepare as prepare_dataset
 from mgstudy.data.workspace import Workspace
 from mgstudy.environment import describe_environment, installed_packages
 from mgstudy.report.live import LiveDisplay
+from mgstudy.report.results import StudyResults
 from mgstudy.study.definition import Study, read_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.events import StudyListener
@@ -33,11 +34,11 @@ from mgstudy.study.exclusive import only_driver, refuse_local_file
 from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.record import StudyRecord, cell_study_name
 from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
-from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.study.summary import StudySummary
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.store import TrackingStore
 
-__all__ = ["Launched", "launch", "load_dataset", "prepare", "read_study"]
+__all__ = ["Launched", "launch", "load_dataset", "load_study", "prepare", "read_study"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,21 @@ def load_dataset(name: str, home: Path | str | None = None) -> Dataset:
         InputError: If there is no such dataset, naming the nearest.
     """
     return loading.load_dataset(Workspace.resolve(home), name)
+
+
+def load_study(name: str, home: Path | str | None = None) -> StudyResults:
+    """What a launched study has come to, as pandas tables, also while it runs.
+
+    >>> mgstudy.load_study("tiktok").comparison()  # doctest: +SKIP
+
+    Args:
+        name: The study's name.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+
+    Raises:
+        InputError: If the workspace has no study of that name.
+    """
+    return StudyResults.load(Workspace.resolve(home), name)
 
 
 def launch(
@@ -165,7 +181,8 @@ def launch(
             checkpoints.sweep(record)
             storage.close()
             tracker.finish(finished, record.best_checkpoints())
-    return Launched(summarize(study.workspace, config.name), finished, tracker.undelivered)
+    summary = StudyResults.load(study.workspace, config.name).summary
+    return Launched(summary, finished, tracker.undelivered)
 
 
 def _manifest(study: Study, storage_url: str, store: TrackingStore) -> dict[str, Any]:

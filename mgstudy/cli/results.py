@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,10 +26,20 @@ def status(study: StudyName, home: Home = None, as_json: AsJson = False) -> None
 
 @app.command()
 def compare(
-    study: StudyName,
+    studies: Annotated[list[str], typer.Argument(help="Names of launched studies")],
     baseline: Annotated[
         str | None,
         typer.Option(metavar="FACTOR=LEVEL", help="What to compare with [default: gradient=plain]"),
+    ] = None,
+    metrics: Annotated[
+        list[str],
+        typer.Option(
+            "--metric", help="What to compare, may be repeated [default: the objective and NDCG]"
+        ),
+    ] = [],  # noqa: B006
+    against: Annotated[
+        Literal["published"] | None,
+        typer.Option(help="Set published figures beside these, where there are any"),
     ] = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -37,26 +47,36 @@ def compare(
     as_latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown")] = False,
 ) -> None:
-    """Compare a study's cells: each one's best trial beside its baseline's."""
-    from mgstudy.data.workspace import Workspace  # noqa: PLC0415
-    from mgstudy.report import compare as comparing  # noqa: PLC0415
-    from mgstudy.report.comparison import comparison_table, parse_baseline  # noqa: PLC0415
-    from mgstudy.study.summary import summarize  # noqa: PLC0415
+    """Compare cells with their baselines: test scores over seeds, tests, verdicts, costs.
+
+    A cell's baseline is the cell that differs from it in the baseline's levels only. JSON and CSV
+    hold every metric, unless --metric asks for some.
+    """
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report import compare as formats  # noqa: PLC0415
+    from mgstudy.report.comparison import compare_studies, parse_baseline  # noqa: PLC0415
+    from mgstudy.report.published import against_published  # noqa: PLC0415
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:
         raise InputError("give one of --json, --csv, --latex and --markdown")
-    summary = summarize(Workspace.resolve(home), study)
-    chosen = parse_baseline(baseline, summary) if baseline else None
-    if as_markdown:
-        typer.echo(comparing.to_markdown(summary, chosen))
-        return
-    if not (as_json or as_csv or as_latex):
-        comparing.print_comparison(summary, chosen, make_console())
-        return
-    table = comparison_table(summary, chosen)
+    summaries = [api.load_study(name, home).summary for name in dict.fromkeys(studies)]
+    chosen = parse_baseline(baseline, summaries) if baseline else None
+    everything = as_json or as_csv or against is not None
+    shown = metrics or (None if everything else formats.default_metrics(summaries))
+    comparison = compare_studies(summaries, chosen, shown)
+    found = None if against is None else against_published(comparison)
     if as_json:
-        typer.echo(comparing.to_json(summary, table))
+        typer.echo(formats.to_json(comparison, found))
     elif as_csv:
-        typer.echo(table.to_csv(index=False), nl=False)
+        typer.echo(formats.to_csv(comparison, found), nl=False)
+    elif as_latex:
+        typer.echo(formats.to_latex(comparison, metrics, found), nl=False)
+    elif as_markdown:
+        typer.echo(formats.to_markdown(comparison, metrics))
+        if found is not None:
+            typer.echo("\n" + formats.published_markdown(comparison, found))
     else:
-        typer.echo(comparing.to_latex(summary, table), nl=False)
+        console = make_console()
+        formats.print_comparison(comparison, console, metrics)
+        if found is not None:
+            formats.print_published(comparison, found, console)

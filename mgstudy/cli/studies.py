@@ -56,7 +56,8 @@ def launch(
 ) -> None:
     """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report.compare import print_comparison  # noqa: PLC0415
+    from mgstudy.report.compare import default_metrics, print_comparison  # noqa: PLC0415
+    from mgstudy.report.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.status import failure_lines  # noqa: PLC0415
     from mgstudy.study.definition import read_study  # noqa: PLC0415
 
@@ -69,7 +70,7 @@ def launch(
     if not launched.finished:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
         raise typer.Exit(INTERRUPTED)
-    print_comparison(summary, None, console)
+    print_comparison(compare_studies([summary], metrics=default_metrics([summary])), console)
     for line in failure_lines(summary):
         console.print(line, style="red", markup=False, soft_wrap=True)
     home_option = f" --home {home}" if home else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -9,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from rich.console import Console
+from scipy import stats
 
+import mgstudy
 from mgstudy import api
 from mgstudy.study.definition import Study
 from mgstudy.study.events import Stage, State, StudyListener
@@ -210,3 +214,52 @@ def runs(home: Path) -> Callable[[str], list[Run]]:
         return list(client.search_runs([experiment.experiment_id], wanted, max_results=1000))
 
     return with_role
+
+
+# What the command line and the library say of it.
+
+
+def test_the_comparison_is_on_test_scores(launches: Launches, command) -> None:
+    content = json.loads(command("compare", "confirmed", "--json"), parse_constant=pytest.fail)
+    assert content["split"] == "test"
+    for row, cell in zip(content["cells"], launches.summaries[3].cells, strict=True):
+        scores = [r.test_metrics["ndcg@5"] for r in cell.confirmations]
+        found = row["metrics"]["ndcg@5"]
+        assert found["seeds"] == len(scores)
+        if not scores:
+            assert found["verdict"] == "no trial completed"
+            continue
+        assert found["mean"] == pytest.approx(np.mean(scores))
+        if cell.levels["gradient"] == "plain":
+            assert found["verdict"] == "baseline"
+        else:
+            plain = [r.test_metrics["ndcg@5"] for r in launches.cells(3)[0].confirmations]
+            expected = stats.ttest_ind(scores, plain, equal_var=False).pvalue
+            assert found["p_t"] == pytest.approx(expected)
+            assert found["p_users_permutation"] > 0
+    dataset = launches.study.datasets["tiny"]
+    counts = np.bincount(dataset.train.items, minlength=dataset.item_count).astype(np.float32)
+    expected = Evaluator(dataset, "test", ["ndcg@5"]).evaluate(
+        lambda users: torch.from_numpy(counts).repeat(len(users), 1)
+    )
+    assert content["popularity"]["tiny"]["ndcg@5"] == pytest.approx(expected["ndcg@5"])
+
+
+def test_status_and_plan_count_confirmations(launches: Launches, home: Path, command) -> None:
+    cells = json.loads(command("status", "confirmed", "--json"))["cells"]
+    assert [cell["confirmations"]["complete"] for cell in cells] == [3, 3, 0, 0]
+    more = ["--set", "trials=3", "--set", "confirmation.seeds=5"]
+    content = json.loads(command("plan", str(home / "confirmed.yaml"), *more, "--json"))
+    assert content["trials_to_run"] == 0
+    assert content["confirmations_to_run"] == 4
+    assert content["seconds_estimated"] > 0
+
+
+def test_the_library_gives_the_same_as_tables(launches: Launches, home: Path) -> None:
+    results = mgstudy.load_study("confirmed", home)
+    replicates = results.confirmations()
+    assert len(replicates) == 6
+    assert list(replicates["seed"]) == [r.seed for c in launches.cells(3) for r in c.confirmations]
+    assert len(results.trials()) == 12
+    assert set(results.curves()["stage"]) == {"search", "confirmation"}
+    assert list(results.comparison(metrics=["ndcg@5"])["seeds"]) == [3, 3, 0, 0]

@@ -12,8 +12,10 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from rich.console import Console
@@ -327,22 +329,6 @@ def test_the_best_run_of_each_cell_is_marked_and_its_weights_kept(
 # What the command line says of it.
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Type a command that succeeds, and read what it prints."""
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["mgstudy", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert (ended.value.code, printed.err) == (0, "")
-        return printed.out
-
-    return run
-
-
 def strict_json(text: str) -> Any:
     return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
 
@@ -382,8 +368,10 @@ def scores(works: Launches) -> list[float]:
 
 def test_a_comparison_reads_back_in_every_format(works: Launches, command: Command) -> None:
     values = scores(works)
-    rows = strict_json(command("compare", "works", "--json"))["cells"]
-    assert [row["ndcg@5"] for row in rows] == values
+    content = strict_json(command("compare", "works", "--json"))
+    rows = content["cells"]
+    assert content["split"] == "validation"
+    assert [row["metrics"]["ndcg@5"]["mean"] for row in rows] == values
     assert [row["best_trial"] for row in rows] == [
         cell.best.number for cell in works.summaries[2].cells
     ]
@@ -391,19 +379,20 @@ def test_a_comparison_reads_back_in_every_format(works: Launches, command: Comma
         ("BPR", "plain"), ("BPR", "mirror_gradient"),
         ("VBPR", "plain"), ("VBPR", "mirror_gradient"),
     ]  # fmt: skip
-    differences = [row["relative_difference"] for row in rows]
+    differences = [row["metrics"]["ndcg@5"]["relative_difference"] for row in rows]
     assert differences[0] is differences[2] is None
     assert differences[1] == pytest.approx(values[1] / values[0] - 1)
     assert differences[3] == pytest.approx(values[3] / values[2] - 1)
 
     table = pd.read_csv(StringIO(command("compare", "works", "--csv")))
-    assert list(table["ndcg@5"]) == values
-    assert list(table["pruned"]) == [2] * 4
+    main = table[table["metric"] == "ndcg@5"]
+    assert list(main["mean"]) == values
+    assert list(main["pruned"]) == [2] * 4
 
     latex = command("compare", "works", "--latex").splitlines()
-    body = [line for line in latex if line.endswith(r"\\") and "&" in line]
+    body = [line for line in latex if line.endswith(r"\\") and "&" in line][:5]
     assert body[0].split(" & ")[:3] == ["model", "gradient", "ndcg@5"]
-    shown = [re.sub(r"\\textbf{(.*?)}", r"\1", line).split(" & ") for line in body[1:]]
+    shown = [re.sub(r"\\textbf{(.*?)}|\$.*?\$", r"\1", line).split(" & ") for line in body[1:]]
     assert [line[1] for line in shown] == ["plain", r"mirror\_gradient"] * 2
     assert [float(line[2]) for line in shown] == [round(value, 4) for value in values]
     best = max(range(4), key=lambda row: values[row])
@@ -411,10 +400,20 @@ def test_a_comparison_reads_back_in_every_format(works: Launches, command: Comma
     assert r"\toprule" in latex
 
 
+def test_popularity_stands_in_the_table(works: Launches, command: Command) -> None:
+    dataset = works.study.datasets["tiny"]
+    counts = np.bincount(dataset.train.items, minlength=dataset.item_count).astype(np.float32)
+    evaluator = Evaluator(dataset, "validation", ["ndcg@5"])
+    expected = evaluator.evaluate(lambda users: torch.from_numpy(counts).repeat(len(users), 1))
+    content = strict_json(command("compare", "works", "--json"))
+    assert content["popularity"]["tiny"]["ndcg@5"] == pytest.approx(expected["ndcg@5"])
+
+
 def test_a_comparison_with_another_baseline(works: Launches, command: Command) -> None:
     values = scores(works)
     out = command("compare", "works", "--baseline", "model=BPR", "--json")
-    differences = [row["relative_difference"] for row in strict_json(out)["cells"]]
+    cells = strict_json(out)["cells"]
+    differences = [row["metrics"]["ndcg@5"]["relative_difference"] for row in cells]
     assert differences[:2] == [None, None]
     assert differences[2] == pytest.approx(values[2] / values[0] - 1)
     assert differences[3] == pytest.approx(values[3] / values[1] - 1)
@@ -431,7 +430,8 @@ def test_a_comparison_as_markdown_is_a_table(works: Launches, command: Command) 
     head, rule, *rows = command("compare", "works", "--markdown").splitlines()
     assert head.startswith("| model | gradient | ndcg@5 | ")
     assert set(rule) <= set("|-: ")
-    assert [row.split(" | ")[2] for row in rows[:4]] == [f"{x:.4f}" for x in scores(works)]
+    shown = [row.split(" | ")[2].rstrip("‡") for row in rows[:4]]
+    assert shown == [f"{x:.4f}" for x in scores(works)]
     assert {line.count("|") for line in (head, rule, *rows[:4])} == {head.count("|")}
 
 
@@ -476,7 +476,8 @@ def test_a_comparison_without_a_single_score(
     out = command("compare", "broken", *([format] if format else []))
     assert "Diverging" in out
     if format == "--json":
-        assert [row["ndcg@5"] for row in strict_json(out)["cells"]] == [None] * 3
+        cells = strict_json(out)["cells"]
+        assert [row["metrics"]["ndcg@5"]["mean"] for row in cells] == [None] * 3
     assert strict_json(command("status", "broken", "--json"))["cells"][0]["best"] is None
 
 

@@ -1,0 +1,118 @@
+"""Published figures, shipped with their source, beside a study's own."""
+
+from __future__ import annotations
+
+import csv
+import importlib.resources
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mgstudy.report.comparison import Comparison
+from mgstudy.study.summary import StudySummary
+
+CAVEAT = (
+    "Published figures come from one seed and from the configuration that was best on the test "
+    "split itself; ours are means over seeds of the configuration that was best on validation."
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published figure: a metric on the test split.
+
+    Attributes:
+        dataset: ``baby``, ``sports`` or ``elec``, as the reference repositories call them.
+        model: The model's name.
+        gradient: ``plain``, or ``mirror_gradient`` as published (loss-scaled).
+        metric: For example ``recall@20``.
+        value: Rounded to four decimals by its authors.
+        source: Where it stands.
+    """
+
+    dataset: str
+    model: str
+    gradient: str
+    metric: str
+    value: float
+    source: str
+
+
+def published_figures() -> list[Published]:
+    """Every figure that is shipped."""
+    file = importlib.resources.files("mgstudy.report").joinpath("published.csv")
+    return [
+        Published(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]
+        for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    ]
+
+
+def against_published(comparison: Comparison) -> pd.DataFrame:
+    """A row for each of our cells and metrics that has a published figure.
+
+    A cell has one if its model has, it uses no robust method, its gradient strategy is ``plain`` or
+    Mirror Gradient that may be loss-scaled, and a word of its dataset's name is the published one's
+    (``baby`` in ``amazon_baby``).
+
+    Returns:
+        Columns ``study``, ``cell``, ``dataset``, ``model``, ``gradient``, ``metric``, ``mean``,
+        ``low``, ``high``, ``published``, ``difference``, ``relative_difference`` and ``source``;
+        no rows where nothing is published.
+    """
+    figures: dict[tuple[str, str, str, str], list[Published]] = {}
+    for figure in published_figures():
+        key = (figure.dataset, figure.model, figure.gradient, figure.metric)
+        figures.setdefault(key, []).append(figure)
+    entries = {
+        (study.name, entry["key"]): entry
+        for study in comparison.studies
+        for entry in _cell_entries(study)
+    }
+    rows = []
+    for row in comparison.table.to_dict("records"):
+        entry = entries.get((row["study"], row["cell"]))
+        gradient = None if entry is None else _published_gradient(entry)
+        if gradient is None:
+            continue
+        for word in re.split(r"[^a-z0-9]+", row["dataset"].lower()):
+            key = (word, row["model"], gradient, row["metric"])
+            rows += [_row(row, figure) for figure in figures.get(key, [])]
+    return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+_COLUMNS = [
+    "study", "cell", "dataset", "model", "gradient", "metric", "mean", "low", "high",
+    "published", "difference", "relative_difference", "source",
+]  # fmt: skip
+
+
+def _row(row: Mapping[Any, Any], figure: Published) -> dict[str, Any]:
+    taken = ("study", "cell", "dataset", "model", "gradient", "metric", "mean", "low", "high")
+    return {
+        **{name: row[name] for name in taken},
+        "published": figure.value,
+        "difference": row["mean"] - figure.value,
+        "relative_difference": row["mean"] / figure.value - 1,
+        "source": figure.source,
+    }
+
+
+def _cell_entries(study: StudySummary) -> list[Mapping[str, Any]]:
+    entries: list[Mapping[str, Any]] = study.manifest.get("cells", [])
+    return entries
+
+
+def _published_gradient(entry: Mapping[str, Any]) -> str | None:
+    """Which published strategy the cell is, by the parameters it has; ``None`` if neither."""
+    spaces: Mapping[str, Any] = entry["spaces"]
+    if entry["levels"]["robust"] != "none":
+        return None
+    strategies = {name.split(".")[1] for name in spaces if name.startswith("gradient.")}
+    if not strategies:
+        return "plain" if entry["levels"]["gradient"] == "plain" else None
+    is_mirror = strategies == {"mirror_gradient"}
+    variant = spaces.get("gradient.mirror_gradient.variant")
+    return "mirror_gradient" if is_mirror and variant != "update_scaled" else None

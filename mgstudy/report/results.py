@@ -1,0 +1,174 @@
+"""What a study has come to, as pandas tables: everything that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from mgstudy.config.training import TrainingSettings
+from mgstudy.data.loading import load_dataset
+from mgstudy.data.workspace import Workspace
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.report.comparison import compare_studies
+from mgstudy.study.events import Stage
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.popularity import Scores, ensure_popularity
+from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study as it stood when it was loaded.
+
+    Attributes:
+        summary: The study as it was read from its storage.
+    """
+
+    summary: StudySummary
+
+    @classmethod
+    def load(cls, workspace: Workspace, name: str) -> StudyResults:
+        """Read a study, and score popularity on its datasets if nobody has yet.
+
+        Raises:
+            InputError: If the workspace has no study of that name.
+            MgstudyError: If its manifest or storage cannot be read.
+        """
+        summary = summarize(workspace, name)
+        for cell in summary.cells:
+            for replicate in cell.confirmations:
+                if replicate.test_metrics:
+                    workspace.fetch(replicate.test_users)
+        return cls(replace(summary, popularity=_popularity(workspace, summary)))
+
+    def cells(self) -> pd.DataFrame:
+        """A row for each cell: levels, trials by state, the best trial with its epoch and score,
+        replicates by state, and what the search has spent."""
+        rows = [
+            {
+                "cell": cell.key,
+                **cell.levels,
+                "budget": cell.budget,
+                **cell.counts,
+                "best_trial": cell.best.number if cell.best else None,
+                "best_epoch": cell.best.outcome.get("best_epoch") if cell.best else None,
+                self.summary.objective: cell.best.value if cell.best else None,
+                "seeds": cell.seeds,
+                "confirmed": cell.confirmation_counts["complete"],
+                "confirmations_failed": cell.confirmation_counts["failed"],
+                "gradient_computations": cell.spent("gradient_computations"),
+                "seconds_training": cell.spent("seconds_training"),
+                "seconds": cell.seconds(),
+            }
+            for cell in self.summary.cells
+        ]
+        return pd.DataFrame(rows).astype({"best_trial": "Int64", "best_epoch": "Int64"})
+
+    def trials(self) -> pd.DataFrame:
+        """A row for each trial of the search: cell and levels, number, state, ``value`` (the best
+        validation score), every parameter, the metrics of the best epoch, reason and costs."""
+        return pd.DataFrame(
+            [
+                _trial_row(cell, trial, trial.outcome.get("best_metrics", {}))
+                for cell in self.summary.cells
+                for trial in cell.trials
+            ]
+        )
+
+    def confirmations(self) -> pd.DataFrame:
+        """A row for each replicate of a winner: as ``trials``, with the training ``seed``, the
+        test scores under the metrics' names, and the paths of weights and users' scores."""
+        return pd.DataFrame(
+            [
+                {
+                    **_trial_row(cell, replicate, replicate.test_metrics),
+                    "seed": replicate.seed,
+                    "weights": str(replicate.weights),
+                    "test_users": str(replicate.test_users),
+                }
+                for cell in self.summary.cells
+                for replicate in cell.confirmations
+            ]
+        )
+
+    def curves(self) -> pd.DataFrame:
+        """The objective on the validation split after each epoch, counted from 1: columns of the
+        cell and its levels, ``stage`` (search or confirmation), ``trial``, ``epoch``, ``value``."""
+        return pd.DataFrame(
+            [
+                {
+                    "cell": cell.key,
+                    **cell.levels,
+                    "stage": stage.value,
+                    "trial": trial.number,
+                    "epoch": epoch,
+                    "value": value,
+                }
+                for cell in self.summary.cells
+                for stage, trial in _stages(cell)
+                for epoch, value in sorted(trial.values.items())
+            ]
+        )
+
+    def comparison(
+        self,
+        *others: StudyResults,
+        baseline: Mapping[str, str] | None = None,
+        metrics: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Every cell beside its baseline, a row for each metric and cell; the columns are those of
+        ``mgstudy.report.comparison.compare_studies``.
+
+        Args:
+            others: Studies that stand in the same table.
+            baseline: Levels that make a cell a baseline; ``gradient=plain`` when not given.
+            metrics: What to compare; everything that was measured when not given.
+
+        Raises:
+            InputError: If the studies have different objectives, or a metric is not known.
+        """
+        summaries = [self.summary, *(other.summary for other in others)]
+        return compare_studies(summaries, baseline, metrics).table
+
+
+def _trial_row(
+    cell: CellSummary, trial: TrialSummary, metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    outcome = trial.outcome
+    costs = ("epochs", "best_epoch", "gradient_computations")
+    return {
+        "cell": cell.key,
+        **cell.levels,
+        "trial": trial.number,
+        "state": trial.state.value,
+        "value": trial.value,
+        **trial.parameters,
+        **metrics,
+        "reason": outcome.get("reason"),
+        **{name: outcome.get(name) for name in costs},
+        **{name: value for name, value in outcome.items() if name.startswith("seconds_")},
+    }
+
+
+def _stages(cell: CellSummary) -> Iterator[tuple[Stage, TrialSummary]]:
+    yield from ((Stage.SEARCH, trial) for trial in cell.trials)
+    yield from ((Stage.CONFIRMATION, replicate) for replicate in cell.confirmations)
+
+
+def _popularity(workspace: Workspace, summary: StudySummary) -> Scores:
+    """Kept scores, or computed ones; none of a dataset that is no longer there."""
+    if not summary.manifest:
+        return summary.popularity
+    missing = {cell.levels["dataset"] for cell in summary.cells} - set(summary.popularity)
+    try:
+        datasets = {name: load_dataset(workspace, name) for name in missing}
+        known = summary.manifest["datasets"]
+        if any(d.fingerprint != known[name]["interactions"] for name, d in datasets.items()):
+            return summary.popularity
+        settings = TrainingSettings.model_validate(summary.manifest["config"]["training"])
+        return ensure_popularity(StudyFolder.of(workspace, summary.name), datasets, settings)
+    except (InputError, MgstudyError):
+        return summary.popularity

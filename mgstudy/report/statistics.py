@@ -1,0 +1,220 @@
+"""Statistics of a comparison: intervals, tests over seeds and over users, corrections, effect size.
+
+Everything is two-sided, and comes from scipy and statsmodels; only the sign-flip test over users is
+our own, because scipy's draws the signs anew for each column and would take minutes for a table.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+BOOTSTRAPS = 2000
+_ROWS_AT_ONCE = 500
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % confidence interval; the ends are NaN where one cannot be given."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Student's t interval of the mean: mean ± t(0.975, n − 1) · s / √n."""
+    sample = np.asarray(values, dtype=np.float64)
+    mean = float(sample.mean())
+    if len(sample) < 2:
+        return Interval(mean, math.nan, math.nan)
+    spread = float(stats.sem(sample))
+    half = spread * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1))
+    return Interval(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class SeedTests:
+    """A cell against its baseline, over the seeds of both.
+
+    Attributes:
+        paired: Whether replicates were paired by a common seed.
+        difference: Mean of the cell minus mean of the baseline, with its interval.
+        p_t: Paired t test, or Welch's where the seeds differ.
+        p_wilcoxon: Wilcoxon's signed-rank test, or his rank-sum test where the seeds differ.
+        p_permutation: Permutation of signs, or of labels where the seeds differ; of all of them
+            where they are few, else of 9999.
+        effect_size: Cohen's d_z of pairs, or Hedges' g where the seeds differ.
+    """
+
+    paired: bool
+    difference: Interval
+    p_t: float
+    p_wilcoxon: float
+    p_permutation: float
+    effect_size: float
+
+
+def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool) -> SeedTests:
+    """Test whether a cell's score differs from its baseline's over seeds.
+
+    Args:
+        values: One score for each replicate of the cell, at least 2.
+        baseline: The same for the baseline; in the same order of seeds when ``paired``.
+        paired: Whether the replicates share their seeds.
+    """
+    ours, theirs = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    difference = float(ours.mean() - theirs.mean())
+    if np.ptp(ours) == np.ptp(theirs) == 0:
+        # Nothing varies, and neither t nor ranks say anything; equal scores are equal.
+        p = 1.0 if difference == 0 else math.nan
+        exact = Interval(difference, difference, difference)
+        return SeedTests(paired, exact, p, p, p, 0.0 if difference == 0 else math.nan)
+    with warnings.catch_warnings():
+        # Ties make scipy say that it approximates.
+        warnings.simplefilter("ignore")
+        if paired:
+            tested = stats.ttest_rel(ours, theirs)
+            is_equal = not np.any(ours - theirs)
+            p_wilcoxon = 1.0 if is_equal else float(stats.wilcoxon(ours, theirs).pvalue)
+        else:
+            tested = stats.ttest_ind(ours, theirs, equal_var=False)
+            p_wilcoxon = float(stats.mannwhitneyu(ours, theirs).pvalue)
+        permuted = stats.permutation_test(
+            (ours, theirs),
+            _mean_difference,
+            permutation_type="samples" if paired else "independent",
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            rng=np.random.default_rng(0),
+        )
+        bounds = tested.confidence_interval(CONFIDENCE)
+    p_t = float(tested.pvalue)
+    if math.isnan(p_t):
+        # Pairs that all differ by the same amount have no spread to measure it by.
+        p_t = 1.0 if difference == 0 else math.nan
+    return SeedTests(
+        paired=paired,
+        difference=Interval(difference, float(bounds.low), float(bounds.high)),
+        p_t=p_t,
+        p_wilcoxon=p_wilcoxon,
+        p_permutation=float(permuted.pvalue),
+        effect_size=cohen_dz(ours - theirs) if paired else hedges_g(ours, theirs),
+    )
+
+
+def cohen_dz(differences: Numbers) -> float:
+    """Mean difference of pairs over its standard deviation (Cohen 1988); NaN without spread."""
+    spread = float(differences.std(ddof=1))
+    return float(differences.mean()) / spread if spread > 0 else math.nan
+
+
+def hedges_g(values: Numbers, baseline: Numbers) -> float:
+    """Difference of means over the pooled standard deviation, corrected for small samples by
+    Γ(m/2) / (√(m/2) · Γ((m−1)/2)) with m degrees of freedom (Hedges 1981); NaN without spread."""
+    freedom = len(values) + len(baseline) - 2
+    squares = (len(values) - 1) * values.var(ddof=1) + (len(baseline) - 1) * baseline.var(ddof=1)
+    pooled = math.sqrt(squares / freedom)
+    if pooled == 0:
+        return math.nan
+    correction = math.exp(math.lgamma(freedom / 2) - math.lgamma((freedom - 1) / 2))
+    return float(values.mean() - baseline.mean()) / pooled * correction / math.sqrt(freedom / 2)
+
+
+@dataclass(frozen=True)
+class UserTests:
+    """Differences between a cell and its baseline over the test's users, many at once.
+
+    Each attribute has shape ``[columns]``.
+
+    Attributes:
+        low: Lower end of the bootstrap interval of the mean difference (percentiles).
+        high: Its upper end.
+        p_t: Paired t test.
+        p_wilcoxon: Wilcoxon's signed-rank test.
+        p_permutation: Permutation of signs, 9999 of them.
+    """
+
+    low: Numbers
+    high: Numbers
+    p_t: Numbers
+    p_wilcoxon: Numbers
+    p_permutation: Numbers
+
+
+def user_tests(differences: Numbers) -> UserTests:
+    """Test whether the mean difference over users is zero.
+
+    Signs and bootstrap samples are drawn once for all columns, so that a whole table takes seconds.
+
+    Args:
+        differences: Shape ``[users, columns]``; each column is one comparison.
+    """
+    users = len(differences)
+    random = np.random.default_rng(0)
+    means = differences.mean(axis=0)
+    as_extreme = np.ones(differences.shape[1])
+    # A sum over users in another order may differ in its last digits.
+    threshold = np.abs(means) * (1 - 1e-9)
+    for rows in _chunks(RESAMPLES):
+        signs = random.integers(0, 2, (rows, users), dtype=np.int8) * 2.0 - 1.0
+        as_extreme += (np.abs(signs @ differences / users) >= threshold).sum(axis=0)
+    resampled = np.concatenate(
+        [
+            random.multinomial(users, np.full(users, 1 / users), rows) @ differences / users
+            for rows in _chunks(BOOTSTRAPS)
+        ]
+    )
+    ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
+        warnings.simplefilter("ignore")
+        p_t = np.asarray(stats.ttest_1samp(differences, 0.0, axis=0).pvalue)
+        p_wilcoxon = np.asarray(stats.wilcoxon(differences, axis=0).pvalue)
+    equal = ~differences.any(axis=0)
+    return UserTests(
+        low=ends[0],
+        high=ends[1],
+        p_t=np.where(equal, 1.0, p_t),
+        p_wilcoxon=np.where(equal, 1.0, p_wilcoxon),
+        p_permutation=as_extreme / (RESAMPLES + 1),
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down correction, which bounds the chance of any false positive; NaN is
+    no test, and stays."""
+    return _corrected(p_values, "holm")
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
+    """Benjamini and Hochberg's (1995) correction, which bounds the expected share of false
+    positives among the positives; NaN is no test, and stays."""
+    return _corrected(p_values, "fdr_bh")
+
+
+def _corrected(p_values: Sequence[float], method: str) -> list[float]:
+    given = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(len(given), np.nan)
+    tested = ~np.isnan(given)
+    if tested.any():
+        corrected[tested] = multipletests(given[tested], method=method)[1]
+    return [float(p) for p in corrected]
+
+
+def _mean_difference(ours: Numbers, theirs: Numbers, axis: int = -1) -> Numbers:
+    return np.asarray(ours.mean(axis=axis) - theirs.mean(axis=axis))
+
+
+def _chunks(total: int) -> list[int]:
+    return [min(_ROWS_AT_ONCE, total - start) for start in range(0, total, _ROWS_AT_ONCE)]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mgstudy.report.statistics import (
+    benjamini_hochberg,
+    cohen_dz,
+    hedges_g,
+    holm,
+    mean_interval,
+    seed_tests,
+    user_tests,
+)
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    interval = mean_interval([1, 2, 3, 4, 5])
+    # s = 1.5811, s / √5 = 0.70711, t(0.975, 4) = 2.77645.
+    assert interval.mean == 3
+    assert interval.high - 3 == pytest.approx(2.77645 * 0.70711, abs=1e-4)
+    assert 3 - interval.low == pytest.approx(interval.high - 3)
+    lonely = mean_interval([0.5])
+    assert lonely.mean == 0.5
+    assert math.isnan(lonely.low)
+    assert math.isnan(lonely.high)
+
+
+def test_independent_seeds_are_tested_by_welch_ranks_and_labels() -> None:
+    ours, theirs = [5.0, 6.0, 7.0, 9.0], [1.0, 2.0, 3.0, 4.5]
+    found = seed_tests(ours, theirs, paired=False)
+    # Means 6.75 and 2.625, variances 2.9167 and 2.2292, so t = 4.125 / √(5.1459 / 4).
+    t = 4.125 / math.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 4)
+    parts = np.var(ours, ddof=1) / 4, np.var(theirs, ddof=1) / 4
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 3 + parts[1] ** 2 / 3)
+    assert found.p_t == pytest.approx(2 * stats.t.sf(t, freedom))
+    # Of the 70 ways to choose four of eight, this one and its mirror image are the most extreme.
+    assert found.p_wilcoxon == pytest.approx(2 / 70)
+    assert found.p_permutation == pytest.approx(2 / 70)
+    assert found.difference.mean == 4.125
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(sum(parts))
+    assert found.difference.low == pytest.approx(4.125 - half)
+    assert found.difference.high == pytest.approx(4.125 + half)
+
+
+def test_common_seeds_are_tested_in_pairs() -> None:
+    ours, theirs = [1.1, 2.3, 3.2, 4.6, 5.3], [1.0, 2.0, 3.0, 4.0, 5.0]
+    found = seed_tests(ours, theirs, paired=True)
+    differences = np.array([0.1, 0.3, 0.2, 0.6, 0.3])
+    t = differences.mean() / (differences.std(ddof=1) / math.sqrt(5))
+    assert found.p_t == pytest.approx(2 * stats.t.sf(t, 4))
+    # All five have one sign: of 32 patterns of signs, two are as extreme.
+    assert found.p_wilcoxon == pytest.approx(2 / 32)
+    assert found.p_permutation == pytest.approx(2 / 32)
+    assert found.effect_size == pytest.approx(differences.mean() / differences.std(ddof=1))
+    # What is common to a pair does not count.
+    assert found.p_t < seed_tests(ours, theirs, paired=False).p_t
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_equal_scores_differ_in_nothing(paired: bool) -> None:
+    for scores in ([0.3] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]):
+        found = seed_tests(scores, scores, paired)
+        assert found.difference.mean == 0
+        assert (found.p_t, found.p_permutation, found.p_wilcoxon) == (1, 1, 1)
+
+
+def test_what_never_varies_cannot_be_tested() -> None:
+    found = seed_tests([0.3] * 5, [0.2] * 5, paired=False)
+    assert found.difference.mean == pytest.approx(0.1)
+    assert math.isnan(found.p_t)
+    assert math.isnan(found.effect_size)
+
+
+def test_effect_sizes_are_those_of_their_definitions() -> None:
+    ours, theirs = np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0])
+    # Pooled variance (2·4 + 2·1) / 4 = 2.5; with 4 degrees of freedom the correction is
+    # Γ(2) / (√2 · Γ(1.5)) = 0.79788.
+    assert hedges_g(ours, theirs) == pytest.approx(2 / math.sqrt(2.5) * 0.79788, abs=1e-4)
+    assert cohen_dz(np.array([1.0, 2.0, 3.0])) == 2
+    assert math.isnan(cohen_dz(np.array([1.0, 1.0])))
+
+
+def test_corrections_are_those_of_their_definitions() -> None:
+    p_values = [0.01, 0.04, 0.03, math.nan]
+    assert holm(p_values)[:3] == pytest.approx([0.03, 0.06, 0.06])
+    assert benjamini_hochberg(p_values)[:3] == pytest.approx([0.03, 0.04, 0.04])
+    assert math.isnan(holm(p_values)[3])
+    assert all(math.isnan(p) for p in holm([math.nan, math.nan]))
+
+
+def test_signs_over_users_are_flipped_as_by_trying_all() -> None:
+    random = np.random.default_rng(1)
+    differences = random.normal(0.4, 1.0, (12, 3))
+    found = user_tests(differences)
+    for column in range(3):
+        values = differences[:, column]
+        sums = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=12)]
+        exact = np.mean(np.array(sums) >= abs(values.sum()) * (1 - 1e-9))
+        assert found.p_permutation[column] == pytest.approx(exact, abs=0.02)
+        assert found.p_t[column] == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+        assert found.p_wilcoxon[column] == pytest.approx(stats.wilcoxon(values).pvalue)
+
+
+def test_the_bootstrap_interval_of_many_users_is_that_of_the_normal_law() -> None:
+    differences = np.random.default_rng(2).normal(0.1, 1.0, (4000, 1))
+    found = user_tests(differences)
+    half = 1.96 * differences.std() / math.sqrt(4000)
+    assert found.low[0] == pytest.approx(differences.mean() - half, abs=0.15 * half)
+    assert found.high[0] == pytest.approx(differences.mean() + half, abs=0.15 * half)
+
+
+def test_users_who_do_not_differ_give_no_difference() -> None:
+    found = user_tests(np.zeros((50, 1)))
+    assert (found.p_t[0], found.p_wilcoxon[0], found.p_permutation[0]) == (1, 1, 1)
+    assert (found.low[0], found.high[0]) == (0, 0)
