@@ -60,7 +60,7 @@ class ReportingTrial(StudyTrial):
         """Report the next value."""
         self.count += 1
         done = self.count == self.reports
-        value = self.count / self.reports + self._number / 1000
+        value = self.count / self.reports + int(self._key.rpartition("/")[2]) / 1000
         outcome: Mapping[str, Any] = (
             {"done": True, "best_value": value, "best_epoch": self.count, "reason": "epochs"}
             if done

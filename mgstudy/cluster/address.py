@@ -22,7 +22,6 @@ _RAY_ADDRESS = "RAY_ADDRESS"
 _DASHBOARD_PORT = 8265
 _TIMEOUT_SECONDS = 10
 _CHATTY_LOGGERS = (
-    "ray._private.authentication.authentication_token_setup",
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -176,7 +175,9 @@ def _ask_ray(address: str) -> str:
     from ray.dashboard.utils import get_address_for_submission_client  # noqa: PLC0415
     from ray.exceptions import RayError  # noqa: PLC0415
 
-    let_in_with_token()
+    from mgstudy.study.driver import use_token_that_is_here  # noqa: PLC0415
+
+    use_token_that_is_here()
     try:
         with _without_addresses():
             return str(get_address_for_submission_client(address))
@@ -185,16 +186,6 @@ def _ask_ray(address: str) -> str:
             f"no cluster answers at {address!r}: {first_line(error)}; "
             f"write http://HEAD:{_DASHBOARD_PORT}"
         ) from error
-
-
-def let_in_with_token() -> None:
-    """Use a token that is here when connecting to a cluster by address, as Ray does for
-    ``auto``; an explicit ``RAY_AUTH_MODE`` is respected."""
-    from ray._private.authentication.authentication_token_setup import (  # noqa: PLC0415
-        maybe_enable_token_auth_if_token_available,
-    )
-
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _asks_for_token(url: str) -> bool:

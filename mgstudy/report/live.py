@@ -106,7 +106,7 @@ class LiveDisplay(StudyListener):
 
     def trial_interrupted(self, trial: Assignment, reason: str) -> None:
         """Count the trial as waiting, and say why."""
-        self._cells[trial.cell.key].running.discard(trial.number)
+        self._cells[trial.cell.key].running.discard(trial)
         self.console.print(
             f"{self._name(trial)} runs again: {reason}",
             markup=False,

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,20 @@ TEST_USERS = "test_users.parquet"
 LAST = "last.pt"
 BEFORE_LAST = "before-last.pt"
 FINAL = "final.pt"
+
+
+@contextmanager
+def local_copy(location: str) -> Iterator[str]:
+    """The path of a file for as long as it is needed: the file itself, or a copy of what lies at
+    a URL."""
+    if "://" not in location:
+        yield location
+        return
+    files, path = url_to_fs(location)
+    with tempfile.TemporaryDirectory(prefix="mgstudy-copy-") as folder:
+        copy = str(Path(folder) / posixpath.basename(location))
+        files.get_file(path, copy)
+        yield copy
 
 
 @dataclass(frozen=True)

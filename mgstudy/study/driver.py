@@ -13,6 +13,9 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 
 from mgstudy.errors import MgstudyError
 from mgstudy.study.checkpoints import CheckpointFolder
@@ -41,6 +44,9 @@ def ray_session() -> Iterator[None]:
     """Connect to the cluster of ``RAY_ADDRESS``, or start Ray on this machine until the end.
 
     A session that the caller has already opened is used and left open.
+
+    Raises:
+        MgstudyError: If no cluster answers at that address, or it does not let us in.
     """
     for name, value in _RAY_TUNE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -48,12 +54,23 @@ def ray_session() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
-    ray.init(
-        address=address,
-        include_dashboard=False if address == "local" else None,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    if address != "local":
+        use_token_that_is_here()
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        if address == "local":
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise MgstudyError(
+            f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
+            "unset RAY_ADDRESS to run here"
+        ) from error
     try:
         yield
     finally:
@@ -112,6 +129,17 @@ class KeepBestCheckpoint(StudyListener):
                 self.checkpoints.discard_states(f"{key}/{number}")
                 if not self.keeps_states and self.best.get(key, (-1, 0))[0] != number:
                     self.checkpoints.discard(f"{key}/{number}")
+
+
+def use_token_that_is_here() -> None:
+    """Connect with the token of ``~/.ray/auth_token`` or ``RAY_AUTH_TOKEN``, if there is one.
+
+    Ray does so by itself only for ``auto``. An explicit ``RAY_AUTH_MODE`` is respected, and a
+    cluster that asks for no token does not mind one.
+    """
+    # Turning tokens on is news to someone who starts a cluster, not to one who joins it.
+    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def run_trials(

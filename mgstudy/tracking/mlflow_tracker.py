@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mgstudy.study.checkpoints import local_copy
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.tracking.store import TrackingStore
 
@@ -280,7 +281,8 @@ class MlflowTracker(StudyListener):
             elif was_best and not is_best:
                 client.delete_tag(run.info.run_id, BEST_TAG)
         for key in best_runs:
-            client.log_artifact(parent, best[key], f"checkpoints/{key.rpartition('/')[0]}")
+            with local_copy(best[key]) as weights:
+                client.log_artifact(parent, weights, f"checkpoints/{key.rpartition('/')[0]}")
         client.log_text(
             parent,
             json.dumps({key.rpartition("/")[0]: run for key, run in best_runs.items()}, indent=2),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mgstudy.errors import InputError
-from mgstudy.study.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
+from mgstudy.study.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder, local_copy
 
 TRIAL = "tiny/BPR/plain/none/adam/999/0"
 
@@ -127,3 +127,16 @@ def test_at_every_moment_of_a_write_a_state_can_be_read(tmp_path: Path) -> None:
             break
     assert deadly >= 2
     assert found.content["epoch"] == 3
+
+
+def test_a_copy_of_what_lies_at_a_url_is_there_for_as_long_as_it_is_needed(tmp_path: Path) -> None:
+    content = b"weights"
+    fsspec.filesystem("memory").pipe_file("/copies/best.pt", content)
+    with local_copy("memory://copies/best.pt") as path:
+        assert Path(path).name == "best.pt"
+        assert Path(path).read_bytes() == content
+    assert not Path(path).exists()
+    (tmp_path / "best.pt").write_bytes(content)
+    with local_copy(str(tmp_path / "best.pt")) as path:
+        assert path == str(tmp_path / "best.pt")
+    assert (tmp_path / "best.pt").exists()
