@@ -53,6 +53,10 @@ def fill(
         filled[missing] = 0
         return filled
     mean = _mean(values, known)
+    if not np.isfinite(mean).all():
+        # A value that is not finite is named where it stands when the table is written.
+        filled[missing] = 0
+        return filled
     if choice == "mean":
         filled[missing] = mean
         return filled

@@ -1,0 +1,157 @@
+"""Raw text read in blocks of whole lines, whatever its compression and size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from mgstudy.data.files import Progress
+from mgstudy.errors import InputError
+
+BLOCK_BYTES = 4 << 20
+GZIP_MAGIC, ZSTANDARD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole lines of a file.
+
+    Attributes:
+        first_line: Number of the first of them in the file, from 1.
+        content: Their bytes, each line ended by a line feed.
+    """
+
+    first_line: int
+    content: bytes
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Number and bytes of every line that is not empty."""
+        for number, line in enumerate(self.content.split(b"\n"), start=self.first_line):
+            if line.strip():
+                yield number, line.rstrip(b"\r")
+
+
+@dataclass
+class Malformed:
+    """Lines of a file that could not be read; they are counted, up to a share.
+
+    Attributes:
+        path: The file.
+        share: The largest share of lines that may be malformed.
+        count: How many were.
+        first: What was wrong with the first, and where.
+    """
+
+    path: Path
+    share: float
+    count: int = 0
+    first: str | None = field(default=None)
+
+    def add(self, line: int, fault: str) -> None:
+        """Count a line.
+
+        Raises:
+            InputError: If none may be malformed.
+        """
+        self.count += 1
+        self.first = self.first or f"{self.path}: line {line}: {fault}"
+        if not self.share:
+            raise InputError(
+                f"{self.first}; set source.malformed_share to pass over a share of lines"
+            )
+
+    def check(self, lines: int) -> None:
+        """Stop if more of the lines read so far are malformed than may be.
+
+        Raises:
+            InputError: With the first of them.
+        """
+        if self.count > self.share * lines:
+            raise InputError(
+                f"{self.first}; {self.count:,} of {lines:,} lines are malformed, more than the "
+                f"share of {self.share:g} that source.malformed_share lets pass"
+            )
+
+
+@contextmanager
+def open_stream(path: Path, progress: Progress) -> Iterator[BinaryIO]:
+    """Open a file, decompressing gzip and zstd, which are recognised by their first bytes.
+
+    Args:
+        path: The file.
+        progress: Told of the bytes of the file itself that were read.
+
+    Raises:
+        InputError: If it cannot be read, or is cut short or damaged, also inside the block.
+    """
+    compression: str | None = None
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            file.seek(0)
+            counted: Any = io.BufferedReader(_Counted(file, path, progress), 1 << 20)
+            if magic.startswith(GZIP_MAGIC):
+                compression = "gzip"
+            elif magic == ZSTANDARD_MAGIC:
+                compression = "zstd"
+            if compression:
+                counted = pa.CompressedInputStream(pa.PythonFile(counted, "r"), compression)
+            yield counted
+    except OSError as error:
+        if compression and error.errno is None:
+            raise InputError(
+                f"{path}: cannot be decompressed: {error}; the file is cut short or damaged, "
+                "download it again"
+            ) from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def line_blocks(path: Path, progress: Progress) -> Iterator[Block]:
+    """The lines of a file in blocks of about ``BLOCK_BYTES``.
+
+    Raises:
+        InputError: If it cannot be read, or a line is longer than 256 blocks.
+    """
+    line, rest = 1, b""
+    with open_stream(path, progress) as stream:
+        while chunk := stream.read(BLOCK_BYTES):
+            if line == 1 and not rest:
+                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+            end = chunk.rfind(b"\n") + 1
+            if not end:
+                rest += chunk
+                if len(rest) > 256 * BLOCK_BYTES:
+                    raise InputError(f"{path}: line {line}: has no end within 1 GiB; not text?")
+                continue
+            content = rest + chunk[:end]
+            rest = chunk[end:]
+            yield Block(line, content)
+            line += content.count(b"\n")
+        if rest.strip():
+            yield Block(line, rest + b"\n")
+
+
+class _Counted(io.RawIOBase):
+    """A file that tells how much of it was read."""
+
+    def __init__(self, file: BinaryIO, path: Path, progress: Progress) -> None:
+        self._file, self._path, self._progress = file, path, progress
+        self._total = path.stat().st_size
+        self._done = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        self._done += len(content)
+        if content:
+            self._progress(f"read {self._path.name}", self._done, max(self._total, self._done))
+        return len(content)

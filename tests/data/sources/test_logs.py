@@ -1,0 +1,210 @@
+"""The sources of raw logs, each on files written as its publisher writes them."""
+
+import gzip
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.pipeline import validate_pipeline
+from mgstudy.data.sources.base import Source
+from mgstudy.errors import InputError
+
+LOG = [("u1", "i1", 5.0, 1_000_000_000), ("u2", "i1", 3.0, 1_000_000_010), ("u1", "i2", 4.0, 20)]
+"""User, item, rating, time in seconds: what every source must read."""
+
+
+def source(kind: str, **settings) -> Source:
+    settings = {name: value if isinstance(value, str | float) else str(value)
+                for name, value in settings.items()}  # fmt: skip
+    config = PipelineConfig.model_validate({"name": "a", "source": {"kind": kind, **settings}})
+    return validate_pipeline(config).source.resolved()
+
+
+def rows(read: Source):
+    raw = read.interactions()
+    assert raw.user_keys is not None
+    assert raw.item_keys is not None
+    columns = [
+        raw.user_keys.take(pa.array(raw.users)).to_pylist(),
+        raw.item_keys.take(pa.array(raw.items)).to_pylist(),
+    ]
+    columns += [
+        [None] * len(raw) if values is None else values.tolist()
+        for values in (raw.ratings, raw.timestamps)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def records(read: Source, *fields: str):
+    ids = {"i1", "i2", "1", "2"}
+    return {
+        key: {name: record.get(name) for name in fields}
+        for _, key, record in read.item_records(fields, ids)
+    }
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_amazon_2014(tmp_path, compress) -> None:
+    reviews = tmp_path / "reviews_Toys_5.json.gz"
+    lines = [
+        json.dumps(
+            {"reviewerID": user, "asin": item, "helpful": [0, 1], "reviewText": "Nice, \"good\".",
+             "overall": rating, "summary": "x", "unixReviewTime": time}
+        )
+        for user, item, rating, time in LOG
+    ]  # fmt: skip
+    reviews.write_bytes(compress("\n".join(lines).encode()))
+    metadata = tmp_path / "meta_Toys.json.gz"
+    metadata.write_bytes(
+        compress(
+            b"{'asin': 'i1', 'title': 'It\\'s', 'categories': [['A', 'B'], ['C']]}\n"
+            b"{'asin': 'i3', 'title': 'other'}\n{'asin': 'i2', 'brand': 'Z'}\n"
+        )
+    )
+    read = source("amazon_2014", reviews=reviews, metadata=metadata)
+    assert rows(read) == LOG
+    assert records(read, "title", "category_path") == {
+        "i1": {"title": "It's", "category_path": ["A", "B"]},
+        "i2": {"title": None, "category_path": []},
+    }
+
+    ratings = tmp_path / "ratings_Toys.csv"
+    ratings.write_text("".join(f"{','.join(map(str, row))}\n" for row in LOG), "utf-8")
+    assert rows(source("amazon_2014", reviews=ratings)) == LOG
+
+
+def test_amazon_2023(tmp_path) -> None:
+    reviews = tmp_path / "Toys.jsonl"
+    lines = [
+        json.dumps(
+            {"rating": rating, "title": "t", "text": "x", "images": [], "asin": f"{item}-variant",
+             "parent_asin": item, "user_id": user, "timestamp": time * 1000 + 7}
+        )
+        for user, item, rating, time in LOG[:2]
+    ]  # fmt: skip
+    reviews.write_text("\n".join(lines), "utf-8")
+    metadata = tmp_path / "meta.jsonl"
+    metadata.write_text('{"parent_asin": "i1", "title": "T", "features": ["a", "b"]}\n', "utf-8")
+    read = source("amazon_2023", reviews=reviews, metadata=metadata)
+    assert rows(read) == LOG[:2]
+    assert records(read, "features") == {"i1": {"features": ["a", "b"]}}
+    with pytest.raises(InputError, match=r"line 1: timestamp is .* looks like milliseconds"):
+        rows(source("amazon_2023", reviews=reviews, timestamp_unit="seconds"))
+    reviews.write_text(lines[0].replace("0000007", "0"), "utf-8")
+    with pytest.raises(InputError, match=r"looks like seconds; set source\.timestamp_unit"):
+        rows(read)
+
+
+def test_recbole(tmp_path) -> None:
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    body = "".join("\t".join(map(str, row)) + "\n" for row in LOG)
+    (tmp_path / "toys.inter").write_text(header + body, "utf-8")
+    (tmp_path / "toys.item").write_text(
+        'item_id:token\ttitle:token_seq\tyear:token\ni1\tA toy\t1999\ni2\t"B\t\n', "utf-8"
+    )
+    read = source("recbole", path=tmp_path)
+    assert rows(read) == LOG
+    assert read.item_fields() == ["item_id", "title", "year"]
+    assert records(read, "title", "year") == {
+        "i1": {"title": ["A", "toy"], "year": "1999"},
+        "i2": {"title": ['"B'], "year": ""},
+    }
+    (tmp_path / "toys.inter").write_text(header.replace(":token", "", 1) + body, "utf-8")
+    with pytest.raises(InputError, match=r"line 1: column 'user_id' has no type; expected NAME:T"):
+        rows(read)
+    (tmp_path / "toys.inter").write_text(header.replace("user_id", "who") + body, "utf-8")
+    with pytest.raises(InputError, match=r"no column 'user_id'; .* set source\.user"):
+        rows(read)
+
+
+def test_movielens_100k(tmp_path) -> None:
+    (tmp_path / "u.data").write_text("1\t1\t5\t10\n2\t1\t3\t20\n", "utf-8")
+    flags = ["0"] * 19
+    flags[3] = flags[4] = "1"
+    line = "|".join(["1", "Amélie (2001)", "01-Jan-2001", "", "http://x", *flags])
+    (tmp_path / "u.item").write_bytes((line + "\n").encode("latin-1"))
+    read = source("movielens", path=tmp_path)
+    assert rows(read) == [("1", "1", 5, 10), ("2", "1", 3, 20)]
+    assert records(read, "title", "year", "genres") == {
+        "1": {"title": "Amélie", "year": "2001", "genres": ["Animation", "Children's"]}
+    }
+
+
+def test_movielens_1m(tmp_path) -> None:
+    (tmp_path / "ratings.dat").write_text("1::1::5::10\n2::1::3::20\n", "utf-8")
+    (tmp_path / "movies.dat").write_bytes("1::Léon: The (1994)::Crime|Drama\n".encode("latin-1"))
+    read = source("movielens", path=tmp_path)
+    assert rows(read) == [("1", "1", 5, 10), ("2", "1", 3, 20)]
+    assert records(read, "title", "year", "genres") == {
+        "1": {"title": "Léon: The", "year": "1994", "genres": ["Crime", "Drama"]}
+    }
+
+
+def test_movielens_25m(tmp_path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,1,4.5,10\n", "utf-8")
+    (tmp_path / "movies.csv").write_text(
+        'movieId,title,genres\n1,"American President, The (1995)",Comedy|Drama\n', "utf-8"
+    )
+    read = source("movielens", path=tmp_path)
+    assert rows(read) == [("1", "1", 4.5, 10)]
+    assert records(read, "title") == {"1": {"title": "American President, The"}}
+
+
+def test_microlens(tmp_path) -> None:
+    (tmp_path / "pairs.csv").write_text(
+        "user,item,timestamp\nu1,i1,1500000000123\nu2,i1,1500000010000\n", "utf-8"
+    )
+    (tmp_path / "titles.csv").write_text('i1,"A, b"\ni2,c\n', "utf-8")
+    read = source("microlens", pairs=tmp_path / "pairs.csv", titles=tmp_path / "titles.csv")
+    assert rows(read) == [("u1", "i1", None, 1500000000), ("u2", "i1", None, 1500000010)]
+    assert records(read, "title") == {"i1": {"title": "A, b"}, "i2": {"title": "c"}}
+    (tmp_path / "titles.csv").write_text("item,title\ni1,x\n", "utf-8")
+    assert records(read, "title") == {"i1": {"title": "x"}}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_plain_tables(tmp_path, kind: str) -> None:
+    users, items, ratings, times = zip(*LOG, strict=True)
+    log = pa.table({"when": times, "who": users, "what": items, "stars": ratings})
+    catalogue = pa.table({"what": ["i1", "i2"], "tags": ["a|b", "c"]})
+    for name, table in (("log", log), ("items", catalogue)):
+        if kind == "csv":
+            pyarrow.csv.write_csv(table, tmp_path / f"{name}.csv")
+        else:
+            pyarrow.parquet.write_table(table, tmp_path / f"{name}.parquet")
+    read = source(
+        "table",
+        interactions=tmp_path / f"log.{kind}",
+        items=tmp_path / f"items.{kind}",
+        user="who",
+        item="what",
+        rating="stars",
+        timestamp="when",
+        list_separator="|",
+    )
+    assert rows(read) == LOG
+    assert records(read, "tags") == {"i1": {"tags": ["a", "b"]}, "i2": {"tags": "c"}}
+    wrong = source("table", interactions=tmp_path / f"log.{kind}", user="usr", item="what")
+    with pytest.raises(InputError, match=re.escape("no column 'usr'")):
+        rows(wrong)
+
+
+def test_a_parquet_row_that_is_wrong_is_named(tmp_path) -> None:
+    path = tmp_path / "log.parquet"
+    table = pa.table({"user": ["a", "b"], "item": ["c", "d"], "rating": [1.0, np.nan]})
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(InputError, match=re.escape(f"{path}: row 1: rating is nan")):
+        rows(source("table", interactions=path, rating="rating"))
+
+
+def test_malformed_lines_are_recorded_in_the_first_step(tmp_path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\n" + "a,b\n" * 9 + "c\n", "utf-8")
+    raw = source("table", interactions=path, malformed_share=0.1).interactions()
+    (step,) = raw.steps
+    assert (step.rows_in, step.rows_out, step.counts) == (10, 9, {"malformed lines": 1})

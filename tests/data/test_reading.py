@@ -1,0 +1,177 @@
+"""Blocks of lines, compressed or not, and records with line numbers."""
+
+import gzip
+import json
+import re
+
+import pyarrow as pa
+import pytest
+import zstandard
+
+from mgstudy.data.files import no_progress
+from mgstudy.data.reading import Malformed, line_blocks
+from mgstudy.data.records import (
+    Column,
+    read_delimited,
+    read_item_records,
+    read_json_lines,
+)
+from mgstudy.errors import InputError
+
+COLUMNS = {
+    "user": Column(),
+    "stars": Column(pa.float64()),
+    "time": Column(pa.int64(), is_time=True),
+}
+GOOD = {"user": "a", "stars": 4.0, "time": 10, "text": "left out", "nested": {"x": [1]}}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch) -> None:
+    monkeypatch.setattr("mgstudy.data.reading.BLOCK_BYTES", 1 << 10)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.compress])
+def test_blocks_hold_whole_lines_whatever_the_compression(tmp_path, compress) -> None:
+    lines = [b"x" * (number % 400) for number in range(500)] + [b"y" * 5000, b"last"]
+    path = tmp_path / "file"
+    path.write_bytes(compress(b"\xef\xbb\xbf" + b"\n".join(lines)))
+    told = []
+    blocks = list(line_blocks(path, lambda *call: told.append(call)))
+    assert b"".join(block.content for block in blocks) == b"\n".join(lines) + b"\n"
+    read = {number: line for block in blocks for number, line in block.lines()}
+    assert read == {number: line for number, line in enumerate(lines, start=1) if line}
+    assert len(blocks) > 20
+    assert told[-1] == ("read file", path.stat().st_size, path.stat().st_size)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
+def test_a_compressed_file_that_is_cut_short_is_said(tmp_path, compress) -> None:
+    path = tmp_path / "cut.gz"
+    content = json.dumps([str(hash(str(i))) for i in range(3000)]).encode() + b"\n"
+    path.write_bytes(compress(content)[:-200])
+    with pytest.raises(InputError, match=re.escape(f"{path}: ")):
+        blocks = list(line_blocks(path, no_progress))
+        assert b"".join(block.content for block in blocks) == content
+
+
+def json_file(path, records):
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def test_json_lines_are_read_whole_in_order(tmp_path) -> None:
+    records = [{**GOOD, "user": f"ü{number}", "time": number} for number in range(300)]
+    path = json_file(tmp_path / "a.json", records)
+    table = pa.concat_tables(read_json_lines(Malformed(path, 0), COLUMNS, no_progress))
+    assert table.to_pylist() == [{name: record[name] for name in COLUMNS} for record in records]
+
+
+FAULTS = {
+    "not JSON": ('{"user": "a", "stars": 4.0, "time"', "not JSON: "),
+    "a list": ("[1]", "not a JSON object"),
+    "a word for a number": ({**GOOD, "stars": "four"}, "stars is 'four', expected a number"),
+    "a number for a word": ({**GOOD, "user": 3}, "user is 3, expected text"),
+    "nothing": ({"user": "a", "stars": 4.0}, "time is missing"),
+    "empty": ({**GOOD, "user": ""}, "user is missing"),
+    "null": ({**GOOD, "stars": None}, "stars is missing"),
+    "NaN": ('{"user": "a", "stars": NaN, "time": 1}', "stars is nan, expected a finite number"),
+    "a part of a second": ({**GOOD, "time": 1.5}, "time is 1.5, expected a whole number"),
+    "milliseconds": ({**GOOD, "time": 1369699200000}, "looks like milliseconds, not seconds"),
+    "before 1970": ({**GOOD, "time": -1}, "looks like no time in seconds"),
+}
+
+
+@pytest.mark.parametrize(("bad", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_malformed_json_line_is_named_or_counted(tmp_path, bad, message) -> None:
+    records = [{**GOOD, "time": number} for number in range(99)]
+    path = json_file(tmp_path / "a.json", [*records[:50], bad, *records[50:]])
+    with pytest.raises(InputError, match=re.escape(f"{path}: line 51: ")) as caught:
+        list(read_json_lines(Malformed(path, 0), COLUMNS, no_progress))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+    malformed = Malformed(path, 0.02)
+    table = pa.concat_tables(read_json_lines(malformed, COLUMNS, no_progress))
+    assert table["time"].to_pylist() == list(range(99))
+    assert malformed.count == 1
+
+
+def test_more_malformed_lines_than_declared_stop_the_reading(tmp_path) -> None:
+    path = json_file(tmp_path / "a.json", [GOOD, "{", GOOD, "{", GOOD, GOOD, GOOD, GOOD])
+    message = "line 2: not JSON.*; 2 of 8 lines are malformed, more than the share of 0.2"
+    with pytest.raises(InputError, match=message):
+        list(read_json_lines(Malformed(path, 0.2), COLUMNS, no_progress))
+
+
+def test_delimited_text_is_read_by_the_names_of_its_columns(tmp_path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('time,text,stars,user\r\n1,"a, b",2.5,u\r\n2,c,3,"v ""w"""\r\n', "utf-8")
+    table = pa.concat_tables(read_delimited(Malformed(path, 0), COLUMNS, no_progress, ","))
+    assert table.to_pylist() == [
+        {"user": "u", "stars": 2.5, "time": 1},
+        {"user": 'v "w"', "stars": 3.0, "time": 2},
+    ]
+
+
+def test_a_delimiter_of_two_characters_and_another_encoding(tmp_path) -> None:
+    path = tmp_path / "ratings.dat"
+    path.write_bytes("1::Amélie::3\n2::Das Boot::4\n".encode("latin-1"))
+    columns = {"title": Column(), "time": Column(pa.int64())}
+    header = ["id", "title", "time"]
+    tables = read_delimited(
+        Malformed(path, 0), columns, no_progress, "::", header, "latin-1", quoted=False
+    )
+    assert pa.concat_tables(tables)["title"].to_pylist() == ["Amélie", "Das Boot"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,4", "line 3: has 2 fields, expected 3"),
+        ("a,many,1", "line 3: stars is 'many', expected a number"),
+        ("a,,1", "line 3: stars is missing"),
+        ("a,inf,1", "line 3: stars is inf, expected a finite number"),
+        (",4,1", "line 3: user is missing"),
+        ("a,4,1.5", "line 3: time is '1.5', expected a number"),
+    ],
+)
+def test_a_malformed_delimited_line_is_named(tmp_path, line: str, message: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"user,stars,time\nb,1,1\n{line}\nc,1,1\n", "utf-8")
+    with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
+        list(read_delimited(Malformed(path, 0), COLUMNS, no_progress, ","))
+
+
+def test_a_missing_column_is_named_with_those_there_are(tmp_path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("user,stars\na,1\n", "utf-8")
+    with pytest.raises(InputError, match=r"line 1: no column 'time'; the header has 'user', 'sta"):
+        list(read_delimited(Malformed(path, 0), COLUMNS, no_progress, ","))
+
+
+def test_a_file_without_records_is_refused(tmp_path) -> None:
+    (tmp_path / "a.json").touch()
+    with pytest.raises(InputError, match=r"a\.json: holds no record"):
+        list(read_json_lines(Malformed(tmp_path / "a.json", 0), COLUMNS, no_progress))
+
+
+def test_item_records_are_json_or_python_literals_and_nothing_is_evaluated(tmp_path) -> None:
+    path = tmp_path / "meta.json"
+    path.write_text(
+        "{'asin': 'B1', 'title': \"Bob's\", 'categories': [['Baby', 'Toys']]}\n"
+        "{'asin': 'B9', 'title': 'not wanted'}\n"
+        '{"asin": "B2", "title": null}\n'
+        "{'asin': 'B3', 'price': 9.5}\n",
+        "utf-8",
+    )
+    found = list(read_item_records(Malformed(path, 0), "asin", {"B1", "B2", "B3"}, no_progress))
+    assert [(line, key) for line, key, _ in found] == [(1, "B1"), (3, "B2"), (4, "B3")]
+    assert found[0][2]["title"] == "Bob's"
+    assert found[0][2]["categories"] == [["Baby", "Toys"]]
+
+    path.write_text("{'asin': 'B1'}\n{'asin': __import__('os').getcwd()}\n", "utf-8")
+    message = "line 2: neither JSON nor a Python literal"
+    with pytest.raises(InputError, match=message):
+        list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))

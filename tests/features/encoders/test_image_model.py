@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from mgstudy.errors import InputError
+
+
+def test_without_its_library_the_encoder_says_what_to_install(tmp_path, encode) -> None:
+    try:
+        import torchvision  # noqa: F401
+    except ImportError:
+        (tmp_path / "B1.jpg").write_bytes(b"")
+        with pytest.raises(InputError, match=r"needs torchvision; install it with `pip install"):
+            encode("image_model", folder=str(tmp_path))
+    else:
+        pytest.skip("torchvision is installed")
+
+
+@pytest.mark.parametrize(("library", "model"), [("torchvision", "resnet18"), ("timm", "resnet18")])
+def test_images_alike_have_features_alike(tmp_path, encode, library: str, model: str) -> None:
+    pytest.importorskip(library, reason=f"needs {library} and its weights")
+    image_module = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    for key, pixels in (
+        ("B1", np.full((64, 64, 3), 200)),
+        ("B2", np.full((64, 64, 3), 205)),
+        ("B3", random.integers(0, 255, (64, 64, 3))),
+    ):
+        image_module.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{key}.png")
+    encoded = encode("image_model", folder=str(tmp_path), library=library, model=model)
+    noise, first, second = encoded.values[:3]
+    assert encoded.known.tolist() == [True, True, True, False, False]
+    assert np.linalg.norm(first - second) < np.linalg.norm(first - noise)
