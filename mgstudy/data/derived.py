@@ -7,6 +7,7 @@ noised feature table can never meet a clean table's graph.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from mgstudy.data.fingerprint import fingerprint
 
 Arrays = dict[str, NDArray[Any]]
+INPUTS_FILE = "inputs.json"
+"""Says in an entry's folder what it was made from."""
 
 
 class DerivedArrays:
@@ -56,11 +59,14 @@ class DerivedArrays:
         """
         key = f"{name}-{fingerprint({'name': name, 'inputs': dict(inputs)})}"
         if key not in self._loaded:
-            self._loaded[key] = self._load_or_compute(key, compute)
+            self._loaded[key] = self._load_or_compute(key, inputs, compute)
         return self._loaded[key]
 
     def _load_or_compute(
-        self, key: str, compute: Callable[[], Mapping[str, NDArray[Any]]]
+        self,
+        key: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[], Mapping[str, NDArray[Any]]],
     ) -> Arrays:
         if self.directory is None:
             return dict(compute())
@@ -69,16 +75,17 @@ class DerivedArrays:
             self.directory.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{folder}.lock"):
                 if not folder.is_dir():
-                    _write(folder, compute())
+                    _write(folder, inputs, compute())
         return {
             path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
             for path in sorted(folder.glob("*.npy"))
         }
 
 
-def _write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _write(folder: Path, inputs: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
+        (temporary / INPUTS_FILE).write_text(json.dumps(dict(inputs), indent=2), "utf-8")
         for name, array in arrays.items():
             with (temporary / f"{name}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)

@@ -1,0 +1,100 @@
+"""Commands that look after what a workspace keeps."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from mgstudy.cli.app import AsJson, Home, app, make_console, print_json
+
+cache = typer.Typer(
+    help="List, show, verify and clean what the workspace keeps.", no_args_is_help=True
+)
+app.add_typer(cache, name="cache")
+
+
+@cache.command("ls")
+def list_entries(home: Home = None, as_json: AsJson = False) -> None:
+    """List tables, derived arrays and fetched files, with what refers to them."""
+    from mgstudy.data.cache import list_cache  # noqa: PLC0415
+    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+
+    entries = list_cache(*workspace_and_studies(home))
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in entries])
+        return
+    table = Table("key", "kind", "size", "written", "used by", box=None, pad_edge=False)
+    for entry in entries:
+        used_by = ", ".join(entry.used_by) or "nothing"
+        table.add_row(entry.key, entry.kind, decimal(entry.size), entry.modified, used_by)
+    make_console().print(table)
+    total = sum(entry.size for entry in entries)
+    unused = sum(entry.size for entry in entries if not entry.used_by)
+    typer.echo(f"{len(entries)} entries, {decimal(total)}, of which {decimal(unused)} are unused")
+
+
+@cache.command()
+def show(
+    key: Annotated[str, typer.Argument(help="A key that `mgstudy cache ls` lists, or its start")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an entry is and everything that it was made from."""
+    from mgstudy.data.cache import describe_entry, find_entry, list_cache  # noqa: PLC0415
+    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+
+    content = describe_entry(find_entry(list_cache(*workspace_and_studies(home)), key))
+    if as_json:
+        print_json(content)
+        return
+    facts = content.pop("facts", {})
+    for name, value in {**content, **facts}.items():
+        typer.echo(f"{name}: {value if isinstance(value, str) else json.dumps(value)}")
+
+
+@cache.command()
+def verify(home: Home = None, as_json: AsJson = False) -> None:
+    """Compare every table with its checksum; the exit code is 1 if one is damaged."""
+    from mgstudy.data.cache import verify_cache  # noqa: PLC0415
+    from mgstudy.report.progress import progress_bar  # noqa: PLC0415
+    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+
+    workspace, _ = workspace_and_studies(home)
+    with progress_bar(Console(stderr=True)) as progress:
+        whole, faults = verify_cache(workspace, progress)
+    if as_json:
+        print_json({"whole": whole, "damaged": faults})
+    else:
+        typer.echo(f"{whole} tables are whole, {len(faults)} are not")
+        for fault in faults:
+            typer.echo(f"{fault}; it is made again when its dataset is prepared or loaded")
+    if faults:
+        raise typer.Exit(1)
+
+
+@cache.command()
+def gc(
+    home: Home = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would go")] = False,
+    derived: Annotated[
+        bool, typer.Option(help="Remove all derived arrays too; trials make them again")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no dataset and no study refers to."""
+    from mgstudy.data.cache import collect_garbage  # noqa: PLC0415
+    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+
+    removed = collect_garbage(*workspace_and_studies(home), all_derived=derived, dry_run=dry_run)
+    if as_json:
+        print_json([entry.model_dump(mode="json") for entry in removed])
+        return
+    for entry in removed:
+        typer.echo(f"{entry.kind} {entry.key} ({decimal(entry.size)})")
+    done = "would be removed" if dry_run else "removed"
+    typer.echo(f"{len(removed)} entries {done}, {decimal(sum(e.size for e in removed))}")

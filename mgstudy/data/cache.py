@@ -1,0 +1,243 @@
+"""What a workspace keeps: list it, check it, and remove what nothing refers to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+from mgstudy.data.derived import INPUTS_FILE
+from mgstudy.data.files import Progress, no_progress
+from mgstudy.data.manifest import Manifest
+from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
+from mgstudy.data.workspace import Workspace
+from mgstudy.errors import InputError, MgstudyError, suggestion
+
+Kind = Literal["table", "derived", "download", "unfinished"]
+
+
+class CacheEntry(BaseModel):
+    """Something that is kept.
+
+    Attributes:
+        key: Its name.
+        kind: A Parquet table; arrays derived from a dataset; a raw file that was fetched; or what a
+            killed process left.
+        size: Bytes, of all its files.
+        modified: When it was written, ISO 8601 in UTC.
+        used_by: The datasets and studies that refer to it.
+        path: Where it lies.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    kind: Kind
+    size: int
+    modified: str
+    used_by: tuple[str, ...]
+    path: Path
+
+
+def list_cache(
+    workspace: Workspace, others: Mapping[str, Collection[str]] | None = None
+) -> list[CacheEntry]:
+    """Everything that is kept, largest first.
+
+    Args:
+        workspace: Where.
+        others: What else refers to tables, such as a study, to their keys.
+
+    Raises:
+        MgstudyError: If a manifest cannot be read: nobody knows then what is in use.
+    """
+    users = _users(workspace, others or {})
+    entries = [*_tables(workspace, users), *_derived(workspace, users)]
+    entries += [*_downloads(workspace), *_unfinished(workspace)]
+    return sorted(entries, key=lambda entry: (-entry.size, entry.key))
+
+
+def find_entry(entries: list[CacheEntry], key: str) -> CacheEntry:
+    """The entry of a key, or of the beginning of only one.
+
+    Raises:
+        InputError: If there is none, or several begin so.
+    """
+    found = [entry for entry in entries if entry.key == key]
+    found = found or [entry for entry in entries if entry.key.startswith(key)]
+    if not found:
+        raise InputError(f"nothing is kept as {key!r}; {suggestion(key, [e.key for e in entries])}")
+    if len(found) > 1:
+        keys = ", ".join(sorted(entry.key for entry in found)[:6])
+        raise InputError(f"{key!r} is the beginning of {len(found)} keys: {keys}; give more of it")
+    return found[0]
+
+
+def describe_entry(entry: CacheEntry) -> dict[str, Any]:
+    """Everything an entry says of itself: what it is and what it was made from.
+
+    Raises:
+        DamagedTableError: If a table cannot be read.
+    """
+    content = entry.model_dump(mode="json")
+    if entry.kind == "table":
+        return {**content, "facts": read_facts(entry.path)}
+    inputs = entry.path / INPUTS_FILE
+    if entry.kind == "derived" and inputs.exists():
+        return {**content, "facts": json.loads(inputs.read_text(encoding="utf-8"))}
+    return content
+
+
+def verify_cache(workspace: Workspace, progress: Progress = no_progress) -> tuple[int, list[str]]:
+    """Compare every table with its checksum.
+
+    Returns:
+        How many are whole, and what is wrong with the others.
+    """
+    store = TableStore(workspace.tables)
+    keys = sorted(path.stem for path in workspace.tables.glob("[!.]*.parquet"))
+    faults = []
+    for done, key in enumerate(keys, start=1):
+        try:
+            store.check(key)
+        except DamagedTableError as error:
+            faults.append(str(error))
+        progress("verify", done, len(keys))
+    return len(keys) - len(faults), faults
+
+
+def collect_garbage(
+    workspace: Workspace,
+    others: Mapping[str, Collection[str]] | None = None,
+    all_derived: bool = False,
+    dry_run: bool = False,
+) -> list[CacheEntry]:
+    """Remove what no dataset and no study refers to; all of it can be made again.
+
+    Derived arrays go with their table. Those of before it was noted what they were made from stay,
+    unless all derived arrays are to go. A file that a process is just writing stays.
+
+    Args:
+        workspace: Where.
+        others: What else refers to tables, such as a study, to their keys.
+        all_derived: Whether to remove derived arrays that are in use too.
+        dry_run: Whether only to say what would go.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        MgstudyError: If something cannot be removed, or a manifest cannot be read.
+    """
+    removed = []
+    for entry in list_cache(workspace, others):
+        unused = not entry.used_by or (all_derived and entry.kind == "derived")
+        if unused and (dry_run or _remove(entry)):
+            removed.append(entry)
+    return removed
+
+
+def _users(workspace: Workspace, others: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Key of a table, or path of a fetched file, to what refers to it."""
+    users: dict[str, list[str]] = {}
+    for path in sorted(workspace.datasets.glob("*/manifest.json")):
+        manifest = Manifest.read(path)
+        if manifest is None:
+            continue
+        name = f"dataset {manifest.name}"
+        for table in manifest.tables():
+            users.setdefault(table.key, []).append(name)
+        for file in manifest.source_files:
+            users.setdefault(str(file.path), []).append(name)
+    for name, keys in others.items():
+        for key in keys:
+            users.setdefault(key, []).append(name)
+    return users
+
+
+def _tables(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[CacheEntry]:
+    for path in workspace.tables.glob("[!.]*.parquet"):
+        yield _entry(
+            path.stem, "table", path, users.get(path.stem, ()), [path.with_suffix(".json")]
+        )
+
+
+def _derived(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[CacheEntry]:
+    for path in workspace.derived.glob("[!.]*"):
+        if not path.is_dir():
+            continue
+        inputs = path / INPUTS_FILE
+        # What does not say what it was made from may be in use.
+        used_by: Collection[str] = ("unknown",)
+        if inputs.exists():
+            content = inputs.read_text(encoding="utf-8")
+            used_by = sorted(
+                {user for key, names in users.items() if key in content for user in names}
+            )
+        yield _entry(path.name, "derived", path, used_by)
+
+
+def _downloads(workspace: Workspace) -> Iterator[CacheEntry]:
+    users = _users(workspace, {})
+    for path in workspace.downloads.glob("*/**/*"):
+        if path.is_file() and not path.name.startswith("."):
+            record = path.with_name(f".{path.name}.version")
+            key = str(path.relative_to(workspace.downloads))
+            yield _entry(key, "download", path, users.get(str(path), ()), [record])
+
+
+def _unfinished(workspace: Workspace) -> Iterator[CacheEntry]:
+    if workspace.state.is_dir():
+        for path in workspace.state.rglob(".*.partial"):
+            yield _entry(path.name, "unfinished", path, ())
+    if workspace.derived.is_dir():
+        for path in workspace.derived.glob(".*/"):
+            yield _entry(path.name, "unfinished", path, ())
+
+
+def _entry(
+    key: str, kind: Kind, path: Path, used_by: Collection[str], beside: Collection[Path] = ()
+) -> CacheEntry:
+    files = [path, *beside] if path.is_file() else list(path.glob("*"))
+    return CacheEntry(
+        key=key,
+        kind=kind,
+        size=sum(file.stat().st_size for file in files if file.exists()),
+        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+        used_by=tuple(dict.fromkeys(used_by)),
+        path=path,
+    )
+
+
+def _remove(entry: CacheEntry) -> bool:
+    """Remove an entry; false if a process is working on it."""
+    path, beside = entry.path, None
+    name = path.name
+    if entry.kind == "unfinished":
+        # The name of a temporary folder ends in random letters.
+        name = name.removeprefix(".").rpartition(".")[0]
+    elif entry.kind == "table":
+        beside = path.with_suffix(".json")
+    elif entry.kind == "download":
+        beside = path.with_name(f".{name}.version")
+    lock = path.with_name(f"{name}.lock" if path.is_dir() else f".{name}.lock")
+    try:
+        with FileLock(lock, blocking=False):
+            if path.is_dir():
+                shutil.rmtree(path)
+                return True
+            # The record first: a table without one is unfinished, and made again.
+            if beside is not None:
+                beside.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+    except Timeout:
+        return False
+    except OSError as error:
+        raise MgstudyError(f"{path}: cannot be removed: {error.strerror}") from error
+    return True

@@ -1,0 +1,153 @@
+"""The cache listed, verified and cleaned; and killed at many points."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from typer.testing import CliRunner
+
+from mgstudy.cli import cache as cache_commands
+from mgstudy.cli.app import app
+from mgstudy.data.cache import collect_garbage, find_entry, list_cache, verify_cache
+from mgstudy.data.loading import load_dataset
+from mgstudy.data.prepare import prepare
+from mgstudy.errors import InputError
+
+assert cache_commands.cache  # Its import registers the commands.
+
+
+def derive(workspace, name: str) -> None:
+    dataset = load_dataset(workspace, name)
+    dataset.derived.get("halves", {"of": dataset.feature_fingerprints["image"]},
+                        lambda: {"half": dataset.features["image"] / 2})  # fmt: skip
+
+
+def kinds(entries) -> list[str]:
+    return sorted(f"{entry.kind} {entry.key.partition('-')[0]}" for entry in entries)
+
+
+def test_what_is_kept_is_listed_with_what_uses_it(raw, workspace) -> None:
+    manifest = prepare(raw.pipeline(), workspace)
+    derive(workspace, "toy")
+    entries = list_cache(workspace, {"study s": [manifest.features["audio"].key]})
+    assert kinds(entries) == ["derived halves", "table audio", "table image", "table interactions"]
+    users = {entry.key.partition("-")[0]: entry.used_by for entry in entries}
+    assert users["image"] == users["halves"] == ("dataset toy",)
+    assert users["audio"] == ("dataset toy", "study s")
+    assert find_entry(entries, "image").key == manifest.features["image"].key
+    with pytest.raises(InputError, match=r"'i' is the beginning of 2 keys"):
+        find_entry(entries, "i")
+    with pytest.raises(InputError, match="nothing is kept as 'x'"):
+        find_entry(entries, "x")
+
+
+def test_what_nothing_refers_to_is_removed_and_nothing_else(raw, workspace) -> None:
+    first = prepare(raw.pipeline(), workspace)
+    derive(workspace, "toy")
+    raw.write_features("image", raw.features["image"] + 1)
+    second = prepare(raw.pipeline(), workspace)
+    derive(workspace, "toy")
+    (workspace.tables / ".left-behind.parquet.partial").write_bytes(b"half")
+    (workspace.derived / ".halves-1.abc").mkdir()
+
+    old = first.features["image"].key
+    assert old not in {entry.key for entry in collect_garbage(workspace, {"study s": [old]})}
+    unused = ["derived halves", "table image"]
+    kept = sorted(path for path in workspace.tables.glob("*.parquet") if path.stem != old)
+    assert kinds(collect_garbage(workspace, dry_run=True)) == unused
+    assert kinds(collect_garbage(workspace)) == unused
+    assert sorted(workspace.tables.glob("*.parquet")) == kept
+    assert not list(workspace.state.rglob("*.partial"))
+    assert not (workspace.derived / ".halves-1.abc").exists()
+    assert verify_cache(workspace) == (3, [])
+    assert prepare(raw.pipeline(), workspace) == second
+    assert kinds(collect_garbage(workspace, all_derived=True)) == ["derived halves"]
+
+
+def test_what_a_process_is_writing_stays(workspace) -> None:
+    workspace.tables.mkdir(parents=True)
+    partial = workspace.tables / ".image-1.parquet.partial"
+    partial.write_bytes(b"half")
+    with FileLock(workspace.tables / ".image-1.parquet.lock"):
+        assert collect_garbage(workspace) == []
+        assert partial.exists()
+    assert kinds(collect_garbage(workspace)) == ["unfinished .image"]
+
+
+def test_commands(raw, workspace) -> None:
+    manifest = prepare(raw.pipeline(), workspace)
+    home = ["--home", str(workspace.home)]
+    run = CliRunner().invoke
+
+    listed = run(app, ["cache", "ls", *home, "--json"])
+    assert len(json.loads(listed.stdout)) == 3
+    assert "dataset toy" in run(app, ["cache", "ls", *home]).stdout
+    shown = json.loads(run(app, ["cache", "show", "image", *home, "--json"]).stdout)
+    assert shown["facts"]["source_sha256"] == {"features": manifest.source_files[1].sha256}
+    assert "modality: image" in run(app, ["cache", "show", "image", *home]).stdout
+
+    path = workspace.tables / f"{manifest.features['image'].key}.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    verified = run(app, ["cache", "verify", *home])
+    assert verified.exit_code == 1
+    assert f"{path}: damaged: does not match its checksum" in verified.stdout
+    load_dataset(workspace, "toy")
+    assert run(app, ["cache", "verify", *home]).exit_code == 0
+    assert "0 entries removed" in run(app, ["cache", "gc", *home]).stdout
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.prepare import prepare
+from mgstudy.data.workspace import Workspace
+
+home, config, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+count = 0
+
+def watch(event, arguments):
+    # Every opening, renaming, locking and removing below the workspace, and every write's end.
+    global count
+    if event in {"open", "os.rename", "os.mkdir", "os.remove", "fcntl.flock"}:
+        if str(home) in str(arguments) or event == "fcntl.flock":
+            count += 1
+            if count == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+prepare(PipelineConfig.model_validate_json(config), Workspace(home))
+print(count)
+"""
+
+
+def test_a_process_killed_at_any_touch_of_the_disk_leaves_a_usable_workspace(
+    raw, workspace
+) -> None:
+    def run(last: int) -> subprocess.CompletedProcess[str]:
+        arguments = [str(workspace.home), raw.pipeline().model_dump_json(), str(last)]
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, check=False
+        )
+
+    random = np.random.default_rng(int(os.environ.get("MGSTUDY_TEST_SEED", "0")))
+    points = sorted({1, 2, *random.choice(np.arange(3, 34), size=4, replace=False).tolist()})
+    for point in points:
+        killed = run(point)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert verify_cache(workspace)[1] == []
+    prepare(raw.pipeline(), workspace)
+    dataset = load_dataset(workspace, "toy")
+    for modality, table in raw.features.items():
+        assert np.array_equal(dataset.features[modality], table)
+    assert len(dataset.train) == 5
+    collect_garbage(workspace)
+    assert not list(Path(workspace.state).rglob("*.partial"))
