@@ -166,8 +166,8 @@ def test_every_imported_package_is_declared(folder: str, requirements: list[Requ
     for path in (ROOT / folder).rglob("*.py"):
         for package in imported_packages(path.read_text("utf-8")):
             name = PUBLISHED_WITH.get(package, package)
-                # What is optional and not installed here goes by its own name.
-                owners = DISTRIBUTIONS.get(name, [name])
+            # What is optional and not installed here goes by its own name.
+            owners = DISTRIBUTIONS.get(name, [name])
             if declared.isdisjoint(map(canonicalize_name, owners)):
                 undeclared.add(f"{relative(path)} imports {package}")
     assert undeclared == set()
