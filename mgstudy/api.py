@@ -12,17 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
-from mgstudy.config.document import load_document
-from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data import loading
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.manifest import Manifest
-from mgstudy.data.pipeline import WrongPartError, pipeline_model
-from mgstudy.data.prepare import prepare as prepare_dataset
+from mgstudy.data.prepare import prepare_file
 from mgstudy.data.workspace import Workspace
 from mgstudy.environment import describe_environment, installed_packages
 from mgstudy.report.live import LiveDisplay
@@ -74,14 +70,7 @@ def prepare(
     Raises:
         InputError: For a wrong setting, with file and line, or wrong raw data, with file and row.
     """
-    document = load_document(path, overrides)
-    config = document.validate(PipelineConfig)
-    try:
-        return prepare_dataset(config, Workspace.resolve(home), progress)
-    except ValidationError as error:
-        raise document.explain(error, model=pipeline_model(config)) from error
-    except WrongPartError as error:
-        raise document.error(error.location, str(error)) from error
+    return prepare_file(path, overrides, Workspace.resolve(home), progress)
 
 
 def load_dataset(name: str, home: Path | str | None = None) -> Dataset:

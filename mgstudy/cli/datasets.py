@@ -19,10 +19,11 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Make a dataset from raw files: interactions and features, cached as Parquet."""
-    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.data.prepare import prepare_file  # noqa: PLC0415
+    from mgstudy.data.workspace import Workspace  # noqa: PLC0415
     from mgstudy.report.dataset_text import dataset_text  # noqa: PLC0415
     from mgstudy.report.progress import progress_bar  # noqa: PLC0415
 
     with progress_bar(Console(stderr=True)) as show:
-        manifest = api.prepare(file, overrides, home, show)
+        manifest = prepare_file(file, overrides, Workspace.resolve(home), show)
     typer.echo(manifest.model_dump_json(indent=2) if as_json else dataset_text(manifest))

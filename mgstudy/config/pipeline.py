@@ -61,10 +61,11 @@ class FeaturesConfig(BaseModel):
         min_length=1,
         description="name of the encoder: `precomputed`, `tfidf_svd`, ... or a `module:Class`",
     )
+    steps: list[StepConfig] = Field(default=[], description="what is done to the table, in order")
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The settings beside ``encoder`` as written, not yet validated."""
+        """The settings beside ``encoder`` and ``steps`` as written, not yet validated."""
         return dict(self.model_extra or {})
 
 

@@ -75,8 +75,11 @@ def validate_pipeline(config: PipelineConfig) -> Pipeline:
             "source": {"kind": config.source.kind, **config.source.parameters},
             "steps": tuple(config.steps),
             "features": {
-                modality: {**features.parameters, "encoder": features.encoder}
-                | {"steps": _feature_steps(features)}
+                modality: {
+                    **features.parameters,
+                    "encoder": features.encoder,
+                    "steps": tuple(features.steps),
+                }
                 for modality, features in config.features.items()
             },
         }
@@ -167,7 +170,7 @@ def pipeline_schema() -> dict[str, Any]:
 
 def _features_settings(modality: str, config: FeaturesConfig) -> Any:
     where = ("features", modality)
-    listed = _steps_type(feature_steps, _feature_steps(config), (*where, "steps"))
+    listed = _steps_type(feature_steps, config.steps, (*where, "steps"))
     steps_field: Any = (listed, Field((), description="what is done to the table, in order"))
     if config.encoder == OWN_TABLE:
         literal: Any = Literal
@@ -179,15 +182,6 @@ def _features_settings(modality: str, config: FeaturesConfig) -> Any:
         raise WrongPartError((*where, "encoder"), error) from error
     named = _named(encoder, "encoder", config.encoder, "the encoder described here")
     return create_model(f"{named.__name__}AndSteps", __base__=named, steps=steps_field)
-
-
-def _feature_steps(config: FeaturesConfig) -> Any:
-    """The steps as written, those with nothing to set as mappings too."""
-    written = config.parameters.get("steps", ())
-    if not isinstance(written, list | tuple):
-        return written
-    adapter = create_model("Steps", steps=(list[StepConfig], ...))
-    return tuple(adapter.model_validate({"steps": list(written)}).steps)  # type: ignore[attr-defined]
 
 
 def _named(part: Any, key: str, name: str, description: str) -> Any:
@@ -208,10 +202,10 @@ def _step_settings(part: Any, name: str) -> Any:
     return create_model(f"{part.__name__}Step", __config__=strict, **{name: field})
 
 
-def _steps_type(registry: Registry[Any], declared: Any, where: tuple[str | int, ...]) -> Any:
+def _steps_type(
+    registry: Registry[Any], declared: list[StepConfig], where: tuple[str | int, ...]
+) -> Any:
     types = []
-    if not isinstance(declared, list | tuple):
-        return tuple[()]
     for position, step in enumerate(declared):
         (name,) = step
         try:

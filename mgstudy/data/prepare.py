@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from mgstudy.config.pipeline import FeaturesConfig, PipelineConfig, SourceConfig
+from mgstudy.config.document import load_document
+from mgstudy.config.pipeline import PipelineConfig, SourceConfig
 from mgstudy.data.files import Progress, identify, no_progress
 from mgstudy.data.fingerprint import fingerprint
 from mgstudy.data.interactions import SPLITS, UNSPLIT, Counts, RawInteractions, StepRecord
@@ -25,7 +27,7 @@ from mgstudy.data.layouts import (
 )
 from mgstudy.data.manifest import FeatureTable, Manifest
 from mgstudy.data.modality import ModalityMaker
-from mgstudy.data.pipeline import ModalityPlan, validate_pipeline
+from mgstudy.data.pipeline import ModalityPlan, WrongPartError, pipeline_model, validate_pipeline
 from mgstudy.data.remote import Downloads
 from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.base import steps as installed_steps
@@ -68,6 +70,34 @@ def prepare(
     # Last: whoever finds the manifest finds its tables.
     workspace.publish(workspace.manifest(config.name), anew=True)
     return manifest
+
+
+def prepare_file(
+    path: Path,
+    overrides: Iterable[str],
+    workspace: Workspace,
+    progress: Progress = no_progress,
+) -> Manifest:
+    """Make the dataset that a pipeline file describes.
+
+    Args:
+        path: The pipeline file.
+        overrides: ``a.b=value`` changes to it.
+        workspace: Where the dataset is kept.
+        progress: Told what is being done.
+
+    Raises:
+        InputError: For a wrong setting, with file and line, or wrong raw data, with file and row.
+        MgstudyError: If the workspace cannot be written to.
+    """
+    document = load_document(path, overrides)
+    config = document.validate(PipelineConfig)
+    try:
+        return prepare(config, workspace, progress)
+    except ValidationError as error:
+        raise document.explain(error, model=pipeline_model(config)) from error
+    except WrongPartError as error:
+        raise document.error(error.location, str(error)) from error
 
 
 def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
@@ -318,7 +348,7 @@ class Preparation:
             own = declared.parameters
             if encoder is not None:
                 own |= downloads.restored(encoder.parameters.model_dump(mode="json"))
-            features[modality] = FeaturesConfig(encoder=declared.encoder, **own)
+            features[modality] = declared.model_copy(update=own)
         source = SourceConfig(kind=config.source.kind, **settings)
         return config.model_copy(update={"source": source, "features": features})
 
@@ -355,9 +385,7 @@ def _localised(config: PipelineConfig, downloads: Downloads) -> PipelineConfig:
         update={
             "source": SourceConfig(kind=config.source.kind, **source),
             "features": {
-                modality: FeaturesConfig(
-                    encoder=declared.encoder, **downloads.localised(declared.parameters)
-                )
+                modality: declared.model_copy(update=downloads.localised(declared.parameters))
                 for modality, declared in config.features.items()
             },
         }

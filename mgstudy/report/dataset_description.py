@@ -1,0 +1,108 @@
+"""A described dataset as text, and as one small page with histograms."""
+
+from __future__ import annotations
+
+from jinja2 import Environment
+
+from mgstudy.data.description import DatasetDescription, Degrees
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ data.name }}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1b1b1b; background: #fff }
+table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .8rem .15rem 0;
+       text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:first-child
+       { text-align: left } th { border-bottom: 1px solid #999 }
+.bar { background: #2f6db3; height: 1rem; min-width: 1px } .found { color: #a11 }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 2rem }
+.histogram td:last-child { width: 14rem; text-align: left }
+</style></head><body>
+<h1>{{ data.name }}</h1><p>{{ data.description }}</p>
+<table><tr><th>users</th><th>items</th>{% for split in data.interactions %}<th>{{ split }}</th>
+{% endfor %}<th>sparsity</th></tr>
+<tr><td>{{ "{:,}".format(data.users) }}</td><td>{{ "{:,}".format(data.items) }}</td>
+{% for count in data.interactions.values() %}<td>{{ "{:,}".format(count) }}</td>{% endfor %}
+<td>{{ "{:.4%}".format(data.sparsity) }}</td></tr></table>
+<h2>Training interactions</h2><div class="pair">
+{% for title, degrees in (("per user", data.user_degrees), ("per item", data.item_degrees)) %}
+<section><h3>{{ title }}</h3><table class="histogram">
+<tr><th>interactions</th><th>count</th><th></th></tr>
+{% for row in bars(degrees) %}<tr><td>{{ row.range }}</td><td>{{ "{:,}".format(row.count) }}</td>
+<td><div class="bar" style="width: {{ row.width }}%"></div></td></tr>
+{% endfor %}</table></section>{% endfor %}</div>
+<h2>Everything else</h2><pre>{{ text }}</pre>
+<h2>Leakage</h2>{% if data.leakage.findings %}<ul class="found">
+{% for finding in data.leakage.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
+{% else %}<p>Nothing breaks what the pipeline declares.</p>{% endif %}
+</body></html>
+"""
+
+
+def description_text(data: DatasetDescription) -> str:
+    """The description in a few lines of text."""
+    splits = ", ".join(f"{count:,} {split}" for split, count in data.interactions.items())
+    lines = [
+        f"dataset {data.name}: {data.users:,} users, {data.items:,} items",
+        f"  interactions: {splits} (sparsity {data.sparsity:.4%})",
+        f"  training interactions per user: {_quantiles(data.user_degrees)}",
+        f"  training interactions per item: {_quantiles(data.item_degrees)}",
+    ]
+    lines += [
+        f"  cold in {split}: {cold.items:,} items ({cold.interactions_with_items:,} interactions), "
+        f"{cold.users:,} users"
+        for split, cold in data.cold_start.items()
+    ]
+    lines += [
+        f"  {modality}: {table.shape[0]:,} × {table.shape[1]:,} "
+        f"({table.encoder or 'from the source'}); "
+        f"{table.missing:,} missing items filled ({table.missing_share:.2%}), "
+        f"{table.zero_rows:,} rows of zeros, {table.constant_columns:,} constant columns, "
+        f"mean length {table.mean_length:.3g}"
+        for modality, table in data.modalities.items()
+    ]
+    lines += [
+        f"  {step['name']}: {step['rows_in']:,} rows in, {step['rows_out']:,} out"
+        + "".join(f"; {count:,} {what}" for what, count in step["counts"].items())
+        for step in data.steps
+    ]
+    leakage = data.leakage
+    repeated = ", ".join(
+        f"{count:,} in {split}" for split, count in leakage.repeated_within.items()
+    )
+    lines.append(f"  repeated pairs: {repeated}")
+    if leakage.training_after_held_out is not None:
+        lines.append(
+            f"  users who train on interactions later than held-out ones: "
+            f"{leakage.training_after_held_out:.1%}; training interactions later than the first of "
+            f"test: {leakage.training_after_first_test:.1%}"
+        )
+    lines += [f"  LEAKAGE: {finding}" for finding in leakage.findings]
+    if not leakage.findings:
+        lines.append("  leakage: nothing breaks what the pipeline declares")
+    return "\n".join(lines)
+
+
+def description_page(data: DatasetDescription) -> str:
+    """The description as one self-contained HTML page."""
+    template = Environment(autoescape=True).from_string(_PAGE)
+    return template.render(data=data, text=description_text(data), bars=_bars)
+
+
+def _bars(degrees: Degrees) -> list[dict[str, object]]:
+    histogram = degrees.histogram
+    most = max(1, *histogram.counts)
+    rows = []
+    for low, high, count in zip(
+        histogram.edges, histogram.edges[1:], histogram.counts, strict=False
+    ):
+        limits = f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
+        rows.append({"range": limits, "count": count, "width": round(100 * count / most, 1)})
+    return rows
+
+
+def _quantiles(degrees: Degrees) -> str:
+    names = {"0": "fewest", "0.5": "median", "1": "most"}
+    told = [f"{names.get(share, share)} {value:g}" for share, value in degrees.quantiles.items()]
+    return f"{', '.join(told)}, mean {degrees.mean:.1f}"
