@@ -6,7 +6,8 @@ The glue between the rooms; it decides nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mgstudy.config.study import Robustness
 from mgstudy.data import loading
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.files import Progress, no_progress
@@ -23,18 +25,41 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.environment import describe_environment, installed_packages
 from mgstudy.report.live import LiveDisplay
 from mgstudy.report.results import StudyResults
+from mgstudy.report.robustness import (
+    RobustnessTables,
+    measurements,
+    robustness_tables,
+    write_tables,
+)
+from mgstudy.report.robustness_plots import write_plots
+from mgstudy.report.robustness_progress import RobustnessProgress
 from mgstudy.study.definition import Study, read_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.events import StudyListener
 from mgstudy.study.exclusive import only_driver, refuse_local_file
 from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.record import StudyRecord, cell_study_name
+from mgstudy.study.robustness_driver import remaining_tasks, run_robustness
+from mgstudy.study.robustness_plan import plan_robustness
+from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
 from mgstudy.study.summary import StudySummary
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
+from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
 
-__all__ = ["Launched", "launch", "load_dataset", "load_study", "prepare", "read_study"]
+__all__ = [
+    "Launched",
+    "launch",
+    "load_dataset",
+    "load_study",
+    "measure_robustness",
+    "prepare",
+    "read_study",
+]
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,7 +135,8 @@ def launch(
 ) -> Launched:
     """Run what is left of a study, here or on the cluster of ``RAY_ADDRESS``.
 
-    A study that was launched before goes on: finished trials stay, missing ones run.
+    A study that was launched before goes on: finished trials stay, missing ones run. When all have
+    run, the robustness of the trained models is measured, if the study file asks for it.
 
     Args:
         study: The study.
@@ -171,7 +197,82 @@ def launch(
             storage.close()
             tracker.finish(finished, record.best_checkpoints())
     summary = StudyResults.load(study.workspace, config.name).summary
+    if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
+        try:
+            _measure(study.workspace, config.name, console)
+        except KeyboardInterrupt:
+            finished = False
     return Launched(summary, finished, tracker.undelivered)
+
+
+def measure_robustness(
+    name: str,
+    home: Path | str | None = None,
+    console: Console | None = None,
+    settings: Robustness | None = None,
+    cells: Sequence[str] = (),
+    risks: Sequence[str] = (),
+) -> RobustnessTables:
+    """Measure what is not yet measured of a study's trained models, and write tables and plots.
+
+    Confirmed models are measured on the test split; of a cell without, the best trial is, on the
+    validation split.
+
+    Args:
+        name: The study's name.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        console: Where to show progress; nowhere when not given.
+        settings: What to measure; what the study file says, or the defaults, when not given.
+        cells: Parts of cell keys, to measure only some.
+        risks: Labels of risks, ``flatness`` among them, to measure only some.
+
+    Returns:
+        The tables of everything measured so far, also in the study's folder under ``robustness``.
+
+    Raises:
+        InputError: If there is no such study, cell or risk, or nothing is trained yet.
+        MgstudyError: If another process measures the study, or a measurement fails.
+        KeyboardInterrupt: After Ctrl-C; what was measured is kept.
+    """
+    return _measure(Workspace.resolve(home), name, console, settings, cells, risks)
+
+
+def _measure(
+    workspace: Workspace,
+    name: str,
+    console: Console | None,
+    settings: Robustness | None = None,
+    cells: Sequence[str] = (),
+    risks: Sequence[str] = (),
+) -> RobustnessTables:
+    plan = plan_robustness(workspace, name, settings, cells, risks)
+    results = RobustnessResults(plan.study.folder)
+    progress = RobustnessProgress(
+        remaining_tasks(plan, results),
+        plan.summary.varying_factors(),
+        plan.summary.objective,
+        console or Console(quiet=True),
+    )
+    with results.writing():
+        if progress.total:
+            with ray_session(), progress.shown() as on_result:
+                resources = trial_resources(plan.study.config.resources, alive_nodes())
+                run_robustness(plan, results, resources, on_result)
+        # What was measured before belongs into the tables too.
+        everything = plan_robustness(workspace, name, settings) if cells or risks else plan
+        tables = robustness_tables(everything, results)
+        files = write_tables(tables, everything, results)
+        risk_names = {risk.label: risk.name for risk in everything.settings.risks}
+        objective = everything.summary.objective
+        files += write_plots(tables, objective, results.path / "plots", risk_names)
+        config = everything.study.config
+        store = TrackingStore(workspace, config.tracking, config.name)
+        try:
+            record_robustness(store, config.name, measurements(everything, results), files)
+        except Exception as error:  # Whatever the server does, the measurements are on disk.
+            first_line = str(error).partition("\n")[0]
+            logger.warning("MLflow at %s does not take records: %s", store.shown_uri, first_line)
+    return tables
 
 
 def _manifest(study: Study, storage_url: str, store: TrackingStore) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.config.training import TrainingSettings
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -303,6 +304,45 @@ class Retries(_Section):
     )
 
 
+def _risks(*names: str) -> tuple[Level, ...]:
+    return tuple(Level(name=name, label=name) for name in names)
+
+
+class Robustness(_Section):
+    """What is measured of trained models: risks to their features, and how flat the minimum is."""
+
+    risks: tuple[PartLevel, ...] = Field(
+        (
+            *_risks("gaussian_noise", "swap", "missing_modality"),
+            Level(
+                name="missing_modality",
+                label="missing_modality_zero",
+                parameters={"replacement": "zero"},
+            ),
+            *_risks("item_mixing", "stale", "fgsm", "pgd"),
+        ),
+        description="risks by name, with `parameters` (severities, seeds, ..) and, for a second "
+        "one of the same name, a `label`",
+    )
+    flatness: FlatnessSettings | None = Field(
+        default_factory=FlatnessSettings, description="how flatness is measured; null for not"
+    )
+    landscapes: int = Field(
+        1, ge=0, strict=True, description="replicates of a cell whose loss landscape is sliced"
+    )
+    resamples: int = Field(
+        500, ge=100, strict=True, description="bootstrap resamples behind every confidence band"
+    )
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Robustness:
+        labels = [risk.label for risk in self.risks]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"two risks are called {label!r}; give one a `label`")
+        return self
+
+
 class StudyConfig(_Section):
     """One study: what one YAML file asks for."""
 
@@ -336,6 +376,11 @@ class StudyConfig(_Section):
     confirmation: Confirmation = Field(
         default_factory=Confirmation,
         description="how the winners are confirmed on the test split; null for not at all",
+    )
+    robustness: Robustness | None = Field(
+        None,
+        description="what to measure of the confirmed models when all have run; `{}` for the "
+        "defaults, null to leave it to `mgstudy robustness`",
     )
     resources: Resources = Field(default_factory=Resources)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)

@@ -198,7 +198,7 @@ def run_trials(
     shutil.rmtree(folder.ray, ignore_errors=True)
     # Ray would print the traceback of every failed trial; the record keeps them.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with _terminate_like_interrupt():
+    with terminated_like_interrupt():
         tuner.fit()
     if searcher.storm.reason is not None:
         raise MgstudyError(
@@ -225,7 +225,7 @@ class _StopInStorm(tune.Stopper):  # type: ignore[misc]
 
 
 @contextmanager
-def _terminate_like_interrupt() -> Iterator[None]:
+def terminated_like_interrupt() -> Iterator[None]:
     """Let SIGTERM end the study the way Ctrl-C does, where Ray Tune only handles the latter."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:

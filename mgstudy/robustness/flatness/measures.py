@@ -37,7 +37,7 @@ MEASURES = {
 
 
 def measure_flatness(
-    model: Recommender, settings: FlatnessSettings, batch_size: int, landscape: bool = False
+    model: Recommender, settings: FlatnessSettings, batch_size: int
 ) -> dict[str, Any]:
     """Measure how flat the training loss is around a model's weights.
 
@@ -50,16 +50,12 @@ def measure_flatness(
         model: With its trained weights.
         settings: What is measured, and how precisely.
         batch_size: Pairs in a batch, as in training.
-        landscape: Whether slices of the landscape are taken, the costliest part.
 
     Returns:
         The numbers of ``MEASURES`` that are asked for; ``weight_noise_rises``, of every draw;
-        ``hessian_trace_error``; ``curvature``, how Hessian products were made; and ``line`` and
-        ``square`` as ``Slice`` describes them.
+        ``hessian_trace_error``; and ``curvature``, how Hessian products were made.
     """
-    model.eval()
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    surface = LossSurface(weights, batch_losses(model, settings, batch_size))
+    surface = training_surface(model, settings, batch_size)
     rises = weight_noise_rises(surface, settings.noise, settings.noise_draws, settings.seed)
     found: dict[str, Any] = {
         "loss": surface.value(),
@@ -79,13 +75,31 @@ def measure_flatness(
         found["hessian_trace_error"] = estimate.standard_error
     if settings.eigenvalue or settings.trace_probes:
         found["curvature"] = surface.curvature
-    if landscape:
-        radius, seed = settings.landscape_radius, settings.seed
-        if settings.landscape_points:
-            found["line"] = asdict(line(surface, radius, settings.landscape_points, seed))
-        if settings.landscape_grid:
-            found["square"] = asdict(square(surface, radius, settings.landscape_grid, seed))
     return found
+
+
+def measure_landscape(
+    model: Recommender, settings: FlatnessSettings, batch_size: int
+) -> dict[str, Any]:
+    """Slices of the loss that ``measure_flatness`` measures: ``line`` and ``square``, as ``Slice``
+    describes them, where they are asked for."""
+    surface = training_surface(model, settings, batch_size)
+    radius, seed = settings.landscape_radius, settings.seed
+    found = {}
+    if settings.landscape_points:
+        found["line"] = asdict(line(surface, radius, settings.landscape_points, seed))
+    if settings.landscape_grid:
+        found["square"] = asdict(square(surface, radius, settings.landscape_grid, seed))
+    return found
+
+
+def training_surface(
+    model: Recommender, settings: FlatnessSettings, batch_size: int
+) -> LossSurface:
+    """The training loss of a model in evaluation mode as a function of all its trained weights."""
+    model.eval()
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return LossSurface(weights, batch_losses(model, settings, batch_size))
 
 
 def batch_losses(model: Recommender, settings: FlatnessSettings, batch_size: int) -> list[Loss]:

@@ -11,7 +11,12 @@ import torch
 from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.models.base import models
 from mgstudy.robustness.flatness.loss_surface import LossSurface
-from mgstudy.robustness.flatness.measures import MEASURES, batch_losses, measure_flatness
+from mgstudy.robustness.flatness.measures import (
+    MEASURES,
+    batch_losses,
+    measure_flatness,
+    measure_landscape,
+)
 from mgstudy.robustness.trained_model import TrainedModel
 
 Train = Callable[..., TrainedModel]
@@ -57,21 +62,17 @@ def test_lattice_rebuilds_its_graph_at_every_weight(train: Train) -> None:
 
 def test_everything_is_measured_and_repeats_to_the_bit(train: Train) -> None:
     model = train("VBPR", epochs=2).model
-    found = measure_flatness(model, QUICK, batch_size=64, landscape=True)
-    again = measure_flatness(model, QUICK, batch_size=64, landscape=True)
-    assert found == again
-    assert set(MEASURES) <= set(found)
+    found = measure_flatness(model, QUICK, batch_size=64)
+    assert found == measure_flatness(model, QUICK, batch_size=64)
+    assert set(found) == {*MEASURES, "weight_noise_rises", "hessian_trace_error", "curvature"}
     assert all(math.isfinite(found[name]) for name in MEASURES)
     assert found["curvature"] == "double_backward"
-    assert found["line"]["losses"][1] == found["loss"]
-    assert len(found["square"]["losses"]) == len(found["square"]["losses"][0]) == 3
     assert len(found["weight_noise_rises"]) == 2
     less = QUICK.model_copy(update={"eigenvalue": False, "trace_probes": 0})
-    assert set(measure_flatness(model, less, batch_size=64)) == {
-        "loss",
-        "weight_norm",
-        "gradient_norm",
-        "sam_sharpness",
-        "weight_noise_rise",
-        "weight_noise_rises",
-    }
+    missing = {"top_eigenvalue", "hessian_trace", "hessian_trace_error", "curvature"}
+    assert set(measure_flatness(model, less, batch_size=64)) == set(found) - missing
+    slices = measure_landscape(model, QUICK, batch_size=64)
+    assert slices["line"]["losses"][1] == found["loss"]
+    assert len(slices["square"]["losses"]) == len(slices["square"]["losses"][0]) == 3
+    none = QUICK.model_copy(update={"landscape_points": 0, "landscape_grid": 0})
+    assert measure_landscape(model, none, batch_size=64) == {}

@@ -1,0 +1,404 @@
+"""How robust a study's models are: tables with confidence bands, from its measurements."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from mgstudy.data.files import written_whole
+from mgstudy.robustness.flatness.measures import MEASURES
+from mgstudy.robustness.trained_model import ItemGraph
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.robustness_plan import RobustnessPlan
+from mgstudy.study.robustness_results import RobustnessResults
+
+Samples: TypeAlias = NDArray[np.float64]
+"""A value in each bootstrap sample, shape ``[resamples]``."""
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 0.05
+BASELINE = {"gradient": "plain"}
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class RobustnessTables:
+    """What was measured, one row for each thing that a person may ask about.
+
+    Attributes:
+        curves: The objective against severity: for each cell, risk, graph and severity the mean
+            over users, replicates and the risk's seeds, the relative drop from the clean score, and
+            95 % bootstrap intervals of both (``_low``, ``_high``).
+        summary: For each cell, risk and graph the drop at the highest severity, the area under the
+            drop curve over the length of the axis, and its difference from the cell's baseline.
+        flatness: For each cell and measure of flatness the mean and standard deviation over the
+            replicates, and the ratio to the cell's baseline.
+        landscapes: Slices of the loss, as they were measured.
+    """
+
+    curves: pd.DataFrame
+    summary: pd.DataFrame
+    flatness: pd.DataFrame
+    landscapes: list[dict[str, Any]]
+
+
+def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> RobustnessTables:
+    """Compute the tables from what has been measured so far.
+
+    Bands are a bootstrap over users and seeds: sample b draws users, the same for everything, then
+    replicates of the model, then the risk's seeds. The drop is measured against the clean score of
+    the same users and replicates. p-values are two-sided: of the bootstrap for areas, of Welch's t
+    test over replicates for flatness; and Holm's within each table, since every cell and risk is
+    one more chance to be surprised. A difference counts as significant below 0.05.
+    """
+    measured = measurements(plan, results)
+    levels = {cell.key: dict(cell.levels) for cell in plan.summary.cells}
+    scores = {key: _Scores(key, _of_cell(measured, key)) for key in levels}
+    rows = [
+        {**levels[key], **row}
+        for key, cell in scores.items()
+        if cell.replicates
+        for row in cell.curves()
+    ]
+    return RobustnessTables(
+        curves=pd.DataFrame(rows),
+        summary=_summary(scores, levels),
+        flatness=_flatness(measured, levels),
+        landscapes=[
+            {**levels[found["cell"]], **found} for found in measured if found["kind"] == "landscape"
+        ],
+    )
+
+
+def measurements(plan: RobustnessPlan, results: RobustnessResults) -> list[dict[str, Any]]:
+    """What has been measured so far of what the plan asks for."""
+    done = results.read()
+    return [
+        measurement
+        for trained in plan.trained
+        for task in plan.tasks(trained)
+        for measurement in done.get(task.key, [])
+    ]
+
+
+def write_tables(
+    tables: RobustnessTables, plan: RobustnessPlan, results: RobustnessResults
+) -> list[Path]:
+    """Write the tables as CSV files, and the same numbers as ``robustness.json``.
+
+    Returns:
+        The files.
+
+    Raises:
+        MgstudyError: If the disk is full or cannot be written to.
+    """
+    written = []
+    content: dict[str, Any] = {
+        "study": plan.summary.name,
+        "objective": plan.summary.objective,
+        "confidence": CONFIDENCE,
+        "models": [
+            {"cell": model.cell.key, "model": model.key, "seed": model.seed, "split": model.split}
+            for model in plan.trained
+        ],
+    }
+    for name in ("curves", "summary", "flatness"):
+        table: pd.DataFrame = getattr(tables, name)
+        content[name] = json.loads(table.to_json(orient="records", double_precision=15))
+        written.append(results.path / f"{name}.csv")
+        with written_whole(written[-1]) as file:
+            file.write(table.to_csv(index=False).encode())
+    content["landscapes"] = tables.landscapes
+    written.append(results.path / "robustness.json")
+    with written_whole(written[-1]) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    return written
+
+
+def load_robustness(folder: StudyFolder) -> pd.DataFrame:
+    """Accuracy against robustness, a row per cell, as ``mgstudy robustness`` last wrote it.
+
+    Args:
+        folder: The study's folder (``StudyFolder.existing(workspace, name)``).
+
+    Returns:
+        A frame with a column per factor (the cell's levels), ``cell`` (its key), ``clean`` (the
+        objective on clean features), ``drop`` and ``area`` (means over the risks of the relative
+        drop at the highest severity, and of the area under the drop curve), ``drop/RISK`` and
+        ``area/RISK`` for each risk, and the mean over replicates of each measure of flatness as
+        ``flatness/MEASURE``. For models with item graphs it is the rebuilt graph's. Empty when
+        nothing was measured yet.
+    """
+    path = RobustnessResults(folder).path
+    if folder.workspace is not None:
+        for name in ("summary.csv", "flatness.csv"):
+            folder.workspace.fetch(path / name, anew=True)
+    try:
+        summary = _read_csv(path / "summary.csv")
+        flatness = _read_csv(path / "flatness.csv")
+    except FileNotFoundError:
+        return pd.DataFrame()
+    if summary.empty:
+        return pd.DataFrame()
+    factors = list(summary.columns[: summary.columns.get_loc("cell")])
+    summary = summary[summary["graph"] != ItemGraph.FROZEN.value]
+    table = summary.groupby("cell", sort=False)[[*factors, "clean"]].first()
+    for column, source in (("drop", "drop"), ("area", "area")):
+        wide = summary.pivot_table(
+            index="cell", columns="risk", values=source, sort=False, dropna=False
+        )
+        table[column] = wide.mean(axis=1)
+        table = table.join(wide.add_prefix(f"{column}/"))
+    if not flatness.empty:
+        wide = flatness.pivot_table(index="cell", columns="measure", values="mean", sort=False)
+        table = table.join(wide.add_prefix("flatness/"))
+    return table.reset_index()[[*factors, "cell", *(c for c in table.columns if c not in factors)]]
+
+
+def _read_csv(path: Any) -> pd.DataFrame:
+    try:
+        # A level may be called "none", which is no missing value.
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
+class _Scores:
+    """One cell's measurements of the objective, clean and under risks."""
+
+    def __init__(self, key: str, measured: Sequence[Mapping[str, Any]]) -> None:
+        self.key = key
+        clean = {m["replicate"]: m for m in measured if m["kind"] == "clean"}
+        self.points: dict[tuple[str, str], dict[float, dict[tuple[int, int], Any]]] = {}
+        for m in measured:
+            if m["kind"] == "risk" and m["replicate"] in clean:
+                by_severity = self.points.setdefault((m["risk"], m["graph"]), {})
+                by_severity.setdefault(m["severity"], {})[m["replicate"], m["risk_seed"]] = m
+        self.replicates = sorted(clean)
+        self._clean = clean
+        self.objective = _objective(measured)
+        if self.replicates:
+            self.split = next(iter(clean.values()))["split"]
+            self.users = next(iter(clean.values()))["users"]
+            self.clean = float(np.mean([self._value(m) for m in clean.values()]))
+            self.clean_samples = self._resample([[clean[r]["resampled"]] for r in self.replicates])
+
+    def _value(self, measurement: Mapping[str, Any]) -> float:
+        return float(measurement["metrics"][self.objective])
+
+    def curve(self, risk: str, graph: str) -> list[tuple[float, float, Samples, bool, int]]:
+        """Severity, mean, samples, whether it was reached, and seeds, severity 0 first.
+
+        Only severities for which every replicate has been measured.
+        """
+        found = [(0.0, self.clean, self.clean_samples, False, 0)]
+        for severity, measured in sorted(self.points[risk, graph].items()):
+            seeds = sorted({seed for _, seed in measured})
+            complete = {(r, s) for r in self.replicates for s in seeds}
+            if severity == 0 or not complete <= set(measured):
+                continue
+            if not any(m["reached"] for m in measured.values()):
+                # Not the mean of so many equal numbers, which rounding would move.
+                found.append((severity, self.clean, self.clean_samples, False, len(seeds)))
+                continue
+            samples = self._resample(
+                [
+                    [measured[r, s]["resampled"] or self._clean[r]["resampled"] for s in seeds]
+                    for r in self.replicates
+                ]
+            )
+            mean = float(np.mean([self._value(m) for m in measured.values()]))
+            found.append((severity, mean, samples, True, len(seeds)))
+        return found
+
+    def _resample(self, values: Sequence[Sequence[Sequence[float]]]) -> Samples:
+        """Sample replicates, then seeds, in every sample of users; shape ``[resamples]``."""
+        stacked = np.array(values, dtype=np.float64)
+        replicates, seeds, resamples = stacked.shape
+        # The same replicates for clean and changed features, so that a drop is one of a model.
+        random = np.random.default_rng([_SEED, len(self.key), *self.key.encode()[-16:]])
+        chosen = random.integers(replicates, size=(resamples, replicates))
+        of_seeds = random.integers(seeds, size=(resamples, replicates, seeds))
+        sample = np.arange(resamples)[:, None, None]
+        means: Samples = stacked[chosen[:, :, None], of_seeds, sample].mean(axis=(1, 2))
+        return means
+
+    def curves(self) -> Iterable[dict[str, Any]]:
+        """The rows of ``RobustnessTables.curves``."""
+        for risk, graph in self.points:
+            for severity, value, samples, reached, seeds in self.curve(risk, graph):
+                low, high = _interval(samples)
+                drops = _drop(samples, self.clean_samples)
+                drop_low, drop_high = _interval(drops)
+                yield {
+                    "cell": self.key,
+                    "risk": risk,
+                    "graph": graph,
+                    "severity": severity,
+                    self.objective: value,
+                    "low": low,
+                    "high": high,
+                    "relative_drop": _relative(value, self.clean),
+                    "drop_low": drop_low,
+                    "drop_high": drop_high,
+                    "reached": reached,
+                    "replicates": len(self.replicates),
+                    "risk_seeds": seeds,
+                    "users": self.users,
+                    "split": self.split,
+                }
+
+    def area(self, risk: str, graph: str) -> tuple[float, Samples, float, float, bool]:
+        """Area under the drop curve and its samples, the drop at the highest severity, that
+        severity, and whether the risk reaches the scores."""
+        curve = self.curve(risk, graph)
+        severities = np.array([point[0] for point in curve])
+        drops = np.array([_relative(point[1], self.clean) for point in curve])
+        samples = np.array([_drop(point[2], self.clean_samples) for point in curve])
+        length = severities[-1]
+        if length == 0:
+            return math.nan, np.full_like(self.clean_samples, math.nan), math.nan, 0.0, False
+        area = float(np.trapezoid(drops, severities) / length)
+        areas: Samples = np.trapezoid(samples, severities, axis=0) / length
+        return area, areas, float(drops[-1]), float(length), any(point[3] for point in curve)
+
+
+def _summary(
+    scores: Mapping[str, _Scores], levels: Mapping[str, Mapping[str, str]]
+) -> pd.DataFrame:
+    rows = []
+    for key, cell in scores.items():
+        for risk, graph in cell.points:
+            area, samples, drop, severity, reached = cell.area(risk, graph)
+            low, high = _interval(samples)
+            row: dict[str, Any] = {
+                **levels[key],
+                "cell": key,
+                "risk": risk,
+                "graph": graph,
+                "reached": reached,
+                "clean": cell.clean,
+                "severity": severity,
+                "drop": drop,
+                "area": area,
+                "area_low": low,
+                "area_high": high,
+                "difference": math.nan,
+                "difference_low": math.nan,
+                "difference_high": math.nan,
+                "p": math.nan,
+            }
+            other = scores.get(_baseline(key, levels))
+            if other is not None and (risk, graph) in other.points:
+                own_area, own_samples, *_ = other.area(risk, graph)
+                differences = samples - own_samples
+                row["difference"] = area - own_area
+                row["difference_low"], row["difference_high"] = _interval(differences)
+                row["p"] = _bootstrap_p(differences)
+            rows.append(row)
+    return _with_holm(pd.DataFrame(rows))
+
+
+def _flatness(
+    measured: Iterable[Mapping[str, Any]], levels: Mapping[str, Mapping[str, str]]
+) -> pd.DataFrame:
+    values: dict[tuple[str, str], list[float]] = {}
+    for found in measured:
+        if found["kind"] == "flatness":
+            for name in MEASURES:
+                if name in found:
+                    values.setdefault((found["cell"], name), []).append(float(found[name]))
+    rows = []
+    for (key, name), of_replicates in values.items():
+        mean, deviation = _mean_and_deviation(of_replicates)
+        row: dict[str, Any] = {
+            **levels[key],
+            "cell": key,
+            "measure": name,
+            "mean": mean,
+            "deviation": deviation,
+            "replicates": len(of_replicates),
+            "ratio": math.nan,
+            "p": math.nan,
+        }
+        baseline = values.get((_baseline(key, levels), name))
+        if baseline is not None:
+            row["ratio"] = mean / np.mean(baseline) if np.mean(baseline) else math.nan
+            row["p"] = _welch_p(of_replicates, baseline)
+        rows.append(row)
+    return _with_holm(pd.DataFrame(rows))
+
+
+def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty:
+        return table
+    table["p_holm"] = math.nan
+    tested = table["p"].notna()
+    if tested.any():
+        table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
+    table["significant"] = table["p_holm"] < SIGNIFICANCE
+    return table
+
+
+def _of_cell(measured: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
+    return [found for found in measured if found["cell"] == key]
+
+
+def _objective(measured: Sequence[Mapping[str, Any]]) -> str:
+    return next((found["objective"] for found in measured if "objective" in found), "")
+
+
+def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
+    """The key of the cell that differs from one only in the baseline's levels; empty if none."""
+    wanted = {**levels[key], **BASELINE}
+    if wanted == levels[key]:
+        return ""
+    return next((other for other, its in levels.items() if its == wanted), "")
+
+
+def _relative(value: float, clean: float) -> float:
+    return 1 - value / clean if clean else math.nan
+
+
+def _drop(samples: Samples, clean: Samples) -> Samples:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drops: Samples = np.where(clean > 0, 1 - samples / clean, math.nan)
+    return drops
+
+
+def _interval(samples: Samples) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    if np.isnan(samples).any():
+        return math.nan, math.nan
+    low, high = np.percentile(samples, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _bootstrap_p(differences: Samples) -> float:
+    """Two-sided: twice the smaller share of samples on either side of no difference."""
+    if np.isnan(differences).any() or not differences.any():
+        return math.nan
+    count = len(differences)
+    smaller = min((differences <= 0).sum(), (differences >= 0).sum())
+    return min(1.0, 2 * (int(smaller) + 1) / (count + 1))
+
+
+def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:
+    if min(len(left), len(right)) < 2 or len(set(left) | set(right)) < 2:
+        return math.nan
+    return float(stats.ttest_ind(left, right, equal_var=False).pvalue)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return float(np.mean(values)), deviation

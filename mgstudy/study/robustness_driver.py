@@ -1,0 +1,258 @@
+"""Measure a study's trained models on Ray, one model after another on every free CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+
+from mgstudy.config.study import Robustness
+from mgstudy.config.training import TrainingSettings
+from mgstudy.data.dataset import Dataset
+from mgstudy.errors import MgstudyError
+from mgstudy.models.base import Recommender
+from mgstudy.robustness.bootstrap import resampled_means
+from mgstudy.robustness.flatness.measures import measure_flatness, measure_landscape
+from mgstudy.robustness.trained_model import TrainedModel, UserMetrics
+from mgstudy.study.driver import terminated_like_interrupt
+from mgstudy.study.placement import TrialResources
+from mgstudy.study.robustness_plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
+from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.trial import build_cell_trainer
+from mgstudy.training.checkpoint import load_checkpoint
+from mgstudy.training.evaluation import Evaluator
+
+Measurements: TypeAlias = list[dict[str, Any]]
+Progress: TypeAlias = Callable[[TrainedCell, Task, Measurements], None]
+"""Told of every task as soon as its result is on disk."""
+_SIGNIFICANT_DIGITS = 7
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class ModelJob:
+    """What a worker needs to measure one model.
+
+    Attributes:
+        trained: The model.
+        weights: Its state.
+        tasks: What to measure.
+        training: How it was trained.
+        settings: What is measured.
+        gpu: Whether to measure on a GPU.
+    """
+
+    trained: TrainedCell
+    weights: Mapping[str, torch.Tensor]
+    tasks: Sequence[Task]
+    training: TrainingSettings
+    settings: Robustness
+    gpu: bool = False
+
+
+def remaining_tasks(
+    plan: RobustnessPlan, results: RobustnessResults
+) -> list[tuple[TrainedCell, list[Task]]]:
+    """What has no result yet, by model."""
+    done = results.read()
+    found = []
+    for trained in plan.trained:
+        tasks = [task for task in plan.tasks(trained) if task.key not in done]
+        if tasks:
+            found.append((trained, tasks))
+    return found
+
+
+def run_robustness(
+    plan: RobustnessPlan,
+    results: RobustnessResults,
+    resources: TrialResources,
+    on_result: Progress = lambda trained, task, measurements: None,
+) -> None:
+    """Measure what has no result yet. Ray is connected.
+
+    A worker that dies takes only what it had not handed over; that is measured again, twice at
+    most.
+
+    Args:
+        plan: What to measure.
+        results: Where results are kept.
+        resources: What one model takes, and how many are measured at once.
+        on_result: Told of every result.
+
+    Raises:
+        MgstudyError: If a worker fails again and again, naming the model.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; what was measured is kept.
+    """
+    waiting = [(trained, tasks, 1) for trained, tasks in remaining_tasks(plan, results)]
+    datasets = {name: ray.put(dataset) for name, dataset in plan.study.datasets.items()}
+    work = ray.remote(
+        num_cpus=resources.cpu,
+        num_gpus=resources.gpu,
+        resources=dict(resources.others),
+        max_retries=0,
+        num_returns="streaming",
+    )(_measure)
+    running: dict[Any, tuple[TrainedCell, list[Task], int]] = {}
+    with terminated_like_interrupt():
+        try:
+            while waiting or running:
+                while waiting and len(running) < resources.slots:
+                    trained, tasks, attempt = waiting.pop(0)
+                    job = _job(plan, trained, tasks, resources)
+                    generator = work.remote(job, datasets[trained.cell.dataset], resources.cpu)
+                    running[generator] = (trained, tasks, attempt)
+                for generator in ray.wait(list(running), num_returns=1)[0]:
+                    trained, tasks, attempt = running[generator]
+                    try:
+                        measurements: Measurements = ray.get(next(generator))
+                    except StopIteration:
+                        del running[generator]
+                        results.publish()
+                        continue
+                    except ray.exceptions.RayError as error:
+                        del running[generator]
+                        _raise_if_hopeless(trained, error, attempt)
+                        waiting.insert(0, (trained, tasks, attempt + 1))
+                        continue
+                    task = tasks.pop(0)
+                    results.append(task.key, measurements)
+                    on_result(trained, task, measurements)
+        finally:
+            for generator in running:
+                ray.cancel(generator, force=False)
+
+
+def measure_model(job: ModelJob, dataset: Dataset) -> Iterator[Measurements]:
+    """Do the tasks of one model, in order, and yield what each found."""
+    subject = _Subject(job, dataset)
+    for task in job.tasks:
+        yield subject.measure(task)
+
+
+def _measure(job: ModelJob, dataset: Dataset, cpus: float) -> Iterator[Measurements]:
+    torch.set_num_threads(max(1, int(cpus)))
+    yield from measure_model(job, dataset)
+
+
+class _Subject:
+    """One model in its worker."""
+
+    def __init__(self, job: ModelJob, dataset: Dataset) -> None:
+        self.job = job
+        self.device = "cuda" if job.gpu else "cpu"
+        training = job.training
+        evaluator = Evaluator(
+            dataset,
+            job.trained.split,
+            training.metrics,
+            device=self.device,
+            block_size=training.evaluation_block_size,
+            exclude_validation=training.mask_validation_in_test and job.trained.split == "test",
+        )
+        # Only a robust method prepares a dataset.
+        prepare = self._prepared if job.trained.cell.robust else _as_it_is
+        self.model = TrainedModel(self._build, dataset, evaluator, prepare)
+
+    def measure(self, task: Task) -> Measurements:
+        """The measurements of one task."""
+        if task.kind == "clean":
+            return [self._described("clean", self.model.clean)]
+        if task.kind == "risk":
+            return self._under_risk(task)
+        assert self.job.settings.flatness is not None
+        measure = measure_flatness if task.kind == "flatness" else measure_landscape
+        found = measure(self.model.model, self.job.settings.flatness, self.job.training.batch_size)
+        return [{**self._identity(task.kind), **found}]
+
+    def _under_risk(self, task: Task) -> Measurements:
+        assert task.point is not None
+        point = task.point
+        content = {"risk": point.label, "severity": point.severity, "risk_seed": point.seed}
+        return [
+            {
+                **self._described("risk", found.values, found.reached),
+                **content,
+                "graph": found.graph.value,
+            }
+            for found in self.model.under(rebuild_risk(point), point.severity, point.seed)
+        ]
+
+    def _described(self, kind: str, values: UserMetrics, reached: bool = True) -> dict[str, Any]:
+        of_users = values[self.job.training.objective]
+        return {
+            **self._identity(kind),
+            "split": self.job.trained.split,
+            "objective": self.job.training.objective,
+            "users": len(of_users),
+            "metrics": {name: float(column.mean()) for name, column in values.items()},
+            "reached": reached,
+            # What was not reached has the clean samples.
+            "resampled": self._resampled(of_users) if reached else None,
+        }
+
+    def _resampled(self, of_users: NDArray[np.float64]) -> list[float]:
+        means = resampled_means(of_users, self.job.settings.resamples)
+        # Enough for a confidence band, in half the space.
+        return [float(f"{mean:.{_SIGNIFICANT_DIGITS}g}") for mean in means]
+
+    def _identity(self, kind: str) -> dict[str, Any]:
+        trained = self.job.trained
+        return {
+            "kind": kind,
+            "cell": trained.cell.key,
+            "model": trained.key,
+            "identity": trained.identity,
+            "replicate": trained.replicate,
+            "seed": trained.seed,
+        }
+
+    def _build(self, dataset: Dataset) -> Recommender:
+        trained = self.job.trained
+        trainer = build_cell_trainer(
+            trained.cell,
+            dataset,
+            trained.parameters,
+            self.job.training,
+            self.device,
+            trained.seed,
+        )
+        trainer.model.load_state_dict(self.job.weights)
+        return trainer.model
+
+    def _prepared(self, dataset: Dataset) -> Dataset:
+        return self._build(dataset).dataset
+
+
+def _as_it_is(dataset: Dataset) -> Dataset:
+    return dataset
+
+
+def _job(
+    plan: RobustnessPlan, trained: TrainedCell, tasks: Sequence[Task], resources: TrialResources
+) -> ModelJob:
+    # The file may be on the driver's machine alone, so its content goes to the worker.
+    state = load_checkpoint(trained.weights)
+    return ModelJob(
+        trained=trained,
+        weights=state["model"],
+        tasks=list(tasks),
+        training=plan.study.config.training,
+        settings=plan.settings,
+        gpu=resources.gpu > 0,
+    )
+
+
+def _raise_if_hopeless(trained: TrainedCell, error: ray.exceptions.RayError, attempt: int) -> None:
+    """Raise unless a worker was lost, which another may make good."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, MgstudyError):
+        raise cause
+    said = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    if cause is not None or attempt >= _ATTEMPTS:
+        raise MgstudyError(f"measuring {trained.key} failed: {said}") from error

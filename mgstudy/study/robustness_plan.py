@@ -1,0 +1,287 @@
+"""What is to be measured of which trained models of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from mgstudy.config.document import Document
+from mgstudy.config.parameters import Value
+from mgstudy.config.study import Robustness
+from mgstudy.data.files import sha256_of
+from mgstudy.data.fingerprint import fingerprint
+from mgstudy.data.workspace import Workspace
+from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.models.base import models
+from mgstudy.robustness.risks.base import Risk, make_risk
+from mgstudy.study.cells import Cell
+from mgstudy.study.definition import Study, check_study
+from mgstudy.study.events import State
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.summary import CellSummary, StudySummary, summarize
+
+_VERSION = 1
+"""To be raised when what a measurement means changes."""
+
+
+@dataclass(frozen=True)
+class TrainedCell:
+    """One trained model of a study.
+
+    Attributes:
+        cell: Its cell.
+        key: The trial's name inside its study.
+        replicate: Its number among the models of its cell.
+        seed: The seed it was trained under.
+        parameters: A value for every parameter of the cell.
+        weights: The file of its weights.
+        split: What it is ranked on: the test split if it is confirmed; a model that a search chose
+            by validation is measured there, and the test is not looked at.
+    """
+
+    cell: Cell
+    key: str
+    replicate: int
+    seed: int
+    parameters: Mapping[str, Value]
+    weights: Path
+    split: Literal["validation", "test"]
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes when the model is trained anew."""
+        return sha256_of(self.weights)[:16]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One measurement under a risk.
+
+    Attributes:
+        label: How the risk is called in this study.
+        risk: Its name.
+        parameters: Its parameters, without severities and seeds.
+        severity: How severe.
+        seed: Of the risk's random choices.
+    """
+
+    label: str
+    risk: str
+    parameters: Mapping[str, Any]
+    severity: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to measure of one model.
+
+    Attributes:
+        kind: ``clean`` for the score on clean features, ``risk`` for that under a risk,
+            ``flatness``, or ``landscape`` for slices of the loss landscape.
+        key: Identifies model, settings and what is measured: what has a result is not done again.
+        point: Of a risk.
+    """
+
+    kind: Literal["clean", "risk", "flatness", "landscape"]
+    key: str
+    point: Point | None = None
+
+
+@dataclass(frozen=True)
+class RobustnessPlan:
+    """Everything to be measured of a study.
+
+    Attributes:
+        study: The study.
+        summary: What it has come to.
+        settings: What is measured.
+        trained: The models.
+    """
+
+    study: Study
+    summary: StudySummary
+    settings: Robustness
+    trained: Sequence[TrainedCell]
+
+    def tasks(self, trained: TrainedCell) -> list[Task]:
+        """Everything to measure of one model."""
+        training, settings = self.study.config.training, self.settings
+        ranking = {
+            "model": trained.identity,
+            "split": trained.split,
+            "metrics": [str(metric) for metric in training.metrics],
+            "objective": training.objective,
+            "mask_validation": training.mask_validation_in_test,
+            "resamples": settings.resamples,
+            "version": _VERSION,
+        }
+        tasks = [Task("clean", _key("clean", **ranking))]
+        for point in risk_points(settings):
+            content = {
+                "risk": point.risk,
+                "parameters": dict(point.parameters),
+                "severity": point.severity,
+                "seed": point.seed,
+            }
+            tasks.append(Task("risk", _key("risk", **ranking, **content), point))
+        if settings.flatness is not None and models.get(trained.cell.model).trainable:
+            surface = {
+                "model": trained.identity,
+                "settings": settings.flatness.model_dump(),
+                "batch_size": training.batch_size,
+                "version": _VERSION,
+            }
+            tasks.append(Task("flatness", _key("flatness", **surface)))
+            if trained.replicate < settings.landscapes:
+                tasks.append(Task("landscape", _key("landscape", **surface)))
+        return tasks
+
+
+def risk_points(settings: Robustness) -> list[Point]:
+    """Every severity and seed of every risk.
+
+    Raises:
+        InputError: If a risk or a parameter of it does not exist, or has a wrong value.
+    """
+    points = []
+    for level in settings.risks:
+        risk = make_risk(level.name, level.parameters)
+        own = risk.parameters.model_dump(mode="json", exclude={"severities", "seeds"})
+        points += [
+            Point(level.label, level.name, own, severity, seed)
+            for severity in risk.parameters.severities
+            for seed in risk.parameters.seeds
+        ]
+    return points
+
+
+def rebuild_risk(point: Point) -> Risk:
+    """The risk of a point."""
+    seeds = {"severities": [point.severity], "seeds": [point.seed]}
+    return make_risk(point.risk, {**point.parameters, **seeds})
+
+
+def plan_robustness(
+    workspace: Workspace,
+    name: str,
+    settings: Robustness | None = None,
+    cells: Sequence[str] = (),
+    risks: Sequence[str] = (),
+) -> RobustnessPlan:
+    """Find the trained models of a study, and what to measure of them.
+
+    Args:
+        workspace: The workspace.
+        name: The study's name.
+        settings: What to measure; what the study file says, or the defaults, when not given.
+        cells: Parts of cell keys; only cells that match one are measured. All when not given.
+        risks: Labels of the risks to measure, ``flatness`` among them; all when not given.
+
+    Raises:
+        InputError: If there is no such study, cell or risk, or nothing is trained yet.
+    """
+    study = launched_study(workspace, name)
+    chosen = _chosen(settings or study.config.robustness or Robustness(), risks)
+    risk_points(chosen)
+    summary = summarize(workspace, name)
+    by_key = {cell.key: cell for cell in study.plan.cells}
+    wanted = _matching([cell.key for cell in summary.cells], cells)
+    trained = [
+        found
+        for cell in summary.cells
+        if cell.key in wanted and cell.key in by_key
+        for found in _trained(cell, by_key[cell.key], study.folder)
+    ]
+    if not trained:
+        raise InputError(
+            f"study {name!r} has no trained model to measure yet; launch it first, or let it run on"
+        )
+    return RobustnessPlan(study, summary, chosen, trained)
+
+
+def launched_study(workspace: Workspace, name: str) -> Study:
+    """The study as it was launched, from its folder.
+
+    Raises:
+        InputError: If there is none, or a dataset of it is gone.
+        MgstudyError: If a dataset has changed since.
+    """
+    folder = StudyFolder.existing(workspace, name)
+    manifest = folder.read_manifest()
+    study = check_study(Document(str(folder.manifest), manifest["config"]), workspace)
+    for label, recorded in manifest["datasets"].items():
+        dataset = study.datasets.get(label)
+        if dataset is not None and recorded["features"] != dict(dataset.feature_fingerprints):
+            raise MgstudyError(
+                f"dataset {label!r} was prepared anew since study {name!r} ran; prepare it as it "
+                "was, or launch the study again under another name"
+            )
+    return study
+
+
+def _chosen(settings: Robustness, labels: Sequence[str]) -> Robustness:
+    if not labels:
+        return settings
+    known = [*(risk.label for risk in settings.risks), "flatness"]
+    for label in labels:
+        if label not in known:
+            raise InputError(f"unknown risk {label!r}; {suggestion(label, known)}")
+    return settings.model_copy(
+        update={
+            "risks": tuple(risk for risk in settings.risks if risk.label in labels),
+            "flatness": settings.flatness if "flatness" in labels else None,
+        }
+    )
+
+
+def _matching(keys: Sequence[str], parts: Sequence[str]) -> set[str]:
+    for part in parts:
+        if not any(part in key for key in keys):
+            raise InputError(f"no cell matches {part!r}; {suggestion(part, keys)}")
+    return {key for key in keys if not parts or any(part in key for part in parts)}
+
+
+def _trained(summary: CellSummary, cell: Cell, folder: StudyFolder) -> list[TrainedCell]:
+    """The confirmed models of a cell, else its best trial."""
+    confirmed = [
+        TrainedCell(
+            cell=cell,
+            key=_relative(replicate.weights, folder),
+            replicate=replicate.number,
+            seed=replicate.seed,
+            parameters=replicate.parameters,
+            weights=replicate.weights,
+            split="test",
+        )
+        for replicate in summary.confirmations
+        if replicate.state is State.COMPLETE and _present(replicate.weights, folder)
+    ]
+    if confirmed or summary.best is None:
+        return confirmed
+    best = summary.best
+    weights = Path(best.outcome.get("checkpoint", ""))
+    if weights.name:
+        # The folder may have been moved since the file was written.
+        weights = folder.checkpoints / summary.key / str(best.number) / weights.name
+    if not weights.name or not _present(weights, folder):
+        return []
+    key = _relative(weights, folder)
+    return [TrainedCell(cell, key, 0, cell.seed, best.parameters, weights, "validation")]
+
+
+def _present(weights: Path, folder: StudyFolder) -> bool:
+    if folder.workspace is not None:
+        folder.workspace.fetch(weights)
+    return weights.is_file()
+
+
+def _relative(weights: Path, folder: StudyFolder) -> str:
+    return weights.parent.relative_to(folder.checkpoints).as_posix()
+
+
+def _key(kind: str, **content: Any) -> str:
+    return f"{kind}-{fingerprint(content)}"
