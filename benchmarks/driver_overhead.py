@@ -30,9 +30,10 @@ from mgstudy.study.folder import StudyFolder
 from mgstudy.study.placement import TrialResources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE
-from mgstudy.study.storage import open_storage, sqlite_url
+from mgstudy.study.storage import open_driven_storage, open_storage, sqlite_url
 from mgstudy.study.trial import StudyTrial
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
+from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
 
 PIPELINE = {
@@ -97,12 +98,13 @@ def study_seconds(home: Path, trials: int, slots: int) -> float:
     with ray_session():
         ray.get(ray.remote(lambda: None).remote())
         began = time.perf_counter()
-        tracker = MlflowTracker(store, StudyDescription("overhead", "", {}, {}, ("gradient",)))
+        description = StudyDescription("overhead", "", {}, {}, ("gradient",))
+        tracker = MlflowTracker(store, description, Spool(home / "events.jsonl"))
         record = StudyRecord(
             study.config,
             study.plan.cells,
             study.datasets,
-            open_storage(sqlite_url(home / "optuna.db")),
+            open_driven_storage(sqlite_url(home / "optuna.db")),
             [tracker],
         )
         resources = TrialResources(cpu=1, gpu=0, slots=slots)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mgstudy.config.document import Document
 from mgstudy.config.study import Robustness
 from mgstudy.data import loading
 from mgstudy.data.dataset import Dataset
@@ -33,20 +35,24 @@ from mgstudy.report.robustness import (
 )
 from mgstudy.report.robustness_plots import write_plots
 from mgstudy.report.robustness_progress import RobustnessProgress
-from mgstudy.study.definition import Study, read_study
+from mgstudy.study.definition import Study, check_study, read_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.events import StudyListener
 from mgstudy.study.exclusive import only_driver, refuse_local_file
+from mgstudy.study.folder import StudyFolder
 from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.record import StudyRecord, cell_study_name
 from mgstudy.study.robustness_driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults
-from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
-from mgstudy.study.summary import StudySummary
+from mgstudy.study.storage import expand_url, open_driven_storage, recorded_url
+from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.robustness import record_robustness
+from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.sync import add_missing
 
 __all__ = [
     "Launched",
@@ -55,7 +61,10 @@ __all__ = [
     "load_study",
     "measure_robustness",
     "prepare",
+    "read_launched_study",
     "read_study",
+    "resume",
+    "sync",
 ]
 
 
@@ -151,10 +160,11 @@ def launch(
     config, folder = study.config, study.folder
     storage_url = folder.storage_url(config)
     database = expand_url(storage_url)
-    with folder.driver_lock(), only_driver(database, config.name):
+    with folder.driver_lock(), only_driver(database, config.name), ExitStack() as ending:
         store = TrackingStore(study.workspace, config.tracking, config.name)
         told: list[StudyListener] = list(listeners)
         storage = open_driven_storage(database)
+        ending.callback(storage.close)
         record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
         folder.write_manifest(_manifest(study, storage_url, store))
         best = {
@@ -167,34 +177,17 @@ def launch(
         checkpoints = KeepBestCheckpoint(folder.trial_files, best, keeps_states)
         checkpoints.sweep(record)
         told.append(checkpoints)
-        tracker = MlflowTracker(store, _description(study))
+        spool = Spool(folder.events)
+        add_missing(spool, summarize(study.workspace, config.name))
+        tracker = MlflowTracker(store, _description(study), spool)
         told.append(tracker)
         finished = False
         try:
-            with ray_session():
-                refuse_local_file(database, len(alive_nodes()))
-                resources = trial_resources(config.resources, alive_nodes())
-                display = None
-                if console is not None:
-                    display = LiveDisplay(
-                        record,
-                        study.varying_factors,
-                        config.training.objective,
-                        resources.slots,
-                        console,
-                    )
-                    told.append(display)
-                    display.start()
-                if on_record is not None:
-                    on_record(record)
-                try:
-                    finished = run_trials(record, resources, folder)
-                finally:
-                    if display is not None:
-                        display.close()
+            if on_record is not None:
+                on_record(record)
+            finished = _run(study, record, told, console)
         finally:
             checkpoints.sweep(record)
-            storage.close()
             tracker.finish(finished, record.best_checkpoints())
     summary = StudyResults.load(study.workspace, config.name).summary
     if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
@@ -203,6 +196,90 @@ def launch(
         except KeyboardInterrupt:
             finished = False
     return Launched(summary, finished, tracker.undelivered)
+
+
+def resume(
+    name: str,
+    console: Console | None = None,
+    home: Path | str | None = None,
+    **parts: Any,
+) -> Launched:
+    """Go on with a study that was launched before, as its study file was then.
+
+    Args:
+        name: The study's name.
+        console: Where to show progress; nowhere when not given.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        **parts: As in ``launch``.
+
+    Raises:
+        InputError: If there is no such study, or its datasets are no longer there.
+        MgstudyError: As in ``launch``.
+    """
+    return launch(read_launched_study(name, home), console, **parts)
+
+
+def read_launched_study(name: str, home: Path | str | None = None) -> Study:
+    """Read a study as it was launched last, from the workspace.
+
+    Raises:
+        InputError: If there is no such study, or its datasets are no longer there.
+        MgstudyError: If what is kept of it is damaged.
+    """
+    workspace = Workspace.resolve(home)
+    folder = StudyFolder.existing(workspace, name)
+    return check_study(Document(str(folder.manifest), folder.read_manifest()["config"]), workspace)
+
+
+def sync(
+    name: str,
+    home: Path | str | None = None,
+    rebuild: bool = False,
+    progress: Progress = no_progress,
+) -> int:
+    """Deliver to MLflow what it has not taken of a study; how many events that was.
+
+    Args:
+        name: The study's name.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        rebuild: Whether everything is delivered again, for a store that was lost. What is still
+            there is left as it is.
+        progress: Told how far it is.
+
+    Raises:
+        InputError: If there is no such study, or its tracking server's password is not kept.
+        MgstudyError: If another process drives the study, or MLflow cannot be reached.
+    """
+    return tracking_sync.sync(Workspace.resolve(home), name, rebuild, progress)
+
+
+def _run(
+    study: Study, record: StudyRecord, told: list[StudyListener], console: Console | None
+) -> bool:
+    """Run what is left, if anything is; whether all of it ran."""
+    config = study.config
+    if record.remaining() == 0:
+        return True
+    with ray_session():
+        database = expand_url(study.folder.storage_url(config))
+        refuse_local_file(database, len(alive_nodes()))
+        resources = trial_resources(config.resources, alive_nodes())
+        display = None
+        if console is not None:
+            display = LiveDisplay(
+                record,
+                study.varying_factors,
+                config.training.objective,
+                resources.slots,
+                console,
+            )
+            told.append(display)
+            display.start()
+        try:
+            return run_trials(record, resources, study.folder)
+        finally:
+            if display is not None:
+                display.close()
 
 
 def measure_robustness(
@@ -279,8 +356,8 @@ def _manifest(study: Study, storage_url: str, store: TrackingStore) -> dict[str,
     return {
         "name": study.config.name,
         "config": _config_without_passwords(study),
-        "storage": storage_url,
-        "tracking": {"uri": store.shown_uri, "experiment": store.experiment},
+        "storage": recorded_url(storage_url),
+        "tracking": {"uri": store.recorded_uri, "experiment": store.experiment},
         "cells": [
             {
                 "key": cell.key,
@@ -310,9 +387,9 @@ def _manifest(study: Study, storage_url: str, store: TrackingStore) -> dict[str,
 def _config_without_passwords(study: Study) -> dict[str, Any]:
     content = study.config.model_dump(mode="json")
     if content["storage"] is not None:
-        content["storage"] = shown_url(content["storage"])
+        content["storage"] = recorded_url(content["storage"])
     if content["tracking"]["uri"] is not None:
-        content["tracking"]["uri"] = shown_url(content["tracking"]["uri"])
+        content["tracking"]["uri"] = recorded_url(content["tracking"]["uri"])
     return content
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from mgstudy.cli.app import (
     INTERRUPTED,
@@ -17,6 +18,9 @@ from mgstudy.cli.app import (
     print_json,
 )
 from mgstudy.errors import MgstudyError
+
+if TYPE_CHECKING:
+    from mgstudy.api import Launched
 
 
 @app.command()
@@ -56,24 +60,38 @@ def launch(
 ) -> None:
     """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
     from mgstudy import api  # noqa: PLC0415
+    from mgstudy.study.definition import read_study  # noqa: PLC0415
+
+    console = make_console()
+    show_launched(api.launch(read_study(file, overrides, home), console), console, home)
+
+
+def show_launched(launched: Launched, console: Console, home: str | None) -> None:
+    """Show what a study has come to, and what to do next.
+
+    Raises:
+        MgstudyError: If a cell has nothing but failed trials.
+        typer.Exit: With 130, if it was interrupted.
+    """
     from mgstudy.report.compare import default_metrics, print_comparison  # noqa: PLC0415
     from mgstudy.report.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.status import failure_lines  # noqa: PLC0415
-    from mgstudy.study.definition import read_study  # noqa: PLC0415
 
-    study = read_study(file, overrides, home)
-    console = make_console()
-    launched = api.launch(study, console)
     summary = launched.summary
+    home_option = f" --home {home}" if home else ""
     if launched.undelivered:
-        console.print(f"MLflow did not take {launched.undelivered} records", style="yellow")
+        console.print(
+            f"{launched.undelivered} records wait for MLflow; "
+            f"`mgstudy sync {summary.name}{home_option}` delivers them when it is back",
+            style="yellow",
+            soft_wrap=True,
+        )
     if not launched.finished:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
         raise typer.Exit(INTERRUPTED)
     print_comparison(compare_studies([summary], metrics=default_metrics([summary])), console)
     for line in failure_lines(summary):
         console.print(line, style="red", markup=False, soft_wrap=True)
-    home_option = f" --home {home}" if home else ""
     console.print(
         f"next: `mgstudy compare {summary.name}{home_option}` for this table in other formats, "
         f"`mgstudy ui{home_option}` to look inside",

@@ -81,6 +81,11 @@ class StudyFolder:
         return self.path / "popularity.json"
 
     @property
+    def events(self) -> Path:
+        """What MLflow is to be told, see ``Spool``."""
+        return self.path / "events.jsonl"
+
+    @property
     def ray(self) -> Path:
         """Ray Tune's own files; nothing reads them back."""
         return self.path / "ray"

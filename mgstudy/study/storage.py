@@ -21,6 +21,7 @@ from mgstudy.study.storage_errors import said
 from mgstudy.study.write_behind import STORAGE_PATIENCE, WriteBehindStorage
 
 JOURNAL = "journal:///"
+PASSWORD_MASK = "***"
 _SQLITE_BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
 _DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
@@ -39,6 +40,11 @@ def expand_url(url: str) -> str:
     Raises:
         InputError: If such a variable is not set.
     """
+    if f":{PASSWORD_MASK}@" in url or f"password={PASSWORD_MASK}" in url:
+        raise InputError(
+            f"the password of {url} is not kept with the study; write it as ${{VARIABLE}} in the "
+            "study file, and launch again"
+        )
     expanded = os.path.expandvars(url)
     unset = re.search(r"\$\{\w+\}", expanded)
     if unset is not None:
@@ -180,6 +186,12 @@ def _use_write_ahead_log(storage: RDBStorage) -> None:
 
 
 def shown_url(url: str) -> str:
-    """The URL without its password, for people and records."""
-    without = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
-    return re.sub(r"([?&]password=)[^&]*", r"\1***", without)
+    """The URL without its password, for people."""
+    without = re.sub(r"(://[^:/@]*):.*@", rf"\1:{PASSWORD_MASK}@", url)
+    return re.sub(r"([?&]password=)[^&]*", rf"\1{PASSWORD_MASK}", without)
+
+
+def recorded_url(url: str) -> str:
+    """The URL as it may be kept: a password stays only as the name of an environment variable."""
+    named = re.search(r"://[^:/@]*:\$(\w+|\{\w+\})@|[?&]password=\$(\w+|\{\w+\})(&|$)", url)
+    return url if named else shown_url(url)

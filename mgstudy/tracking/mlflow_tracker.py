@@ -1,291 +1,177 @@
-"""Record a study in MLflow: a parent run for the study, a child run for each trial.
+"""Tell MLflow what happens in a study, without making the study wait for it.
 
-Everything is written by one background thread, in batches: a slow or broken tracking server costs
-the study nothing but its record.
+Events are appended to the study's spool; one background thread delivers them in order. A server
+that is slow, broken or away costs nothing: what it has not taken waits on disk, for this process,
+the next launch or ``mgstudy sync``.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from mgstudy.study.checkpoints import local_copy
-from mgstudy.study.events import Assignment, Stage, State, StudyListener
+from mgstudy.data.files import Progress, no_progress
+from mgstudy.study.events import Assignment, State, StudyListener
+from mgstudy.study.storage import shown_url
+from mgstudy.tracking.run_writer import RunWriter, StudyDescription
+from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+
+__all__ = ["MlflowTracker", "StudyDescription"]
 
 logger = logging.getLogger(__name__)
 
-STUDY_TAG = "mgstudy.study"
-ROLE_TAG = "mgstudy.role"
-TRIAL_TAG = "mgstudy.trial"
-CELL_TAG = "mgstudy.cell"
-STAGE_TAG = "mgstudy.stage"
-SEED_TAG = "mgstudy.seed"
-STATE_TAG = "mgstudy.state"
-REASON_TAG = "mgstudy.reason"
-BEST_TAG = "mgstudy.best_of_cell"
-PARENT_TAG = "mlflow.parentRunId"
-_STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
-_LONGEST_PARAMETER = 6000
-_METRICS_PER_BATCH = 1000
-_ATTEMPTS = 4
+CLOSING_SECONDS = 20.0
+"""How long the end of a study waits for a server that takes records; one that does not take them is
+not waited for."""
 
-
-@dataclass(frozen=True)
-class StudyDescription:
-    """What the parent run holds.
-
-    Attributes:
-        name: The study's name.
-        question: What it asks.
-        artifacts: File name to content: resolved configuration, environment, packages.
-        tags: Tags of the parent run, such as the git revision.
-        varying_factors: Factors with more than one level; they name the child runs.
-    """
-
-    name: str
-    question: str
-    artifacts: Mapping[str, str]
-    tags: Mapping[str, str]
-    varying_factors: tuple[str, ...]
+_EVENTS_PER_DELIVERY = 500
+_SHORTEST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+_LONGEST_WAIT = 1.0
 
 
 class MlflowTracker(StudyListener):
-    """Writes a study's events to MLflow.
-
-    Run ids are found again by tags, so a study launched again goes on with the same runs.
+    """Delivers a study's events to MLflow.
 
     Args:
         store: Where to record.
         description: What the parent run holds.
+        spool: The study's events, those of earlier launches included.
 
     Attributes:
-        undelivered: Operations that MLflow did not take after several attempts.
+        undelivered: Events that wait for MLflow, once the tracker is closed.
     """
 
-    def __init__(self, store: TrackingStore, description: StudyDescription) -> None:
+    def __init__(self, store: TrackingStore, description: StudyDescription, spool: Spool) -> None:
         self.store = store
-        self.description = description
+        self.spool = spool
         self.undelivered = 0
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._metrics: dict[str, list[Any]] = {}
-        self._runs: dict[str, str] = {}
-        self._recorded_steps: dict[str, int] = {}
-        self._is_down = False
-        self._closed = False
+        self._description = description
+        self._end: tuple[bool, Mapping[str, str]] | None = None
+        self._closing = threading.Event()
+        self._can_spool = True
         self._thread = threading.Thread(target=self._work, name="mlflow-tracker", daemon=True)
         self._thread.start()
-        self._queue.put(self._open_study)
 
     def trial_started(self, trial: Assignment) -> None:
         """Open the trial's run, with its levels and parameters as params."""
-        self._queue.put(lambda: self._open_trial(trial))
+        self._spool(trial, lambda: None)
 
     def trial_reported(
         self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
     ) -> None:
         """Log the epoch's metrics under their step."""
-        stamp = int(time.time() * 1000)
-        self._queue.put(lambda: self._collect_metrics(trial, step, metrics, stamp))
+        self._spool(trial, lambda: self.spool.report(trial.key, step, metrics))
 
     def trial_finished(
         self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
         """Log the result and close the run."""
-        self._queue.put(lambda: self._finish_trial(trial, state, value, outcome))
+        self._spool(trial, lambda: self.spool.finish(trial.key, state.value, outcome))
 
-    def finish(self, complete: bool, best: Mapping[str, str] | None = None) -> None:
+    def finish(
+        self,
+        complete: bool,
+        best: Mapping[str, str] | None = None,
+        seconds: float = CLOSING_SECONDS,
+    ) -> None:
         """Mark the best trial of each cell, keep its weights as an artifact and close the parent.
 
         Args:
             complete: Whether all of the study's trials have run.
             best: Keys of the best trials so far, whenever they ran, with their checkpoint files.
+            seconds: The longest that is waited for the server.
         """
-        self._queue.put(lambda: self._finish_study(complete, best or {}))
-        self.close()
+        self._end = (complete, best or {})
+        self.close(seconds)
 
-    def close(self) -> None:
-        """Wait until everything is written."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
+    def close(self, seconds: float = CLOSING_SECONDS) -> None:
+        """Wait until everything is delivered, but no longer than this."""
+        self._closing.set()
+        self.spool.wake()
+        self._thread.join(seconds)
+        self.undelivered = self.spool.appended - self.spool.delivered + (self._end is not None)
+
+    def _spool(self, trial: Assignment, append: Callable[[], None]) -> None:
+        try:
+            self.spool.start(trial.key, describe_trial(trial))
+            append()
+        except OSError as error:
+            # The Optuna storage has it all the same, but for the metrics of single epochs.
+            if self._can_spool:
+                self._can_spool = False
+                logger.warning("%s: %s; MLflow misses records", self.spool.path, error.strerror)
 
     def _work(self) -> None:
-        ended = False
-        while not ended:
-            operations = [self._queue.get()]
-            while not self._queue.empty():
-                operations.append(self._queue.get())
-            for operation in operations:
-                if operation is None:
-                    ended = True
-                else:
-                    self._deliver(operation)
-            self._deliver(self._flush_metrics)
-
-    def _deliver(self, operation: Callable[[], None]) -> None:
-        # A server that is down is not waited for again with every record.
-        for attempt in range(1 if self._is_down else _ATTEMPTS):
+        pause = _SHORTEST_PAUSE
+        while True:
             try:
-                operation()
-                self._is_down = False
+                self._deliver()
                 return
             except Exception as error:  # Whatever the server does, the study goes on.
-                problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-                if not self._is_down:
-                    time.sleep(0.2 * 2**attempt)
-        self._is_down = True
-        self.undelivered += 1
-        if self.undelivered == 1:
-            logger.warning("MLflow at %s does not take records: %s", self.store.shown_uri, problem)
+                if pause == _SHORTEST_PAUSE:
+                    self._warn(error)
+                if self._closing.wait(pause):
+                    return
+                pause = min(_LONGEST_PAUSE, 2 * pause)
 
-    def _open_study(self) -> None:
-        client, experiment = self.store.client, self.store.experiment_id
-        found = self.store.find_run({STUDY_TAG: self.description.name, ROLE_TAG: "study"})
-        if found is None:
-            tags = {
-                STUDY_TAG: self.description.name,
-                ROLE_TAG: "study",
-                "mlflow.note.content": self.description.question,
-                **self.description.tags,
-            }
-            run = client.create_run(experiment, tags=tags, run_name=self.description.name)
-            found = run.info.run_id
-        else:
-            client.update_run(found, status="RUNNING")
-        for name, content in self.description.artifacts.items():
-            client.log_text(found, content, name)
-        self._runs[""] = found
-        children = self.store.child_runs(found)
-        for run in children:
-            key = run.data.tags.get(TRIAL_TAG)
-            if key is not None:
-                self._runs[key] = run.info.run_id
+    def _deliver(self) -> None:
+        """Deliver events as they come, until the tracker is closed."""
+        # A new one reads what MLflow has: which of what was sent before a failure had arrived?
+        writer = RunWriter(self.store, self._description, self.spool.known.trials)
+        writer.open_study()
+        while True:
+            closing = self._closing.is_set()
+            deliver_pending(self.spool, writer)
+            if closing:
+                if self._end is not None:
+                    writer.finish_study(*self._end)
+                    self._end = None
+                return
+            self.spool.wait(_LONGEST_WAIT)
 
-    def _parent(self) -> str:
-        if "" not in self._runs:
-            self._open_study()
-        return self._runs[""]
-
-    def _open_trial(self, trial: Assignment) -> None:
-        self._run_id(trial)
-
-    def _run_id(self, trial: Assignment) -> str:
-        """The trial's run, opened when it is first needed."""
-        parent = self._parent()
-        if trial.key in self._runs and trial.key not in self._recorded_steps:
-            self._recorded_steps[trial.key] = self.store.last_step(self._runs[trial.key])
-            self.store.client.update_run(self._runs[trial.key], status="RUNNING")
-        if trial.key not in self._runs:
-            self._create_run(trial, parent)
-        return self._runs[trial.key]
-
-    def _create_run(self, trial: Assignment, parent: str) -> None:
-        levels = trial.cell.levels
-        named = [levels[factor] for factor in self.description.varying_factors]
-        is_search = trial.stage is Stage.SEARCH
-        number = f"#{trial.number}" if is_search else f"confirmation {trial.number}"
-        run = self.store.client.create_run(
-            self.store.experiment_id,
-            run_name=" ".join([*named, number]),
-            tags={
-                STUDY_TAG: self.description.name,
-                ROLE_TAG: "trial" if is_search else "confirmation",
-                STAGE_TAG: trial.stage.value,
-                SEED_TAG: str(trial.seed),
-                TRIAL_TAG: trial.key,
-                CELL_TAG: trial.cell.key,
-                STATE_TAG: State.RUNNING.value,
-                PARENT_TAG: parent,
-            },
-        )
-        self._runs[trial.key] = run.info.run_id
-        self._recorded_steps[trial.key] = 0
-        self.store.log_params(
-            run.info.run_id,
-            {
-                name: str(value)[:_LONGEST_PARAMETER]
-                for name, value in {**levels, **trial.parameters}.items()
-            },
+    def _warn(self, error: Exception) -> None:
+        problem = shown_url(str(error).partition("\n")[0] or type(error).__name__)
+        logger.warning(
+            "MLflow at %s does not take records: %s; they wait in %s",
+            self.store.shown_uri,
+            problem,
+            self.spool.path,
         )
 
-    def _collect_metrics(
-        self, trial: Assignment, step: int, metrics: Mapping[str, float], stamp: int
-    ) -> None:
-        run_id = self._run_id(trial)
-        if step > self._recorded_steps[trial.key]:
-            # A trial that runs again after an interruption repeats what is recorded already.
-            self._recorded_steps[trial.key] = step
-            self._metrics.setdefault(run_id, []).extend(
-                self.store.metric(name, number, stamp, step) for name, number in metrics.items()
-            )
 
-    def _flush_metrics(self) -> None:
-        for run_id in list(self._metrics):
-            batch = self._metrics[run_id]
-            for start in range(0, len(batch), _METRICS_PER_BATCH):
-                self.store.client.log_batch(
-                    run_id, metrics=batch[start : start + _METRICS_PER_BATCH]
-                )
-            del self._metrics[run_id]
+def deliver_pending(spool: Spool, writer: RunWriter, progress: Progress = no_progress) -> None:
+    """Deliver what waits, in order, and note after every few hundred events how far that is.
 
-    def _finish_trial(
-        self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
-    ) -> None:
-        run_id = self._run_id(trial)
-        self._flush_metrics()
-        stamp, step = int(time.time() * 1000), int(outcome.get("epochs", 0))
-        numbers = {
-            f"{prefix}/{name.replace('@', '_at_')}": number
-            for prefix, kind in (("best", "best_metrics"), ("test", "test_metrics"))
-            for name, number in outcome.get(kind, {}).items()
-        }
-        numbers |= {
-            f"cost/{name}": outcome[name]
-            for name in (
-                "epochs",
-                "best_epoch",
-                "gradient_computations",
-                "seconds_setup",
-                "seconds_training",
-                "seconds_evaluation",
-                "seconds_test",
-            )
-            if name in outcome
-        }
-        tags = {STATE_TAG: state.value, REASON_TAG: str(outcome.get("reason", state.value))}
-        client = self.store.client
-        client.log_batch(
-            run_id,
-            metrics=[self.store.metric(n, number, stamp, step) for n, number in numbers.items()],
-            tags=self.store.tags(tags),
-        )
-        if "traceback" in outcome:
-            client.log_text(run_id, outcome["traceback"], "traceback.txt")
-        client.set_terminated(run_id, status=_STATUS[state])
+    Args:
+        spool: The events.
+        writer: Where they go.
+        progress: Told how many are delivered.
+    """
+    while True:
+        count, place = 0, 0
+        for event, after in spool.pending():
+            writer.write(event)
+            count, place = count + 1, after
+            if count == _EVENTS_PER_DELIVERY:
+                break
+        writer.flush()
+        if count == 0:
+            return
+        spool.mark_delivered(place, count)
+        progress("events", spool.delivered, spool.appended)
 
-    def _finish_study(self, complete: bool, best: Mapping[str, str]) -> None:
-        parent, client = self._parent(), self.store.client
-        best_runs = {key: self._runs[key] for key in best if key in self._runs}
-        for run in self.store.child_runs(parent):
-            is_best, was_best = run.info.run_id in best_runs.values(), BEST_TAG in run.data.tags
-            if is_best and not was_best:
-                client.set_tag(run.info.run_id, BEST_TAG, "true")
-            elif was_best and not is_best:
-                client.delete_tag(run.info.run_id, BEST_TAG)
-        for key in best_runs:
-            with local_copy(best[key]) as weights:
-                client.log_artifact(parent, weights, f"checkpoints/{key.rpartition('/')[0]}")
-        client.log_text(
-            parent,
-            json.dumps({key.rpartition("/")[0]: run for key, run in best_runs.items()}, indent=2),
-            "best_runs.json",
-        )
-        client.set_terminated(parent, status="FINISHED" if complete else "KILLED")
+
+def describe_trial(trial: Assignment) -> dict[str, Any]:
+    """What a trial is, as JSON-like data."""
+    return {
+        "cell": trial.cell.key,
+        "levels": dict(trial.cell.levels),
+        "number": trial.number,
+        "stage": trial.stage.value,
+        "seed": trial.seed,
+        "parameters": dict(trial.parameters),
+    }

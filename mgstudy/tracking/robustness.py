@@ -11,7 +11,7 @@ from typing import Any
 
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
-from mgstudy.tracking.mlflow_tracker import ROLE_TAG, STUDY_TAG, TRIAL_TAG
+from mgstudy.tracking.run_writer import ROLE_TAG, STUDY_TAG, TRIAL_TAG
 from mgstudy.tracking.store import TrackingStore
 
 ARTIFACT_FOLDER = "robustness"

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 from mgstudy.config.study import Tracking
 from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
-from mgstudy.study.storage import expand_url, shown_url
+from mgstudy.study.checkpoints import local_copy
+from mgstudy.study.storage import expand_url, recorded_url, shown_url
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+logger = logging.getLogger(__name__)
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
 _PARAMS_PER_BATCH = 100
@@ -28,13 +31,17 @@ def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
         InputError: If the URI names an environment variable that is not set, or the workspace
             lies at a URL, where no database file can be, and none is given.
     """
+    return expand_url(_given_uri(workspace, configured))
+
+
+def _given_uri(workspace: Workspace, configured: str | None) -> str:
     given = configured or os.environ.get(TRACKING_VARIABLE)
     if not given and workspace.shared is not None:
         raise InputError(
             f"a study in {workspace.place} needs an MLflow server: write "
             '`tracking: {uri: "http://HOST:5000"}`, or set MLFLOW_TRACKING_URI'
         )
-    return expand_url(given) if given else f"sqlite:///{workspace.home / 'mlflow.db'}"
+    return given or f"sqlite:///{workspace.home / 'mlflow.db'}"
 
 
 class TrackingStore:
@@ -51,6 +58,7 @@ class TrackingStore:
     def __init__(self, workspace: Workspace, tracking: Tracking, study: str) -> None:
         self.workspace = workspace
         self.uri = tracking_uri(workspace, tracking.uri)
+        self.recorded_uri = recorded_url(_given_uri(workspace, tracking.uri))
         self.experiment = tracking.experiment or study
 
     @property
@@ -113,6 +121,15 @@ class TrackingStore:
             for point in self.client.get_metric_history(run_id, name)
         ]
         return max(steps, default=0)
+
+    def log_file(self, run_id: str, location: str, folder: str) -> None:
+        """Keep a file (a path, or a URL that fsspec knows) as an artifact; one that is gone is
+        left out."""
+        try:
+            with local_copy(location) as local:
+                self.client.log_artifact(run_id, local, folder)
+        except FileNotFoundError:
+            logger.warning("%s is gone; MLflow keeps no copy of it", location)
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
         """Log parameters in as few requests as MLflow allows."""

@@ -14,6 +14,7 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.study.cells import Cell
 from mgstudy.study.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
+from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
 
 LEVELS = {"dataset": "a", "model": "BPR", "gradient": "plain"}
@@ -31,13 +32,13 @@ def client(home: Path, study: str) -> MlflowClient:
 
 
 @pytest.fixture
-def open_tracker(home: Path, study: str) -> Callable[..., MlflowTracker]:
+def open_tracker(home: Path, study: str, tmp_path: Path) -> Callable[..., MlflowTracker]:
     """Open a tracker of the same study, as every launch does."""
 
     def open_one(uri: str | None = None) -> MlflowTracker:
         store = TrackingStore(Workspace(home), Tracking(uri=uri), study)
         description = StudyDescription(study, "why?", {"study.json": "{}"}, {}, ("gradient",))
-        return MlflowTracker(store, description)
+        return MlflowTracker(store, description, Spool(tmp_path / "events.jsonl"))
 
     return open_one
 

@@ -1,0 +1,37 @@
+"""Commands that bring back what an interruption or an absent server left undone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mgstudy.cli.app import Home, StudyName, app, make_console
+from mgstudy.cli.studies import show_launched
+
+
+@app.command()
+def resume(study: StudyName, home: Home = None) -> None:
+    """Go on with a study that was launched before; the same as launching its file again."""
+    from mgstudy import api  # noqa: PLC0415
+
+    console = make_console()
+    show_launched(api.resume(study, console, home), console, home)
+
+
+@app.command()
+def sync(
+    study: StudyName,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make every run again that MLflow no longer has")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Deliver to MLflow what it has not taken while its server was away."""
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.progress import progress_bar  # noqa: PLC0415
+
+    console = make_console()
+    with progress_bar(console) as progress:
+        delivered = api.sync(study, home, rebuild, progress)
+    console.print(f"{delivered} records delivered to MLflow", highlight=False)

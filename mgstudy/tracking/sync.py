@@ -1,0 +1,141 @@
+"""Bring MLflow up to what a study's Optuna storage and spool hold."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mgstudy.config.study import Tracking
+from mgstudy.data.files import Progress, no_progress
+from mgstudy.data.workspace import Workspace
+from mgstudy.errors import MgstudyError
+from mgstudy.study.events import Stage, State, confirmation_key
+from mgstudy.study.exclusive import only_driver
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage import PASSWORD_MASK, expand_url, shown_url
+from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
+from mgstudy.tracking.mlflow_tracker import deliver_pending
+from mgstudy.tracking.run_writer import RunWriter, StudyDescription
+from mgstudy.tracking.spool import Spool
+from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore
+
+_ENDED = (State.COMPLETE, State.PRUNED, State.FAILED)
+
+
+def sync(
+    workspace: Workspace, name: str, rebuild: bool = False, progress: Progress = no_progress
+) -> int:
+    """Deliver to MLflow what it has not taken; how many events that was.
+
+    Args:
+        workspace: The workspace.
+        name: The study's name.
+        rebuild: Whether everything is delivered again, for a store that was lost. What is still
+            there is left as it is.
+        progress: Told how far it is.
+
+    Raises:
+        InputError: If there is no such study, or its tracking server's password is not kept.
+        MgstudyError: If another process drives the study, or MLflow cannot be reached.
+    """
+    folder = StudyFolder.existing(workspace, name)
+    manifest = folder.read_manifest()
+    with folder.driver_lock(), only_driver(expand_url(manifest["storage"]), name):
+        summary = summarize(workspace, name)
+        spool = Spool(folder.events)
+        add_missing(spool, summary)
+        if rebuild:
+            spool.rewind()
+        waiting = spool.appended - spool.delivered
+        store = TrackingStore(workspace, _tracking(manifest), name)
+        writer = RunWriter(store, _description(manifest, summary), spool.known.trials)
+        try:
+            deliver_pending(spool, writer, progress)
+            writer.finish_study(summary.finished, _best_checkpoints(summary))
+        except Exception as error:  # A server fails in any way.
+            problem = shown_url(str(error).partition("\n")[0] or type(error).__name__)
+            raise MgstudyError(
+                f"MLflow at {store.shown_uri} does not take records: {problem}; "
+                "nothing is lost, try again when it does"
+            ) from error
+    return waiting
+
+
+def add_missing(spool: Spool, summary: StudySummary) -> None:
+    """Add to the spool what the study's storage knows of ended trials and the spool does not: a
+    driver was killed between the two, or the study is older than its spool. Of epochs the storage
+    knows the objective."""
+    objective = f"validation/{summary.objective.replace('@', '_at_')}"
+    for cell in summary.cells:
+        for trial in cell.trials:
+            _add_trial(
+                spool, f"{cell.key}/{trial.number}", _describe(cell, trial), trial, objective
+            )
+        if cell.best is None:
+            continue
+        for replicate in cell.confirmations:
+            key = confirmation_key(cell.key, cell.best.number, replicate.number)
+            described = _describe(cell, replicate, Stage.CONFIRMATION, replicate.seed)
+            _add_trial(spool, key, described, replicate, objective)
+
+
+def _add_trial(
+    spool: Spool,
+    key: str,
+    description: Mapping[str, Any],
+    trial: TrialSummary,
+    objective: str,
+) -> None:
+    if trial.state not in _ENDED or key in spool.known.finished:
+        return
+    spool.start(key, description)
+    for step, value in sorted(trial.values.items()):
+        spool.report(key, step, {objective: value})
+    spool.finish(key, trial.state.value, trial.outcome)
+
+
+def _describe(
+    cell: CellSummary, trial: TrialSummary, stage: Stage = Stage.SEARCH, seed: int | None = None
+) -> dict[str, Any]:
+    return {
+        "cell": cell.key,
+        "levels": dict(cell.levels),
+        "number": trial.number,
+        "stage": stage.value,
+        "seed": int(cell.levels["seed"]) if seed is None else seed,
+        "parameters": dict(trial.parameters),
+    }
+
+
+def _tracking(manifest: Mapping[str, Any]) -> Tracking:
+    tracking = Tracking(**manifest["tracking"])
+    if PASSWORD_MASK in str(tracking.uri) and TRACKING_VARIABLE in os.environ:
+        return Tracking(experiment=tracking.experiment)
+    return tracking
+
+
+def _description(manifest: Mapping[str, Any], summary: StudySummary) -> StudyDescription:
+    environment = manifest["environment"]
+    tags = {"mgstudy.objective": summary.objective}
+    if environment.get("git_revision"):
+        tags["mlflow.source.git.commit"] = environment["git_revision"]
+    return StudyDescription(
+        name=summary.name,
+        question=summary.question,
+        artifacts={
+            "study.json": json.dumps(manifest["config"], indent=2),
+            "environment.json": json.dumps(environment, indent=2),
+        },
+        tags=tags,
+        varying_factors=tuple(summary.varying_factors()),
+    )
+
+
+def _best_checkpoints(summary: StudySummary) -> dict[str, str]:
+    return {
+        f"{cell.key}/{cell.best.number}": cell.best.outcome["checkpoint"]
+        for cell in summary.cells
+        if cell.best is not None and "checkpoint" in cell.best.outcome
+    }

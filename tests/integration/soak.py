@@ -1,0 +1,343 @@
+"""Kill a study again and again, and compare what comes of it with the same study undisturbed.
+
+    python tests/integration/soak.py --faults 26         one study, that many faults
+    python tests/integration/soak.py --seconds 3600      studies for an hour; `make soak`
+
+Processes are really killed, at points drawn from the seed: the driver, a worker, or the driver with
+all of Ray. Launched again each time, the study must come to the same record, trial by trial and
+metric by metric. A search whose proposals depend on what has finished cannot: so the sampler walks
+a grid, whose order depends on the study's seed alone, and the pruner judges a trial by its own
+values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PIPELINE = """
+name: tiny
+source:
+  kind: synthetic
+  users: 80
+  items: 60
+  interactions_per_user: 8
+  modalities: {image: {width: 4, noise: 1.0}}
+"""
+MODEL = '''
+import time
+
+from mgstudy.models.vbpr import VBPR
+
+
+class Paced(VBPR):
+    """Takes its time, so that there is one to be killed in."""
+
+    name = "paced"
+
+    def before_epoch(self, epoch):
+        super().before_epoch(epoch)
+        time.sleep(0.02)
+'''
+STUDY = """
+name: {name}
+factors:
+  dataset: [tiny]
+  model: ['soaked_model:Paced']
+  gradient: [mirror_gradient, swa]
+  robust: [feature_noise]
+space:
+  model: {{embedding_size: 4, regularization: 0.01}}
+  gradient:
+    mirror_gradient: {{alpha1: 1.0, alpha2: 0.3, interval: 2}}
+  robust: {{scale: 0.1}}
+  optimizer: {{learning_rate: {{choice: [0.05, 0.02, 0.01, 0.005, 0.002, 1e-9]}}}}
+trials: 6
+training: {{epochs: 24, batch_size: 128, objective: ndcg@5, measures: [ndcg, recall], cutoffs: [5],
+           early_stopping: null}}
+sampler: GridSampler
+pruner: {{name: ThresholdPruner, arguments: {{lower: 0.01, n_warmup_steps: 6}}}}
+confirmation: {{seeds: 2}}
+resources: {{max_concurrent: 2}}
+checkpoints: {{every_epochs: 3, every_seconds: null}}
+retries: {{max_retries: 1000}}
+"""
+STUCK_SECONDS = 600.0
+_TIMES = ("seconds_", "checkpoint", "test_users")
+
+
+@dataclass
+class Tally:
+    """What was done to a study, and what came of it."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    trials: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    differing: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.duplicated or self.differing)
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
+        return (
+            f"faults injected {self.faults.total()} ({kinds}), trials {self.trials}, "
+            f"trials lost {self.lost}, trials duplicated {self.duplicated}, "
+            f"metrics differing {len(self.differing)}"
+        )
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("--faults", type=int, default=26, help="in each study")
+    arguments.add_argument("--seconds", type=float, default=0.0, help="go on for so long")
+    arguments.add_argument("--seed", type=int, default=1)
+    options = arguments.parse_args()
+    until = time.monotonic() + options.seconds
+    total = Tally()
+    with tempfile.TemporaryDirectory(prefix="mgstudy-soak-") as folder:
+        soak = Soak(Path(folder))
+        for seed in range(options.seed, sys.maxsize):
+            print(f"seed {seed}", flush=True)
+            tally = soak.disturb(f"disturbed-{seed}", options.faults, random.Random(seed))
+            print(tally, *tally.differing[:20], sep="\n  ", flush=True)
+            total.faults += tally.faults
+            total.trials += tally.trials
+            total.lost += tally.lost
+            total.duplicated += tally.duplicated
+            total.differing += tally.differing
+            if time.monotonic() >= until:
+                break
+    print(total)
+    sys.exit(0 if total.is_clean else 1)
+
+
+class Soak:
+    """A workspace in which one study ran undisturbed.
+
+    Args:
+        home: An empty folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._family: list[psutil.Process] = []
+        (home / "tiny.yaml").write_text(PIPELINE)
+        (home / "soaked_model.py").write_text(MODEL)
+        self.environment = {
+            **os.environ,
+            "MGSTUDY_HOME": str(home),
+            "PYTHONPATH": os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")]),
+        }
+        for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+            self.environment.pop(name, None)
+        self._command("prepare", "tiny.yaml")
+        self._write("undisturbed")
+        self._command("launch", "undisturbed.yaml")
+
+    def disturb(self, name: str, faults: int, chance: random.Random) -> Tally:
+        """Run the study under another name and kill it that often; compare the two."""
+        self._write(name)
+        tally = Tally()
+        while tally.faults.total() < faults:
+            with self._launching(name) as driver:
+                while tally.faults.total() < faults:
+                    kind = chance.choice(["worker", "worker", "worker", "driver", "everything"])
+                    if not self._progressed(name, chance.randint(1, 9), driver):
+                        raise RuntimeError(f"{name} ended after {tally}: it is too short")
+                    self._family = descendants(driver)
+                    if kill(driver, self._family, kind, chance):
+                        tally.faults[kind] += 1
+                        if kind != "worker":
+                            break
+        self._command("launch", f"{name}.yaml")
+        kill_all(self._family)
+        self._compare(name, tally)
+        return tally
+
+    def _progressed(self, name: str, reports: int, driver: psutil.Process) -> bool:
+        """Wait for so many new reports; false when the study ended before."""
+        events = self.home / ".mgstudy" / "studies" / name / "events.jsonl"
+
+        def reported() -> int:
+            return events.read_bytes().count(b'"event":"reported"') if events.exists() else 0
+
+        wanted, deadline = reported() + reports, time.monotonic() + STUCK_SECONDS
+        while reported() < wanted:
+            if not driver.is_running() or driver.status() == psutil.STATUS_ZOMBIE:
+                return False
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name} made no progress in {STUCK_SECONDS:g} s")
+            time.sleep(0.01)
+        return True
+
+    def _write(self, name: str) -> None:
+        (self.home / f"{name}.yaml").write_text(STUDY.format(name=name))
+
+    def _arguments(self, *words: str) -> list[str]:
+        return [str(Path(sys.executable).with_name("mgstudy")), *words]
+
+    def _command(self, *words: str) -> None:
+        done = subprocess.run(
+            self._arguments(*words),
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"mgstudy {' '.join(words)}: {done.stdout}{done.stderr}")
+
+    @contextlib.contextmanager
+    def _launching(self, name: str) -> Iterator[psutil.Process]:
+        with (self.home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                self._arguments("launch", f"{name}.yaml"),
+                cwd=self.home,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        driver = psutil.Process(process.pid)
+        orphans, self._family = self._family, []
+        try:
+            yield driver
+        finally:
+            # What a killed driver leaves behind has lived beside the next one for a while.
+            kill_all([*orphans, driver, *descendants(driver)])
+            process.wait()
+
+    # Comparing.
+
+    def _compare(self, name: str, tally: Tally) -> None:
+        expected, found = self._trials("undisturbed"), self._trials(name)
+        tally.trials = len(found)
+        tally.lost = len(expected.keys() - found.keys())
+        tally.duplicated = len(found.keys() - expected.keys())
+        runs, expected_runs = self._runs(name), self._runs("undisturbed")
+        tally.lost += len(expected_runs.keys() - runs.keys())
+        tally.duplicated += sum(len(same) - 1 for same in runs.values())
+        for key in expected.keys() & found.keys():
+            tally.differing += _differences(key, expected[key], found[key])
+            if key in runs and key in expected_runs:
+                tally.differing += _differences(
+                    f"MLflow {key}", expected_runs[key][0], runs[key][0]
+                )
+
+    def _trials(self, name: str) -> dict[str, dict[str, Any]]:
+        """Everything that is recorded of each trial, but for times and places."""
+        from mgstudy.data.workspace import Workspace
+        from mgstudy.study.summary import summarize
+
+        found: dict[str, dict[str, Any]] = {}
+        for cell in summarize(Workspace(self.home), name).cells:
+            for stage, trials in (("", cell.trials), ("confirmation/", cell.confirmations)):
+                for trial in trials:
+                    outcome = {
+                        key: value
+                        for key, value in trial.outcome.items()
+                        if not key.startswith(_TIMES)
+                    }
+                    found[f"{cell.key}/{stage}{trial.number}"] = {
+                        "state": trial.state.value,
+                        "value": trial.value,
+                        "parameters": dict(trial.parameters),
+                        **{f"epoch {step}": value for step, value in trial.values.items()},
+                        **outcome,
+                    }
+        return found
+
+    def _runs(self, name: str) -> dict[str, list[dict[str, Any]]]:
+        """The MLflow runs of each trial, with the history of every metric that is no time."""
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{self.home}/mlflow.db")
+        experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
+        found: dict[str, list[dict[str, Any]]] = {}
+        for run in client.search_runs([experiment.experiment_id], max_results=1000):
+            key = run.data.tags.get("mgstudy.trial", "the study")
+            content: dict[str, Any] = {"status": run.info.status, **run.data.params}
+            for metric in run.data.metrics:
+                if "seconds" not in metric:
+                    history = client.get_metric_history(run.info.run_id, metric)
+                    content[metric] = [(point.step, point.value) for point in history]
+            parts = key.split("/confirmation/")
+            key = f"{parts[0]}/confirmation/{parts[1].split('/')[1]}" if parts[1:] else key
+            found.setdefault(key, []).append(content)
+        return found
+
+
+def kill(
+    driver: psutil.Process, family: list[psutil.Process], kind: str, chance: random.Random
+) -> bool:
+    """Kill with SIGKILL what is named; whether there was such a process."""
+    if kind == "driver":
+        driver.kill()
+        return True
+    if kind == "everything":
+        kill_all([driver, *family])
+        return True
+    workers = sorted(
+        (process for process in family if is_busy_worker(process)), key=lambda found: found.pid
+    )
+    if not workers:
+        return False
+    with contextlib.suppress(psutil.NoSuchProcess):
+        chance.choice(workers).kill()
+        return True
+    return False
+
+
+def descendants(process: psutil.Process) -> list[psutil.Process]:
+    """All that a process has started, and what that has."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def is_busy_worker(process: psutil.Process) -> bool:
+    """Whether Ray runs a trial in the process."""
+    try:
+        return any("StudyTrial" in part or "with_parameters" in part for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    """Kill and wait for them."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=30)
+
+
+def _differences(name: str, expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    return [
+        f"{name}: {key}: {json.dumps(found.get(key))}, undisturbed {json.dumps(expected.get(key))}"
+        for key in sorted(expected.keys() | found.keys())
+        if expected.get(key) != found.get(key)
+    ]
+
+
+if __name__ == "__main__":
+    main()
