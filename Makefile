@@ -60,6 +60,12 @@ quickstart: install  ## Run a small study on synthetic data, from nothing to its
 test: dev  ## Run the tests; ARGS="tests/models -x" for some of them
 	$(BIN)/python -m pytest $(ARGS)
 
+SOAK_SECONDS ?= 3600
+
+.PHONY: soak
+soak: dev  ## Kill studies for an hour (SOAK_SECONDS) and compare them with undisturbed ones
+	$(BIN)/python tests/integration/soak.py --seconds $(SOAK_SECONDS)
+
 .PHONY: lint
 lint: dev
 	$(BIN)/ruff check .

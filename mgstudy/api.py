@@ -36,7 +36,12 @@ from mgstudy.report.robustness import (
 from mgstudy.report.robustness_plots import write_plots
 from mgstudy.report.robustness_progress import RobustnessProgress
 from mgstudy.study.definition import Study, check_study, read_study
-from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
+from mgstudy.study.driver import (
+    KeepBestCheckpoint,
+    ray_session,
+    run_trials,
+    terminated_like_interrupt,
+)
 from mgstudy.study.events import StudyListener
 from mgstudy.study.exclusive import only_driver, refuse_local_file
 from mgstudy.study.folder import StudyFolder
@@ -160,7 +165,12 @@ def launch(
     config, folder = study.config, study.folder
     storage_url = folder.storage_url(config)
     database = expand_url(storage_url)
-    with folder.driver_lock(), only_driver(database, config.name), ExitStack() as ending:
+    with (
+        terminated_like_interrupt(),
+        folder.driver_lock(),
+        only_driver(database, config.name),
+        ExitStack() as ending,
+    ):
         store = TrackingStore(study.workspace, config.tracking, config.name)
         told: list[StudyListener] = list(listeners)
         storage = open_driven_storage(database)

@@ -144,6 +144,9 @@ def parse_document(text: str, source: str) -> Document:
     return document
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -170,7 +173,17 @@ def _build(node: yaml.Node, location: Location, document: Document, loader: Any)
     document.places[location] = f"{document.source}:{node.start_mark.line + 1}"
     if isinstance(node, yaml.MappingNode):
         mapping: dict[Any, Any] = {}
+        merged: list[Any] = []
         for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                found = _build(value_node, location, document, loader)
+                merged += found if isinstance(found, list) else [found]
+                if not all(isinstance(part, dict) for part in merged):
+                    raise InputError(
+                        f"{document.source}:{key_node.start_mark.line + 1}: "
+                        "`<<` takes a mapping or a list of mappings"
+                    )
+                continue
             key = loader.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise InputError(
@@ -184,6 +197,9 @@ def _build(node: yaml.Node, location: Location, document: Document, loader: Any)
                 )
             mapping[key] = _build(value_node, (*location, key), document, loader)
             document.places[*location, key] = f"{document.source}:{key_node.start_mark.line + 1}"
+        for part in merged:
+            # What the mapping says itself, and what is merged first, holds.
+            mapping = {**part, **mapping}
         return mapping
     if isinstance(node, yaml.SequenceNode):
         return [

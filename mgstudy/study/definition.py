@@ -15,6 +15,7 @@ from mgstudy.errors import InputError
 from mgstudy.study.cells import CellPlan, expand
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.search import budget, check_search
+from mgstudy.study.storage import parse_storage_url
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def check_study(document: Document, workspace: Workspace) -> Study:
         InputError: For anything that is wrong in it, with its place.
     """
     config = document.validate(StudyConfig)
+    _check_storage(config, document)
     datasets: dict[str, Dataset] = {}
     for position, name in enumerate(config.factors.dataset):
         try:
@@ -83,3 +85,13 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     plan = expand(config, document, datasets)
     check_search(config, document, plan.cells)
     return Study(config, document, workspace, datasets, plan)
+
+
+def _check_storage(config: StudyConfig, document: Document) -> None:
+    """Refuse what is no storage's URL. One that names variables is known when they are set."""
+    if config.storage is None or "$" in config.storage:
+        return
+    try:
+        parse_storage_url(config.storage)
+    except InputError as error:
+        raise document.error(("storage",), str(error)) from error

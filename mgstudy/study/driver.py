@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -25,7 +26,9 @@ from mgstudy.study.placement import GpuPacking, TrialResources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.trial import StudyTrial
+from mgstudy.study.write_behind import WriteBehindStorage
 
+_REACH_SECONDS = 5.0
 _RAY_TUNE_ENVIRONMENT = {
     # The Optuna storage is the truth: Ray's own logs and experiment snapshots would be written
     # after every result and never read.
@@ -47,6 +50,7 @@ def ray_session() -> Iterator[None]:
 
     Raises:
         MgstudyError: If no cluster answers at that address, or it does not let us in.
+        KeyboardInterrupt: If SIGTERM comes meanwhile.
     """
     for name, value in _RAY_TUNE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -54,6 +58,7 @@ def ray_session() -> Iterator[None]:
         yield
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
+    require_cluster(address)
     if address != "local":
         use_token_that_is_here()
     try:
@@ -63,6 +68,9 @@ def ray_session() -> Iterator[None]:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+    except SystemExit as error:
+        # Ray handles SIGTERM in its own way while it starts.
+        raise KeyboardInterrupt from error
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         if address == "local":
             raise
@@ -72,9 +80,33 @@ def ray_session() -> Iterator[None]:
             "unset RAY_ADDRESS to run here"
         ) from error
     try:
-        yield
+        with terminated_like_interrupt():
+            yield
     finally:
         ray.shutdown()
+
+
+def require_cluster(address: str) -> None:
+    """Look whether anything answers at an address of ``RAY_ADDRESS``: Ray itself would try for
+    minutes.
+
+    Raises:
+        MgstudyError: If nothing does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # ``auto`` and ``local``, or something that Ray knows better.
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: OSError) -> MgstudyError:
+    return MgstudyError(
+        f"no Ray cluster answers at RAY_ADDRESS={address}: {error.strerror or error}; start it, "
+        "correct the address, or unset RAY_ADDRESS to run on this machine"
+    )
 
 
 class KeepBestCheckpoint(StudyListener):
@@ -188,7 +220,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.ray.resolve()),
-            stop=_StopInStorm(searcher),
+            stop=_StopWhenHopeless(searcher),
             callbacks=[StartNotice(searcher)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -198,8 +230,16 @@ def run_trials(
     shutil.rmtree(folder.ray, ignore_errors=True)
     # Ray would print the traceback of every failed trial; the record keeps them.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    with terminated_like_interrupt():
-        tuner.fit()
+    try:
+        with terminated_like_interrupt():
+            tuner.fit()
+    except Exception:
+        # Ray tells of a driver's own failures as if they were a trial's.
+        if (failure := storage_failure(record)) is not None:
+            raise failure from None
+        raise
+    if (failure := storage_failure(record)) is not None:
+        raise failure
     if searcher.storm.reason is not None:
         raise MgstudyError(
             f"stopped: the first {record.config.retries.stop_after_failures} trials all failed "
@@ -209,8 +249,8 @@ def run_trials(
     return not searcher.running and record.remaining() == 0
 
 
-class _StopInStorm(tune.Stopper):  # type: ignore[misc]
-    """Ends a study in which everything fails for one reason."""
+class _StopWhenHopeless(tune.Stopper):  # type: ignore[misc]
+    """Ends a study in which everything fails for one reason, or whose storage has given up."""
 
     def __init__(self, searcher: OptunaSearcher) -> None:
         self.searcher = searcher
@@ -221,12 +261,19 @@ class _StopInStorm(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether the study is to end."""
-        return self.searcher.storm.reason is not None
+        failed = storage_failure(self.searcher.record) is not None
+        return failed or self.searcher.storm.reason is not None
+
+
+def storage_failure(record: StudyRecord) -> MgstudyError | None:
+    """Why the study's storage takes nothing more, if so."""
+    storage = record.storage
+    return storage.failure if isinstance(storage, WriteBehindStorage) else None
 
 
 @contextmanager
 def terminated_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the study the way Ctrl-C does, where Ray Tune only handles the latter."""
+    """Let SIGTERM end the study the way Ctrl-C does, where Ray only handles the latter."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)

@@ -121,11 +121,18 @@ def parse_storage_url(url: str) -> URL:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise InputError(
             "`storage` is not a database URL such as sqlite:////home/me/study.db, "
             "postgresql://host/database or journal:////home/me/study.log"
         ) from error
+    if not url.startswith(JOURNAL):
+        try:
+            parsed.get_dialect()
+        except sqlalchemy.exc.NoSuchModuleError as error:
+            raise InputError(
+                f"storage {shown_url(url)} needs a driver that is not installed: {error}"
+            ) from error
     wanted, ours = _DRIVERS.get(parsed.drivername, ("", ""))
     if wanted and importlib.util.find_spec(wanted) is None:
         return parsed.set(drivername=f"{parsed.drivername}+{ours}")

@@ -55,6 +55,9 @@ class WriteBehindStorage(InMemoryStorage):
         name: How messages call it.
         patience: Seconds a database that does not answer is waited for, in which the study stands
             still. Then the driver gives up, and the study can go on later.
+
+    Attributes:
+        failure: Why it gave up; from then on it takes nothing more.
     """
 
     def __init__(self, behind: BaseStorage, name: str, patience: float = STORAGE_PATIENCE) -> None:
@@ -67,7 +70,7 @@ class WriteBehindStorage(InMemoryStorage):
         self._writing = False
         self._urgent = False
         self._closed = False
-        self._failure: MgstudyError | None = None
+        self.failure: MgstudyError | None = None
         self._thread = threading.Thread(target=self._write, name="storage-writer", daemon=True)
         self._thread.start()
 
@@ -211,7 +214,7 @@ class WriteBehindStorage(InMemoryStorage):
         with self._changed:
             self._urgent = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_idle() or self._failure is not None)
+            self._changed.wait_for(lambda: self._is_idle() or self.failure is not None)
             self._urgent = False
             self._raise_failure()
 
@@ -265,7 +268,7 @@ class WriteBehindStorage(InMemoryStorage):
             waiting = self._pending.reports or self._pending.calls
             return bool(waiting) and time.monotonic() - self._pending.since > SECONDS_AT_RISK
 
-        while is_behind() and self._failure is None:
+        while is_behind() and self.failure is None:
             self._urgent = True
             self._changed.notify_all()
             self._changed.wait(timeout=_GATHERING_SECONDS)
@@ -276,8 +279,8 @@ class WriteBehindStorage(InMemoryStorage):
         return not (self._writing or self._pending.reports or self._pending.calls)
 
     def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def _write(self) -> None:
         while True:
@@ -299,7 +302,7 @@ class WriteBehindStorage(InMemoryStorage):
                 is_ours = isinstance(error, MgstudyError)
                 failure = error if is_ours else self._cannot_be_written(error)
                 with self._changed:
-                    self._failure = failure  # type: ignore[assignment]
+                    self.failure = failure  # type: ignore[assignment]
             finally:
                 with self._changed:
                     self._writing = False
@@ -327,7 +330,8 @@ class WriteBehindStorage(InMemoryStorage):
                 if not is_of_storage(error):
                     raise
                 if is_lasting(error) or time.monotonic() > deadline:
-                    raise self._cannot_be_written(error) from error
+                    self.failure = self._cannot_be_written(error)
+                    raise self.failure from error
                 if not warned:
                     logger.warning("storage %s: %s; trying again", self._name, said(error))
                     warned = True

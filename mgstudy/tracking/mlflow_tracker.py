@@ -108,14 +108,16 @@ class MlflowTracker(StudyListener):
     def _work(self) -> None:
         pause = _SHORTEST_PAUSE
         while True:
+            is_last = self._closing.is_set()
             try:
                 self._deliver()
                 return
             except Exception as error:  # Whatever the server does, the study goes on.
                 if pause == _SHORTEST_PAUSE:
                     self._warn(error)
-                if self._closing.wait(pause):
+                if is_last:
                     return
+                self._closing.wait(pause)
                 pause = min(_LONGEST_PAUSE, 2 * pause)
 
     def _deliver(self) -> None:

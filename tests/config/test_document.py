@@ -272,3 +272,23 @@ def test_a_wrong_override_is_its_own_place(tmp_path: Path) -> None:
     # The rest of the list still stands in the file.
     (line,) = complaint("numbers: [1, 2]\nname: {}", ("numbers.0=3",), path)
     assert line.startswith(f"{path}:2: name: ")
+
+
+def test_merge_keys_merge_as_yaml_says() -> None:
+    text = """
+first: &first {a: 1, b: 2}
+second: &second {b: 3, c: 4}
+both:
+  <<: [*first, *second]
+  a: 0
+  d: 5
+"""
+    document = parse_document(text, "f.yaml")
+    assert document.data["both"] == {"a": 0, "b": 2, "c": 4, "d": 5}
+    assert document.place(("both", "a")) == "f.yaml:6"
+    assert document.place(("both", "c")) == "f.yaml:4"
+
+
+def test_a_merge_key_takes_mappings_only() -> None:
+    with pytest.raises(InputError, match=r"f\.yaml:2: `<<` takes a mapping or a list of mappings"):
+        parse_document("a:\n  <<: 3\n", "f.yaml")

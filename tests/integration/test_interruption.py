@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -93,6 +94,11 @@ def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path
         wait_until(folder.manifest.exists, process)
         stop(process, lambda: os.killpg(process.pid, signal.SIGINT))
     assert look(home).cells[0].counts["waiting"] == 4
+
+    # SIGTERM while Ray starts, which a batch system sends to the driver alone.
+    with launching(home) as process:
+        wait_until(lambda: bool(psutil.Process(process.pid).children()), process)
+        stop(process, process.terminate)
 
     # Ctrl-C in the middle of an epoch, which reaches every process of the terminal.
     arrived = two_at_the_gate(home)

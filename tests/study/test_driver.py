@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import socket
+
+import pytest
+
+from mgstudy.errors import MgstudyError
 from mgstudy.study.checkpoints import CheckpointFolder
-from mgstudy.study.driver import KeepBestCheckpoint
+from mgstudy.study.driver import KeepBestCheckpoint, ray_session, require_cluster
 from mgstudy.study.events import Assignment, State
 
 
@@ -32,3 +37,22 @@ def test_only_the_best_weights_of_a_cell_are_kept(expanded, tmp_path) -> None:
     assert kept(first) == [2]
     finish(first, 5, State.COMPLETE, 0.5)
     assert kept(first) == [5]
+
+
+def test_an_address_at_which_nothing_listens_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # Nobody listens on it.
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for given in (address, f"ray://{address}"):
+            monkeypatch.setenv("RAY_ADDRESS", given)
+            with (
+                pytest.raises(MgstudyError, match=f"no Ray cluster answers at RAY_ADDRESS={given}"),
+                ray_session(),
+            ):
+                pass
+        taken.listen()
+        require_cluster(address)
+    for name in ("auto", "local"):
+        require_cluster(name)

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage import expand_url, open_storage, shown_url, sqlite_url
+from mgstudy.study.storage import expand_url, open_storage, recorded_url, shown_url, sqlite_url
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -79,3 +79,24 @@ def test_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"variable \$\{DATABASE_HOST\} is not set") as caught:
         expand_url("postgresql://me:${DATABASE_PASSWORD}@${DATABASE_HOST}/d")
     assert "se$cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("postgresql://me:secret@host/d", "postgresql://me:***@host/d"),
+        ("postgresql://me:${PASSWORD}@host/d", "postgresql://me:${PASSWORD}@host/d"),
+        ("postgresql://me:$PASSWORD@host/d", "postgresql://me:$PASSWORD@host/d"),
+        ("postgresql://me:secret${PASSWORD}@host/d", "postgresql://me:***@host/d"),
+        ("mysql://host/d?user=me&password=secret", "mysql://host/d?user=me&password=***"),
+        (
+            "mysql://host/d?user=me&password=${PASSWORD}",
+            "mysql://host/d?user=me&password=${PASSWORD}",
+        ),
+    ],
+)
+def test_a_password_is_kept_only_as_the_name_of_its_variable(url: str, kept: str) -> None:
+    assert recorded_url(url) == kept
+    if "***" in kept:
+        with pytest.raises(InputError, match=r"is not kept with the study; write it as \$\{VAR"):
+            expand_url(kept)
