@@ -20,7 +20,7 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
 from mgstudy.study.folder import StudyFolder
 
-_PORTS = {6379: "--port", 8265: "--dashboard-port"}
+_PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "lustre", "fuse.sshfs"})
 _LEAST_WORKSPACE = 2 * 10**9
 _TIMEOUT_SECONDS = 3
@@ -83,7 +83,7 @@ def check_ports() -> list[Finding]:
     return [
         warning(
             "ports",
-            f"another program listens on {port}",
+            f"another program, perhaps another Ray, listens on {port}",
             f"start a Ray head with another one: `ray start --head {_PORTS[port]}=...`",
         )
         for port in busy

@@ -27,6 +27,8 @@ STUDY_KEY = "mgstudy_study"
 _CHECK_KEY = "mgstudy_check"
 _CHECK_SECONDS = 600
 _POLL_SECONDS = 0.5
+_READY_SECONDS = 90
+_NOT_READY = "No available agent to submit job"
 _RECONNECTIONS = 5
 _REMOTE_CHECK = "mgstudy.cluster.remote_check"
 
@@ -156,7 +158,8 @@ def submit(cluster: Cluster, submission: Submission) -> tuple[Job, bool]:
     identifier = f"mgstudy-{submission.study}-{attempt}"
     with submission.package.staged() as folder:
         try:
-            cluster.client.submit_job(
+            _submit_job(
+                cluster,
                 entrypoint=submission.entrypoint(),
                 submission_id=identifier,
                 runtime_env={
@@ -204,7 +207,8 @@ def check_remotely(
 
     def start(folder: str | None) -> None:
         _ask(
-            lambda: cluster.client.submit_job(
+            lambda: _submit_job(
+                cluster,
                 entrypoint=command,
                 submission_id=name,
                 runtime_env={**runtime_env, **({"working_dir": folder} if folder else {})},
@@ -287,6 +291,25 @@ def stop(cluster: Cluster, job: Job, waiting: Callable[[str], None] = lambda sta
 def find(cluster: Cluster, identifier: str) -> Job:
     """A job by Ray's submission id."""
     return _job(_ask(lambda: cluster.client.get_job_info(identifier)))
+
+
+def _submit_job(cluster: Cluster, **job: Any) -> None:
+    """Submit a job, to a head that may have started a moment ago and not be ready yet."""
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            cluster.client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if _NOT_READY not in str(error):
+                raise
+            if time.monotonic() > deadline:
+                raise MgstudyError(
+                    f"{cluster.address} takes no jobs: the agent of its head does not run; another "
+                    "Ray on that machine may have its port 52365, `ray start --head "
+                    "--dashboard-agent-listen-port=...` gives it another"
+                ) from error
+            time.sleep(_POLL_SECONDS)
 
 
 def _wait(

@@ -54,7 +54,7 @@ def test_a_port_that_another_program_has_is_named_with_the_option_that_avoids_it
 ) -> None:
     monkeypatch.setattr(doctor, "_PORTS", {listener: "--port"})
     [found] = check_ports()
-    assert f"listens on {listener}" in found.text
+    assert f"another Ray, listens on {listener}" in found.text
     assert "--port=" in found.advice
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -62,6 +63,7 @@ def head(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         [
             bin_folder / "ray", "start", "--head", "--block", "--disable-usage-stats",
             f"--port={free_port()}", f"--dashboard-port={port}",
+            f"--dashboard-agent-listen-port={free_port()}",
             "--num-cpus=2", "--num-gpus=0", "--object-store-memory=150000000",
         ],
         env={
@@ -142,6 +144,10 @@ def test_the_cluster_is_looked_at_before_a_study_is_sent(
     assert findings["resources"].text == "2 trials at once, 1 CPU and 0 GPU each"
     assert findings["datasets"].text == "tiny"
     assert not problems(findings.values())
+    # Without a study, the machines alone are looked at.
+    machines = jobs.check_remotely(cluster)
+    assert not problems(machines)
+    assert any(f.text == "GPUs: none" for f in machines)
 
     too_much = ("resources.cpu=64.0", "tracking.uri=http://127.0.0.1:9")
     wrong = jobs.Submission(**{**vars(submission), "overrides": too_much})
@@ -152,6 +158,32 @@ def test_the_cluster_is_looked_at_before_a_study_is_sent(
     assert jobs.jobs(cluster) == []
 
 
+def mgstudy(*arguments: str) -> subprocess.Popen[str]:
+    """Type a command in a session of its own, as a terminal does."""
+    return subprocess.Popen(
+        [Path(sys.executable).with_name("mgstudy"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def assert_following_can_be_left(cluster: Cluster, job: jobs.Job) -> None:
+    with mgstudy("logs", job.study, "--follow", "--address", cluster.address) as following:
+        assert following.stdout is not None
+        lines = iter(following.stdout.readline, "")
+        assert any("trials to run" in line for line in lines)
+        os.killpg(following.pid, signal.SIGINT)
+        out, err = following.communicate(timeout=DEADLINE)
+    assert following.returncode == 130, (out, err)
+    assert f"{job.id} goes on without this terminal" in out
+    assert f"`mgstudy stop {job.study} --address {cluster.address}` stops it" in out
+    assert "Traceback" not in err
+    assert jobs.find(cluster, job.id).status == "RUNNING"
+
+
 def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     cluster: Cluster, submission: jobs.Submission, home: Path
 ) -> None:
@@ -159,6 +191,11 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     assert (first.id, is_new) == ("mgstudy-gated-1", True)
     wait_until(lambda: len(list(home.glob("waiting-*"))) == 2)
     assert jobs.submit(cluster, submission) == (jobs.latest(cluster, "gated"), False)
+
+    assert_following_can_be_left(cluster, first)
+    listed = mgstudy("jobs", "--json", "--address", cluster.address)
+    [job] = json.loads(listed.communicate(timeout=DEADLINE)[0])
+    assert (job["study"], job["attempt"], job["status"]) == ("gated", 1, "RUNNING")
 
     stopped = jobs.stop(cluster, first)
     assert stopped.status == "STOPPED"
