@@ -9,7 +9,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from mgstudy.config.parameters import ParameterSet
-from mgstudy.config.pipeline import FeaturesConfig, PipelineConfig, StepConfig
+from mgstudy.config.pipeline import (
+    MODALITY_PATTERN,
+    FeaturesConfig,
+    PipelineConfig,
+    StepConfig,
+)
 from mgstudy.data.encoder import Encoder, FeatureStep, encoders, feature_steps
 from mgstudy.data.sources.base import Source, sources
 from mgstudy.data.steps.base import Step, steps
@@ -163,7 +168,8 @@ def pipeline_schema() -> dict[str, Any]:
         model = definitions[branch["$ref"].rpartition("/")[2]]
         model["properties"]["steps"] = {"type": "array", "items": any_step(feature_steps)}
         branches.append(branch)
-    properties["features"]["additionalProperties"] = {"oneOf": branches}
+    properties["features"]["patternProperties"] = {MODALITY_PATTERN: {"oneOf": branches}}
+    properties["features"]["additionalProperties"] = False
     schema["$defs"] = definitions
     return schema
 
@@ -197,7 +203,11 @@ def _named(part: Any, key: str, name: str, description: str) -> Any:
 
 
 def _step_settings(part: Any, name: str) -> Any:
-    field: Any = (part.Parameters, ...)
+    # A name of its own: in a JSON Schema, models are told apart by their names.
+    settings: Any = create_model(
+        f"{part.__name__}Parameters", __base__=part.Parameters, __doc__=part.__doc__
+    )
+    field: Any = (settings, ...)
     strict = ConfigDict(extra="forbid", strict=True)
     return create_model(f"{part.__name__}Step", __config__=strict, **{name: field})
 
@@ -220,7 +230,7 @@ def _build_steps(registry: Registry[AnyStep], declared: Any) -> tuple[AnyStep, .
     for entry in declared:
         for name in type(entry).model_fields:
             part: Any = registry.get(name)
-            built.append(part(getattr(entry, name)))
+            built.append(part(_own(part.Parameters, getattr(entry, name), set())))
     return tuple(built)
 
 

@@ -1,6 +1,8 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from mgstudy.config.pipeline import PipelineConfig
@@ -113,3 +115,19 @@ def test_a_wrong_setting_of_a_step_or_encoder_is_located(content, location) -> N
     with pytest.raises(ValidationError) as caught:
         validate_pipeline(config)
     assert [fault["loc"] for fault in caught.value.errors()] == [location]
+
+
+PIPELINES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_the_parts_of_shipped_pipelines_exist_and_are_set_as_they_can_be(path: Path) -> None:
+    config = PipelineConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    validate_pipeline(config)
+
+
+def test_shipped_pipelines_follow_the_schema() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = pipeline_schema()
+    for path in PIPELINES:
+        jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), schema)
