@@ -6,7 +6,8 @@ by its definition.
 
     python benchmarks/evaluation.py --data data/tiktok
 
-Without ``--data``, interactions of the same size are drawn at random.
+Without ``--data``, interactions of the same size are drawn at random. RecBole's evaluator stands
+beside ours in ``peers.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmark_data import read
 
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.training.evaluation import Evaluator
@@ -100,21 +102,6 @@ def loop(dataset: Dataset, users: np.ndarray, lists: np.ndarray) -> dict[str, li
             values[f"map@{cutoff}"].append(precisions / ideal)
             values[f"hit_rate@{cutoff}"].append(float(found > 0))
     return values
-
-
-def read(folder: Path) -> Dataset:
-    """The interactions of an ``*.inter`` file whose third column is the split (0, 1, 2)."""
-    (path,) = folder.glob("*.inter")
-    columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", skiprows=1, usecols=(0, 1, 2))
-    users, items, labels = columns.T
-    trained = np.isin(users, users[labels == 0])
-    splits = [
-        Interactions(users[kept], items[kept])
-        for label in range(3)
-        for kept in [(labels == label) & trained]
-    ]
-    counts = int(users.max()) + 1, int(items.max()) + 1
-    return Dataset.from_arrays(folder.name, *counts, *splits, features={})
 
 
 def random_dataset() -> Dataset:
