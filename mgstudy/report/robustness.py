@@ -75,7 +75,15 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
         summary=_summary(scores, levels),
         flatness=_flatness(measured, levels),
         landscapes=[
-            {**levels[found["cell"]], **found} for found in measured if found["kind"] == "landscape"
+            {
+                # A measurement's "model" is its trial, a level's is an architecture.
+                **levels[found["cell"]],
+                "cell": found["cell"],
+                "trial": found["model"],
+                **{name: found[name] for name in ("line", "square") if name in found},
+            }
+            for found in measured
+            if found["kind"] == "landscape"
         ],
     )
 
@@ -304,7 +312,7 @@ def _summary(
                 differences = samples - own_samples
                 row["difference"] = area - own_area
                 row["difference_low"], row["difference_high"] = _interval(differences)
-                row["p"] = _bootstrap_p(differences)
+                row["p"] = _bootstrap_p(area - own_area, differences)
             rows.append(row)
     return _with_holm(pd.DataFrame(rows))
 
@@ -384,13 +392,13 @@ def _interval(samples: Samples) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _bootstrap_p(differences: Samples) -> float:
-    """Two-sided: twice the smaller share of samples on either side of no difference."""
-    if np.isnan(differences).any() or not differences.any():
+def _bootstrap_p(difference: float, samples: Samples) -> float:
+    """Two-sided, of the difference over its bootstrap standard error, as normal: a share of samples
+    could not be small enough to stand Holm's correction for many risks."""
+    error = float(np.std(samples, ddof=1))
+    if not error > 0:
         return math.nan
-    count = len(differences)
-    smaller = min((differences <= 0).sum(), (differences >= 0).sum())
-    return min(1.0, 2 * (int(smaller) + 1) / (count + 1))
+    return float(2 * stats.norm.sf(abs(difference) / error))
 
 
 def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:

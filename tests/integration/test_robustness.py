@@ -154,6 +154,16 @@ def test_tables_plots_and_json_say_the_same(measured: Measured) -> None:
         assert ET.parse(plots / f"{name}.svg").getroot().tag.endswith("svg")
 
 
+def test_a_landscape_has_the_levels_of_its_cell(measured: Measured) -> None:
+    found = {(each["model"], each["gradient"]) for each in measured.content["landscapes"]}
+    assert found == {
+        (model, gradient)
+        for model in ("BPR", "VBPR", "FREEDOM")
+        for gradient in ("plain", "mirror_gradient")
+    }
+    assert all("line" in each and "square" in each for each in measured.content["landscapes"])
+
+
 def test_mlflow_has_the_numbers_on_the_models_and_the_plots_on_the_study(
     measured: Measured, home: Path
 ) -> None:
