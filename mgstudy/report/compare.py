@@ -45,13 +45,18 @@ def _what_is_shown(comparison: Comparison) -> str:
             "test split is not touched."
         )
     rows = comparison.of(objective)
-    compared = rows["p_t"].count()
+    shown = (
+        f"Test scores: mean ± half of the 95% interval over seeds; the trial was chosen by "
+        f"{objective} on validation."
+    )
+    compared = int(rows["p_t"].count())
+    if not compared:
+        return f"{shown} No cell can be tested against its baseline yet."
     paired = rows["paired"].dropna()
     test = "the paired t test" if len(paired) and paired.all() else "Welch's t test"
     return (
-        f"Test scores: mean ± half of the 95% interval over seeds; the trial was chosen by "
-        f"{objective} on validation. The verdict is on {objective}, by {test} over seeds; the "
-        f"corrections are over the {compared} cells that were tested. ** holds after Holm, * after "
+        f"{shown} The verdict is on {objective}, by {test} over seeds, corrected for {compared} "
+        f"tested {'cell' if compared == 1 else 'cells'}: ** holds after Holm, * after "
         "Benjamini-Hochberg alone."
     )
 

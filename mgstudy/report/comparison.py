@@ -141,7 +141,7 @@ def compare_studies(
     Args:
         summaries: The studies, at least one; all with one objective.
         baseline: Levels that make a cell a baseline; ``gradient=plain`` when not given.
-        metrics: What to compare; everything that was measured when not given.
+        metrics: What to compare besides the objective; everything that was measured when not given.
 
     Returns:
         A comparison whose table has, for each metric and cell: ``study``, ``cell``, a column for
@@ -170,7 +170,7 @@ def compare_studies(
     for metric in metrics or ():
         if metric not in known:
             raise InputError(f"no study measured {metric!r}; {suggestion(metric, known)}")
-    chosen = list(metrics or known)
+    chosen = list(dict.fromkeys([summaries[0].objective, *(metrics or known)]))
     levels = dict(DEFAULT_BASELINE if baseline is None else baseline)
     entries = _entries(summaries, levels)
     is_confirmed = any(entry.complete for entry in entries)
@@ -398,7 +398,7 @@ def _spent(cell: CellSummary) -> dict[str, Any]:
     return {
         "trials": len(cell.trials),
         **{state: counts[state] for state in ("complete", "pruned", "failed")},
-        "gradient_computations": cell.spent("gradient_computations"),
+        "gradient_computations": int(cell.spent("gradient_computations")),
         "seconds_training": cell.spent("seconds_training"),
         "seconds": cell.seconds(),
         "best_trial": best.number if best else None,

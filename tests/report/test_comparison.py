@@ -347,6 +347,14 @@ def test_latex_has_rules_the_best_in_bold_and_marks(comparison: Comparison) -> N
     assert r"mean $\pm$ half of the 95\% interval" in "".join(lines)
 
 
+def test_other_metrics_are_shown_with_the_verdict_on_the_objective(cell: Simulate) -> None:
+    cells = [cell("A", g, constant(0.1, 0.11, 0.12)) for g in ("plain", "mg")]
+    comparison = compare_studies([study(*cells)], metrics=["ndcg@20"])
+    head, _, *rows = formats.to_markdown(comparison, ["ndcg@20"]).splitlines()
+    assert head.startswith("| gradient | ndcg@20 | vs plain | verdict |")
+    assert rows[1].startswith("| mg | 0.0550 ± 0.0124 | +0.0% | no difference")
+
+
 def test_json_and_csv_hold_the_table_in_full(comparison: Comparison) -> None:
     content = json.loads(formats.to_json(comparison), parse_constant=pytest.fail)
     assert content["split"] == "test"
