@@ -152,7 +152,7 @@ def test_the_cluster_is_looked_at_before_a_study_is_sent(
     too_much = ("resources.cpu=64.0", "tracking.uri=http://127.0.0.1:9")
     wrong = jobs.Submission(**{**vars(submission), "overrides": too_much})
     found = {f.subject: f for f in jobs.check_remotely(cluster, wrong)}
-    assert "one takes 64 CPU and 0 GPU, the cluster has 2 CPU" in found["resources"].text
+    assert "one takes 64 CPU and 0 GPU, the machine has 2 CPU" in found["resources"].text
     assert "cannot be reached: " in found["tracking"].text
     assert all(f.level is Level.PROBLEM for f in (found["resources"], found["tracking"]))
     assert jobs.jobs(cluster) == []
