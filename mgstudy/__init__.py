@@ -9,7 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mgstudy.api import launch, load_dataset, load_study, prepare, read_study
+    from mgstudy.api import (
+        launch,
+        load_dataset,
+        load_study,
+        prepare,
+        read_study,
+        write_report,
+    )
     from mgstudy.models.base import Recommender
     from mgstudy.training.gradient.mirror_gradient import MirrorGradient
     from mgstudy.training.run import build_trainer, train
@@ -24,6 +31,7 @@ _HOMES = {
     "prepare": "mgstudy.api",
     "read_study": "mgstudy.api",
     "train": "mgstudy.training.run",
+    "write_report": "mgstudy.api",
 }
 
 __all__ = [
@@ -36,6 +44,7 @@ __all__ = [
     "prepare",
     "read_study",
     "train",
+    "write_report",
 ]
 
 

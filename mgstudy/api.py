@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from mgstudy.config.document import Document
-from mgstudy.config.study import Robustness
+from mgstudy.config.study import Robustness, Tracking
 from mgstudy.data import loading
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.files import Progress, no_progress
@@ -26,6 +26,8 @@ from mgstudy.data.prepare import prepare_file
 from mgstudy.data.workspace import Workspace
 from mgstudy.environment import describe_environment, installed_packages
 from mgstudy.report.live import LiveDisplay
+from mgstudy.report.page.content import report_content
+from mgstudy.report.page.render import render, save_report
 from mgstudy.report.results import StudyResults
 from mgstudy.report.robustness import (
     RobustnessTables,
@@ -53,11 +55,13 @@ from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.study.storage import expand_url, open_driven_storage, recorded_url
 from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking import sync as tracking_sync
+from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.sync import add_missing
+from mgstudy.tracking.views import experiment_tags, study_views
 
 __all__ = [
     "Launched",
@@ -70,10 +74,11 @@ __all__ = [
     "read_study",
     "resume",
     "sync",
+    "write_report",
 ]
 
-
 logger = logging.getLogger(__name__)
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,40 @@ def load_study(name: str, home: Path | str | None = None) -> StudyResults:
     return StudyResults.load(Workspace.resolve(home), name)
 
 
+def write_report(study: str, path: Path, home: Path | str | None = None) -> bool:
+    """Write a study as one HTML page, and keep a copy in its MLflow run.
+
+    Args:
+        study: The study's name.
+        path: The file to write.
+        home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the current directory when not
+            given.
+
+    Returns:
+        Whether MLflow took the copy.
+
+    Raises:
+        InputError: If the workspace has no study of that name, or ``path`` is a folder.
+        MgstudyError: If the study cannot be read or the file cannot be written.
+    """
+    workspace = Workspace.resolve(home)
+    document = render(report_content(workspace, study))
+    save_report(document, path)
+    settings = StudyFolder.existing(workspace, study).read_manifest()["config"]["tracking"]
+    return _keep_report(
+        TrackingStore(workspace, Tracking(**settings), study), study, lambda: document
+    )
+
+
+def _keep_report(store: TrackingStore, study: str, document: Callable[[], str]) -> bool:
+    try:
+        return attach(store, study, REPORT_FILE, document())
+    except Exception as error:  # Whatever goes wrong here, the study has its results.
+        first_line = str(error).partition("\n")[0]
+        logger.warning("no report is kept in MLflow at %s: %s", store.shown_uri, first_line)
+        return False
+
+
 def launch(
     study: Study,
     console: Console | None = None,
@@ -205,6 +244,10 @@ def launch(
             _measure(study.workspace, config.name, console)
         except KeyboardInterrupt:
             finished = False
+    if finished:
+        _keep_report(
+            store, config.name, lambda: render(report_content(study.workspace, config.name))
+        )
     return Launched(summary, finished, tracker.undelivered)
 
 
@@ -405,7 +448,12 @@ def _config_without_passwords(study: Study) -> dict[str, Any]:
 
 def _description(study: Study) -> StudyDescription:
     environment = describe_environment()
-    tags = {"mgstudy.objective": study.config.training.objective}
+    objective = study.config.training.objective
+    searched = dict.fromkeys(name for cell in study.plan.cells for name in cell.searched)
+    views = study_views(
+        study.config.name, objective, study.varying_factors or ["model"], tuple(searched)
+    )
+    tags = {"mgstudy.objective": objective}
     if environment["git_revision"]:
         tags["mlflow.source.git.commit"] = environment["git_revision"]
     return StudyDescription(
@@ -419,4 +467,5 @@ def _description(study: Study) -> StudyDescription:
         },
         tags=tags,
         varying_factors=tuple(study.varying_factors),
+        experiment_tags=experiment_tags(study.config.question, objective, views),
     )

@@ -2,32 +2,54 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Annotated
 
 import typer
 
-from mgstudy.cli.app import Home, app
+from mgstudy.cli.app import INTERRUPTED, Home, app
 
 
 @app.command()
 def ui(
+    study: Annotated[
+        str | None, typer.Argument(help="Study to give addresses for [default: every one]")
+    ] = None,
     home: Home = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    optuna: Annotated[
+        bool,
+        typer.Option("--optuna", help="Open Optuna's dashboard on its storage too"),
+    ] = False,
+    optuna_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of Optuna's dashboard")
+    ] = 8080,
 ) -> None:
-    """Open MLflow's UI on the workspace's store."""
+    """Open MLflow's UI on the workspace's store, and say where each study's pages are."""
     from mgstudy.data.workspace import Workspace  # noqa: PLC0415
     from mgstudy.study.storage import shown_url  # noqa: PLC0415
+    from mgstudy.tracking import servers  # noqa: PLC0415
     from mgstudy.tracking.store import tracking_uri  # noqa: PLC0415
 
-    uri = tracking_uri(Workspace.resolve(home))
-    if uri.startswith(("http:", "https:")):
-        typer.echo(f"MLflow's UI is where its server is: {shown_url(uri)}")
-        return
-    typer.echo(f"MLflow's UI on {shown_url(uri)}: http://{host}:{port} (Ctrl-C ends it)")
-    arguments = ["mlflow", "ui", "--host", host, "--port", str(port)]
-    # Everyone on the machine can read a command's arguments; the URI may hold a password.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
-    os.execve(sys.executable, [sys.executable, "-m", *arguments], environment)
+    workspace = Workspace.resolve(home)
+    uri = tracking_uri(workspace)
+    storage = servers.dashboard_storage(workspace, study) if optuna else None
+    is_remote = uri.startswith(("http:", "https:"))
+    address = shown_url(uri).rstrip("/") if is_remote else f"http://{host}:{port}"
+    if is_remote:
+        typer.echo(f"MLflow's UI is where its server is: {address}")
+    else:
+        typer.echo(f"MLflow's UI on {shown_url(uri)}: {address} (Ctrl-C ends it)")
+    for page in servers.known_pages(workspace, study, address):
+        typer.echo(f"  {page.title}\n    {page.address}")
+    if storage is not None:
+        typer.echo(f"Optuna's dashboard on {shown_url(storage)}: http://{host}:{optuna_port}")
+    try:
+        if storage is None and not is_remote:
+            servers.become_mlflow(uri, host, port)
+        elif storage is not None:
+            servers.serve_dashboard(
+                storage, host, optuna_port, beside=None if is_remote else (uri, port)
+            )
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None

@@ -11,6 +11,11 @@ from mgstudy.config.parameters import Value
 from mgstudy.study.cells import Cell
 
 
+def recorded_name(group: str, metric: str) -> str:
+    """A metric's name in MLflow, which does not allow ``@``: for example ``best/recall_at_20``."""
+    return f"{group}/{metric.replace('@', '_at_')}"
+
+
 class State(StrEnum):
     """Where a trial stands."""
 

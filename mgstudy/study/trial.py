@@ -20,7 +20,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.cells import Cell
 from mgstudy.study.checkpoints import TEST_USERS, CheckpointFolder
-from mgstudy.study.events import Stage
+from mgstudy.study.events import Stage, recorded_name
 from mgstudy.study.failures import Cause
 from mgstudy.study.progress import TrialProgress
 from mgstudy.study.searcher import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
@@ -215,7 +215,7 @@ def _mlflow_metrics(result: EpochResult, objective: str) -> dict[str, float]:
     """
     assert result.metrics is not None
     validation = {
-        f"validation/{name.replace('@', '_at_')}": result.metrics[name]
+        recorded_name("validation", name): result.metrics[name]
         for name in dict.fromkeys([objective, *result.metrics])
     }
     time_spent = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from mgstudy.study.events import Stage, State
+from mgstudy.study.events import Stage, State, recorded_name
 from mgstudy.tracking.spool import FINISHED, REPORTED
 from mgstudy.tracking.store import TrackingStore
 
@@ -40,6 +40,7 @@ class StudyDescription:
         artifacts: File name to content: resolved configuration, environment, packages.
         tags: Tags of the parent run, such as the git revision.
         varying_factors: Factors with more than one level; they name the child runs.
+        experiment_tags: Tags of the experiment, such as the views that MLflow's UI offers.
     """
 
     name: str
@@ -47,6 +48,7 @@ class StudyDescription:
     artifacts: Mapping[str, str]
     tags: Mapping[str, str]
     varying_factors: tuple[str, ...]
+    experiment_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 class RunWriter:
@@ -102,6 +104,8 @@ class RunWriter:
     def open_study(self) -> str:
         """The parent run's id; opened when it is first needed."""
         if self._parent_run is None:
+            for name, content in self.description.experiment_tags.items():
+                self.store.client.set_experiment_tag(self.store.experiment_id, name, content)
             self._parent_run = self._find_or_create_parent()
         return self._parent_run
 
@@ -227,7 +231,7 @@ class RunWriter:
         outcome, state = event["outcome"], State(event["state"])
         step = int(outcome.get("epochs", 0))
         numbers = {
-            f"{prefix}/{name.replace('@', '_at_')}": number
+            recorded_name(prefix, name): number
             for prefix, kind in (("best", "best_metrics"), ("test", "test_metrics"))
             for name, number in outcome.get(kind, {}).items()
             if number is not None

@@ -1,0 +1,283 @@
+"""Everything that a study's report says, before it is laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from mgstudy.data.workspace import Workspace
+from mgstudy.report.compare import caption, default_metrics, short_table
+from mgstudy.report.comparison import DEFAULT_BASELINE, Comparison, compare_studies
+from mgstudy.report.durations import duration
+from mgstudy.report.page import drawings, tables
+from mgstudy.report.page.figures import Figure
+from mgstudy.report.page.tables import Table
+from mgstudy.report.results import StudyResults
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage import expand_url, open_storage
+from mgstudy.study.summary import StudySummary
+
+_SPENT = ("trials", "gradients", "time")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: figures and tables, or why there are none.
+
+    Attributes:
+        name: Its anchor.
+        title: Its heading.
+        parts: Figures and tables, in order.
+        absent: What is said in their place.
+    """
+
+    name: str
+    title: str
+    parts: Sequence[Figure | Table]
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """A report before it is laid out.
+
+    Attributes:
+        study: The study's name.
+        question: What it asks.
+        written: When the report was made, ISO 8601 in UTC.
+        facts: Short facts under the question: cells, trials, time.
+        verdict: What can be said, a sentence each.
+        missing: What cannot be said, and what would have to be run.
+        sections: The rest, in order.
+        commands: What reproduces the study.
+        provenance: Name to value: versions, revision, seeds, fingerprints.
+        configuration: The study file as it was understood, as YAML.
+    """
+
+    study: str
+    question: str
+    written: str
+    facts: Sequence[tuple[str, str]]
+    verdict: Sequence[str]
+    missing: Sequence[str]
+    sections: Sequence[Section]
+    commands: Sequence[str]
+    provenance: Sequence[tuple[str, str]]
+    configuration: str
+
+
+def report_content(
+    workspace: Workspace, study: str, baseline: Mapping[str, str] | None = None
+) -> ReportContent:
+    """Collect what the report of a study says.
+
+    Raises:
+        InputError: If the workspace has no study of that name.
+        MgstudyError: If its manifest or storage cannot be read.
+    """
+    summary = StudyResults.load(workspace, study).summary
+    manifest = StudyFolder.existing(workspace, study).read_manifest()
+    chosen = DEFAULT_BASELINE if baseline is None else baseline
+    comparison = compare_studies([summary], chosen)
+    storage = open_storage(expand_url(manifest["storage"]), create=False)
+    names = {cell["key"]: cell["study"] for cell in manifest["cells"]}
+    drawing = drawings.Drawing(summary, chosen, _logarithmic(manifest))
+    processors = float(manifest["config"]["resources"]["cpu"])
+    importance = tables.importances(summary, names, storage)
+    strengths = [drawings.strengths(drawing), drawings.surfaces(drawing)]
+    scores, curves = drawings.scores(drawing, comparison), drawings.curves(drawing)
+    ended = [tables.outcomes(summary), tables.failures(summary), tables.endings(summary)]
+    sections = (
+        Section(
+            "comparison",
+            "Comparison",
+            [_table(comparison), *([] if scores is None else [scores]), _every_metric(comparison)],
+        ),
+        Section(
+            "strengths",
+            "Effect of interval and strengths",
+            [figure for figure in strengths if figure is not None],
+            "No strength of what is compared was searched, or no trial that searched one is "
+            "complete.",
+        ),
+        Section("robustness", "Accuracy against robustness", [], "No risks were measured."),
+        Section(
+            "curves",
+            "Learning curves",
+            [curves] if curves is not None else [],
+            "No trial is complete.",
+        ),
+        Section(
+            "importance",
+            "Parameter importance",
+            [importance] if importance is not None else [],
+            f"No cell has {tables.FEWEST_TRIALS_FOR_IMPORTANCE} completed trials with different "
+            "scores, which an estimate needs.",
+        ),
+        Section(
+            "trials",
+            "What was pruned, what failed",
+            [table for table in (*ended, tables.left_out(summary)) if table is not None],
+        ),
+        Section("cost", "Cost", [tables.costs(summary, chosen, processors)]),
+    )
+    return ReportContent(
+        study=study,
+        question=summary.question,
+        written=datetime.now(UTC).isoformat(timespec="seconds"),
+        facts=_facts(summary),
+        verdict=_verdict(comparison),
+        missing=_missing(summary, chosen),
+        sections=sections,
+        commands=_commands(study),
+        provenance=_provenance(manifest),
+        configuration=yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True),
+    )
+
+
+def _logarithmic(manifest: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(
+        name
+        for cell in manifest["cells"]
+        for name, space in cell["spaces"].items()
+        if isinstance(space, dict) and next(iter(space)).startswith("log")
+    )
+
+
+def _facts(summary: StudySummary) -> list[tuple[str, str]]:
+    totals = {
+        state: sum(cell.counts[state] for cell in summary.cells)
+        for state in ("complete", "pruned", "failed", "running", "waiting")
+    }
+    seconds = sum(cell.seconds() for cell in summary.cells)
+    state = "finished" if summary.finished else "running" if summary.driven else "not finished"
+    return [
+        ("state", state),
+        ("cells", str(len(summary.cells))),
+        ("trials", ", ".join(f"{count} {name}" for name, count in totals.items() if count)),
+        ("training time", duration(seconds)),
+    ]
+
+
+def _verdict(comparison: Comparison) -> list[str]:
+    if comparison.split == "validation":
+        return [
+            "There is no verdict yet: no winner was trained again under fresh seeds and scored on "
+            "the test split. What follows is what the search found on the validation split that "
+            "chose it, with one seed each."
+        ]
+    factors = comparison.varying_factors()
+    return [
+        f"{' '.join(str(row[name]) for name in factors)}: {row['verdict']} "
+        f"({comparison.objective} {row['relative_difference']:+.1%})."
+        for row in comparison.of(comparison.objective).to_dict("records")
+        if row["verdict"] != "baseline" and not pd.isna(row["relative_difference"])
+    ] or ["Nothing could be compared on the test split."]
+
+
+def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
+    missing = []
+    waiting = sum(cell.counts["waiting"] + cell.counts["running"] for cell in summary.cells)
+    if waiting:
+        missing.append(f"{waiting} trials have not ended; launching the study again runs them.")
+    replicates = sum(
+        cell.confirmation_counts["waiting"] + cell.confirmation_counts["running"]
+        for cell in summary.cells
+    )
+    if replicates and not waiting:
+        missing.append(f"{replicates} confirmations have not ended.")
+    if not any(cell.seeds for cell in summary.cells):
+        missing.append(
+            "No confirmation was asked for (`confirmation: {seeds: 5}`): nothing is known of the "
+            "test split, nor of how much another seed would change."
+        )
+    without = [cell.key for cell in summary.cells if cell.best is None]
+    if without:
+        missing.append(f"Without a completed trial: {', '.join(without)}.")
+    if len(summary.cells) == 1:
+        missing.append("The study has one cell: there is nothing to compare it with.")
+    elif not any(
+        all(cell.levels.get(name) == level for name, level in baseline.items())
+        for cell in summary.cells
+    ):
+        wanted = ", ".join(f"{name}={level}" for name, level in baseline.items())
+        missing.append(f"No cell has the baseline's levels ({wanted}).")
+    return missing
+
+
+def _table(comparison: Comparison) -> Table:
+    titles, rows = short_table(comparison, default_metrics(comparison.studies))
+    # The page has tables of its own for what the search has spent.
+    shown = [place for place, title in enumerate(titles) if title not in _SPENT]
+    last = titles.index("verdict")
+    order = [place for place in shown if place != last] + [last]
+    return Table(
+        caption(comparison),
+        [titles[place] for place in order],
+        [[row[place] for place in order] for row in rows],
+        len(comparison.varying_factors()),
+    )
+
+
+def _every_metric(comparison: Comparison) -> Table:
+    factors = comparison.varying_factors()
+    by_metric = {name: comparison.of(name) for name in comparison.metrics}
+    first = comparison.of(comparison.objective).to_dict("records")
+    strong = {
+        (int(frame["mean"].to_numpy(dtype=float, na_value=float("-inf")).argmax()), place)
+        for place, frame in enumerate(by_metric.values(), start=len(factors))
+        if frame["mean"].notna().any()
+    }
+    rows = [
+        [
+            *(str(row[name]) for name in factors),
+            *(_number(frame["mean"].iloc[number]) for frame in by_metric.values()),
+        ]
+        for number, row in enumerate(first)
+    ]
+    return Table(
+        f"Every metric on the {comparison.split} split; the highest of each column is bold.",
+        [*factors, *by_metric],
+        rows,
+        len(factors),
+        strong=frozenset(strong),
+    )
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.4f}"
+
+
+def _commands(study: str) -> list[str]:
+    return [
+        f"mgstudy launch {study}.yaml    # the configuration below, saved under this name",
+        f"mgstudy compare {study}",
+        f"mgstudy report {study}",
+    ]
+
+
+def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    environment = manifest["environment"]
+    config = manifest["config"]
+    found = [
+        ("last launched", manifest["launched"]),
+        ("git revision", environment["git_revision"] or "not a checkout"),
+        ("Python", environment["python"]),
+        *((name, version) for name, version in environment["packages"].items()),
+        ("platform", environment["platform"]),
+        ("processor", environment["processor"]),
+        ("study seed", str(config["seed"])),
+        ("training seeds", ", ".join(map(str, config["factors"]["seed"]))),
+    ]
+    for name, fingerprints in manifest["datasets"].items():
+        found.append((f"dataset {name}, interactions", fingerprints["interactions"]))
+        found += [
+            (f"dataset {name}, {modality}", key)
+            for modality, key in fingerprints["features"].items()
+        ]
+    return found

@@ -1,0 +1,206 @@
+"""How MLflow's UI opens on a study: saved views of its runs table and charts.
+
+MLflow keeps a saved view as a tag of the experiment. Its runs page lists them under "Saved views",
+and opens one straight away when the address ends in ``?viewStateShareKey=KEY``. What a view holds
+is the page's own state: filter, order, columns, grouping and charts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from mgstudy.study.events import recorded_name
+
+VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+KIND_TAG = "mlflow.experimentKind"
+NOTE_TAG = "mlflow.note.content"
+PRIMARY_METRIC_TAG = "mlflow.experiment.primaryMetric.name"
+LARGER_IS_BETTER_TAG = "mlflow.experiment.primaryMetric.greaterIsBetter"
+MODEL_DEVELOPMENT = "custom_model_development"
+_MILLISECONDS_NEVER_CHANGING = 1_700_000_000_000
+_RUNS_IN_A_CHART = 20
+
+
+@dataclass(frozen=True)
+class View:
+    """One saved view.
+
+    Attributes:
+        key: What its address ends in.
+        title: How MLflow's list of saved views calls it.
+        charts: Whether it shows charts beside the runs rather than a table of them.
+        state: The page's state.
+    """
+
+    key: str
+    title: str
+    charts: bool
+    state: Mapping[str, Any]
+
+    def address(self, server: str, experiment_id: str) -> str:
+        """Where a browser finds it.
+
+        Args:
+            server: The server's address, without a slash at its end.
+            experiment_id: The experiment.
+        """
+        query = {"viewStateShareKey": self.key, "workflowType": "machine_learning"}
+        if self.charts:
+            query["compareRunsMode"] = "CHART"
+        return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
+
+
+def study_views(
+    study: str, objective: str, factors: Sequence[str], searched: Sequence[str]
+) -> tuple[View, ...]:
+    """The views of a study: its trials, its cells, and the best run of each cell compared.
+
+    Args:
+        study: The study's name.
+        objective: The metric that selects, for example ``recall@20``.
+        factors: The factors whose levels tell the cells apart.
+        searched: Full names of the parameters that any cell searches.
+    """
+    best, validation = recorded_name("best", objective), recorded_name("validation", objective)
+    companion = recorded_name("best", f"ndcg@{objective.partition('@')[2]}")
+    scores = [_column("metrics", name) for name in dict.fromkeys((best, companion))]
+    levels = [_column("params", name) for name in factors]
+    cost = [_column("metrics", f"cost/{name}") for name in ("epochs", "gradient_computations")]
+    outcome = [_column("tags", "mgstudy.state"), _column("tags", "mgstudy.reason")]
+    parameters = [_column("params", name) for name in searched]
+    of_study = f"tags.`mgstudy.study` = '{study}'"
+    trials = f"{of_study} and tags.`mgstudy.role` = 'trial'"
+    grouping = {
+        "aggregateFunction": "max",
+        "groupByKeys": [{"mode": "param", "groupByData": factor} for factor in factors],
+    }
+    curves = _charts(
+        study,
+        {"type": "LINE", "metricKey": validation, "selectedMetricKeys": [validation]},
+        {"type": "BAR", "metricKey": best},
+        {
+            "type": "PARALLEL",
+            "selectedParams": [*factors, *searched],
+            "selectedMetrics": [best],
+            "showAllRuns": True,
+        },
+    )
+    columns = [*levels, *scores]
+    return (
+        View(
+            f"{study}-trials",
+            f"{study}: trials, best first",
+            False,
+            _state(trials, best, [*columns, *outcome, *parameters, *cost]),
+        ),
+        View(
+            f"{study}-cells",
+            f"{study}: grouped by cell",
+            False,
+            _state(trials, best, [*scores, *cost]) | {"groupBy": grouping},
+        ),
+        View(
+            f"{study}-best",
+            f"{study}: best run of each cell",
+            True,
+            _state(
+                f"{trials} and tags.`mgstudy.best_of_cell` = 'true'",
+                best,
+                [*columns, *parameters, *cost],
+            )
+            | curves,
+        ),
+    )
+
+
+def experiment_tags(question: str, objective: str, views: Iterable[View]) -> dict[str, str]:
+    """Tags that make MLflow's UI open on training runs, know the objective and offer the views."""
+    tags = {
+        KIND_TAG: MODEL_DEVELOPMENT,
+        PRIMARY_METRIC_TAG: recorded_name("validation", objective),
+        LARGER_IS_BETTER_TAG: "true",
+    }
+    if question:
+        tags[NOTE_TAG] = question
+    for view in views:
+        content = {
+            "name": view.title,
+            "createdAt": _MILLISECONDS_NEVER_CHANGING,
+            "updatedAt": _MILLISECONDS_NEVER_CHANGING,
+            "state": json.dumps(view.state, separators=(",", ":")),
+        }
+        tags[f"{VIEW_TAG_PREFIX}{view.key}"] = json.dumps(content, separators=(",", ":"))
+    return tags
+
+
+def comparison_address(server: str, experiment_id: str, runs: Sequence[str]) -> str:
+    """Where a browser finds MLflow's comparison of these runs, by their ids."""
+    chosen = quote(json.dumps(list(runs)))
+    return f"{server}/#/compare-runs?runs={chosen}&experiments={quote(json.dumps([experiment_id]))}"
+
+
+def _state(run_filter: str, ordered_by: str, columns: Sequence[str]) -> dict[str, Any]:
+    return {
+        "searchFilter": run_filter,
+        "orderByKey": _column("metrics", ordered_by),
+        "orderByAsc": False,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": list(columns),
+        "columnOrder": [],
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "hideEmptyCharts": True,
+    }
+
+
+def _charts(study: str, *charts: Mapping[str, Any]) -> dict[str, Any]:
+    section = f"{study}-charts"
+    return {
+        "compareRunSections": [
+            {
+                "uuid": section,
+                "name": study,
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+        "compareRunCharts": [
+            {
+                "uuid": f"{section}-{number}",
+                "metricSectionId": section,
+                "runsCountToCompare": _RUNS_IN_A_CHART,
+                "deleted": False,
+                "isGenerated": False,
+                **(_LINE_DEFAULTS if chart["type"] == "LINE" else {}),
+                **chart,
+            }
+            for number, chart in enumerate(charts)
+        ],
+    }
+
+
+_LINE_DEFAULTS: dict[str, Any] = {
+    "lineSmoothness": 0,
+    "xAxisScaleType": "linear",
+    "scaleType": "linear",
+    "range": {},
+    "xAxisKey": "step",
+    "selectedXAxisMetricKey": "",
+    "yAxisKey": "metric",
+    "yAxisExpressions": [],
+    "ignoreOutliers": False,
+    "useGlobalXaxisKey": True,
+    "useGlobalLineSmoothing": True,
+}
+
+
+def _column(kind: str, name: str) -> str:
+    return f"{kind}.`{name}`"

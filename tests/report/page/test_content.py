@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import statistics
+
+import numpy as np
+import pytest
+
+from mgstudy.data.workspace import Workspace
+from mgstudy.report.page.content import ReportContent, report_content
+from mgstudy.report.page.figures import Figure, Panel
+from mgstudy.report.page.tables import Table
+from mgstudy.study.summary import summarize
+
+PREFIX = "gradient.mirror_gradient."
+
+
+@pytest.fixture(scope="module")
+def workspace(record, some) -> Workspace:
+    return record(some)
+
+
+@pytest.fixture(scope="module")
+def content(workspace: Workspace) -> ReportContent:
+    return report_content(workspace, "s")
+
+
+def parts(content: ReportContent, section: str) -> list[Figure | Table]:
+    (found,) = [entry for entry in content.sections if entry.name == section]
+    return list(found.parts)
+
+
+def panel(figure: Figure | Table, title: str) -> Panel:
+    assert isinstance(figure, Figure)
+    (found,) = [entry for entry in figure.panels if entry.title == title]
+    return found
+
+
+def column(table: Figure | Table, title: str) -> list[str]:
+    assert isinstance(table, Table)
+    place = list(table.titles).index(title)
+    return [row[place] for row in table.rows]
+
+
+def test_the_search_alone_gives_no_verdict(content: ReportContent) -> None:
+    assert content.verdict[0].startswith("There is no verdict yet")
+    assert [sentence[:31] for sentence in content.missing] == ["No confirmation was asked for ("]
+    assert dict(content.facts)["trials"] == "48 complete, 4 pruned, 4 failed"
+
+
+def test_strengths_are_drawn_against_the_baselines_best(
+    workspace: Workspace, content: ReportContent
+) -> None:
+    figure = parts(content, "strengths")[0]
+    interval = panel(figure, "BPR: interval")
+    plain, mirrored = summarize(workspace, "s").cells[:2]
+    assert plain.best is not None
+    assert interval.reference == (plain.best.value, "best plain")
+    dots, medians = interval.series
+    by_interval: dict[float, list[float]] = {}
+    for trial in mirrored.trials:
+        if trial.value is not None:
+            by_interval.setdefault(trial.parameters[f"{PREFIX}interval"], []).append(trial.value)
+    assert sorted(zip(dots.x, dots.y, strict=True)) == sorted(
+        (x, y) for x, values in by_interval.items() for y in values
+    )
+    assert list(medians.x) == sorted(by_interval)
+    assert list(medians.y) == [statistics.median(by_interval[x]) for x in sorted(by_interval)]
+    # Every value of a continuous strength is another: no median.
+    assert len(panel(figure, "BPR: alpha2").series) == 1
+    assert isinstance(figure, Figure)
+    assert [look.label for look in figure.legend] == ["mirror_gradient"]
+
+
+def test_a_surface_through_a_plane_is_that_plane(content: ReportContent) -> None:
+    surface = panel(parts(content, "strengths")[1], "BPR, mirror_gradient").surface
+    assert surface is not None
+    expected = 0.2 + 0.02 * surface.x[None, :] + 0.1 * surface.y[:, None]
+    known = ~np.isnan(surface.z)
+    assert known.sum() > 0.3 * known.size
+    np.testing.assert_allclose(surface.z[known], expected[known], rtol=1e-9)
+
+
+def test_learning_curves_are_those_of_the_best_trials(
+    workspace: Workspace, content: ReportContent
+) -> None:
+    curve = panel(parts(content, "curves")[0], "LightGCN")
+    cells = [c for c in summarize(workspace, "s").cells if c.levels["model"] == "LightGCN"]
+    assert [series.look.label for series in curve.series] == ["plain", "mirror_gradient"]
+    for series, cell in zip(curve.series, cells, strict=True):
+        assert cell.best is not None and cell.best.value is not None
+        assert list(series.x) == [1, 2, 3]
+        assert list(series.y) == [cell.best.value / 2, cell.best.value, cell.best.value / 3]
+
+
+def test_a_parameter_that_alone_decides_has_all_the_importance(content: ReportContent) -> None:
+    table = parts(content, "importance")[0]
+    plain = [row for row in range(4) if column(table, "gradient")[row] == "plain"]
+    shares = column(table, "learning_rate")
+    assert all(int(shares[row].rstrip("%")) > 80 for row in plain)
+    for row in set(range(4)) - set(plain):
+        assert int(shares[row].rstrip("%")) < 30
+    assert isinstance(table, Table)
+    for cells in table.rows:
+        assert sum(int(text.rstrip("%")) for text in cells[table.texts :] if text) in range(98, 103)
+
+
+def test_ends_and_their_reasons_are_counted(content: ReportContent) -> None:
+    outcomes, failures, endings = parts(content, "trials")
+    assert column(outcomes, "complete") == ["12"] * 4
+    assert column(outcomes, "pruned share") == ["7%"] * 4
+    assert column(failures, "reason") == ["training diverged"] * 4
+    assert column(failures, "trials") == ["0"] * 4
+    assert column(endings, "trials") == ["48"]
+
+
+def test_costs_add_up(content: ReportContent) -> None:
+    (costs,) = parts(content, "cost")
+    # 12 completed trials of 1 + 5 + 2 seconds, or 1 + 7 + 2 with Mirror Gradient.
+    assert column(costs, "training") == ["1 min 0 s", "1 min 24 s"] * 2
+    assert column(costs, "processor hours") == ["0.03", "0.03"] * 2
+    # A pruned and a failed trial made an epoch each, whose computations nobody told of.
+    assert column(costs, "epochs") == ["38"] * 4
+    assert column(costs, "gradient computations") == ["360", "540"] * 2
+    assert column(costs, "per epoch vs baseline") == ["", "× 1.50"] * 2
+
+
+def test_provenance_names_seeds_revision_and_data(content: ReportContent) -> None:
+    found = dict(content.provenance)
+    assert found["study seed"] == "999"
+    assert found["training seeds"] == "999"
+    assert len(found["dataset tiny, interactions"]) >= 16
+    assert {"git revision", "torch", "optuna", "processor"} <= set(found)
+    assert "alpha2" in content.configuration
+
+
+ONE_CELL = """\
+name: s
+factors: {dataset: [tiny], model: [BPR]}
+trials: 2
+confirmation: {seeds: 0}
+"""
+NO_BASELINE = """\
+name: s
+factors: {dataset: [tiny], model: [BPR], gradient: [sam, asam]}
+trials: 2
+confirmation: {seeds: 0}
+"""
+
+
+def test_one_cell_has_nothing_to_be_compared_with(record, complete) -> None:
+    content = report_content(record(complete, ONE_CELL, "one"), "one")
+    assert any("one cell" in sentence for sentence in content.missing)
+    assert parts(content, "strengths") == []
+    assert parts(content, "importance") == []
+    assert len(parts(content, "curves")) == 1
+
+
+def test_a_missing_baseline_is_said(record, complete) -> None:
+    content = report_content(record(complete, NO_BASELINE, "none"), "none")
+    assert content.missing[1:] == ["No cell has the baseline's levels (gradient=plain)."]
+
+
+def test_a_study_without_a_completed_trial_says_so(record) -> None:
+    broken = record(lambda trial: {"reason": "out of [memory]"}, NO_BASELINE, "broken")
+    content = report_content(broken, "broken")
+    assert any(sentence.startswith("Without a completed trial") for sentence in content.missing)
+    assert parts(content, "curves") == []
+    assert column(parts(content, "trials")[1], "count") == ["2", "2"]
+
+
+def test_an_interrupted_study_says_what_is_left(record, complete) -> None:
+    begun = record(
+        lambda trial: complete(trial) if trial.number == 0 else None, NO_BASELINE, "begun"
+    )
+    content = report_content(begun, "begun")
+    assert content.missing[0].startswith("2 trials have not ended")
+    assert dict(content.facts)["state"] == "not finished"
