@@ -18,7 +18,8 @@ class PGD(Risk):
 
         x' ← clip(x' + step_size · epsilon · sign(∂L/∂x'), x − epsilon, x + epsilon)
 
-    with s_m and L as in ``fgsm``. It is the strongest first-order attack within epsilon.
+    with s_m and L as in ``fgsm``. It finds a higher L than one step does; what is measured is the
+    metric on held-out items, which need not fall further than under ``fgsm``.
     """
 
     name = "pgd"
