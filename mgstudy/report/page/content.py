@@ -105,7 +105,12 @@ def report_content(
             "No strength of what is compared was searched, or no trial that searched one is "
             "complete.",
         ),
-        Section("robustness", "Accuracy against robustness", [], "No risks were measured."),
+        Section(
+            "robustness",
+            "Accuracy against robustness",
+            [],
+            f"This page does not show risks; `mgstudy robustness {study}` measures and shows them.",
+        ),
         Section(
             "curves",
             "Learning curves",
