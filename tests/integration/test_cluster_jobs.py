@@ -35,6 +35,7 @@ space:
   model: {embedding_size: 4, regularization: 0.01}
   optimizer: {learning_rate: {log_float: [1e-3, 1e-1]}}
 trials: 2
+confirmation: null
 training: {epochs: 5, batch_size: 128, objective: ndcg@5, cutoffs: [5]}
 pruner: NopPruner
 """
