@@ -65,6 +65,7 @@ def main() -> None:
         table = read_features(store.path("image-0"))
 
     ray.init(
+        address="local",
         num_cpus=1,
         include_dashboard=False,
         object_store_memory=int(size * 1.3) + (100 << 20),

@@ -15,7 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .8rem .15rem 0;
        text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:first-child
        { text-align: left } th { border-bottom: 1px solid #999 }
-.bar { background: #2f6db3; height: 1rem; min-width: 1px } .found { color: #a11 }
+.bar { background: #2f6db3; height: 1rem } pre { white-space: pre-wrap } .found { color: #a11 }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 2rem }
 .histogram td:last-child { width: 14rem; text-align: left }
 </style></head><body>
