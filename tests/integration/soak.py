@@ -318,9 +318,10 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
 def is_busy_worker(process: psutil.Process) -> bool:
     """Whether Ray runs a trial in the process."""
     try:
-        return any("StudyTrial" in part or "with_parameters" in part for part in process.cmdline())
+        title = " ".join(process.cmdline())
     except psutil.Error:
         return False
+    return title.startswith("ray::") and "IDLE" not in title
 
 
 def kill_all(processes: list[psutil.Process]) -> None:
