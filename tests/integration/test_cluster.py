@@ -26,6 +26,7 @@ import ray
 import s3fs
 from mlflow.tracking import MlflowClient
 from moto.server import ThreadedMotoServer
+from ray._raylet import AuthenticationTokenLoader
 
 from mgstudy import api
 from mgstudy.cluster import jobs
@@ -302,8 +303,16 @@ def single_machine_record(folder: Path) -> dict[str, list[Any]]:
     return record(launched.summary)
 
 
+@pytest.fixture
+def own_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A token for the cluster, which Ray would keep in this process for all later tests."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    yield
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def test_a_study_survives_the_loss_of_a_worker_and_of_the_head(
-    postgresql: Any, monkeypatch: pytest.MonkeyPatch
+    postgresql: Any, own_token: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(tempfile.mkdtemp(prefix="mgs-", dir="/tmp"))
     code = folder / "code"
@@ -314,7 +323,6 @@ def test_a_study_survives_the_loss_of_a_worker_and_of_the_head(
     monkeypatch.syspath_prepend(code)
     monkeypatch.setenv("PYTHONPATH", str(code), prepend=os.pathsep)
     monkeypatch.setenv("GATE", str(gate))
-    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     monkeypatch.setenv("MGSTUDY_CACHE", str(folder / "outside"))
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "MGSTUDY_HOME"):
         monkeypatch.delenv(name, raising=False)
