@@ -16,8 +16,10 @@ from mgstudy.report.comparison import DEFAULT_BASELINE, Comparison, compare_stud
 from mgstudy.report.durations import duration
 from mgstudy.report.page import drawings, tables
 from mgstudy.report.page.figures import Figure
+from mgstudy.report.page.robustness import accuracy_against_robustness
 from mgstudy.report.page.tables import Table
 from mgstudy.report.results import StudyResults
+from mgstudy.report.robustness import load_robustness
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.storage import expand_url, open_storage
 from mgstudy.study.summary import StudySummary
@@ -81,7 +83,8 @@ def report_content(
         MgstudyError: If its manifest or storage cannot be read.
     """
     summary = StudyResults.load(workspace, study).summary
-    manifest = StudyFolder.existing(workspace, study).read_manifest()
+    folder = StudyFolder.existing(workspace, study)
+    manifest = folder.read_manifest()
     chosen = DEFAULT_BASELINE if baseline is None else baseline
     comparison = compare_studies([summary], chosen)
     storage = open_storage(expand_url(manifest["storage"]), create=False)
@@ -108,8 +111,9 @@ def report_content(
         Section(
             "robustness",
             "Accuracy against robustness",
-            [],
-            f"This page does not show risks; `mgstudy robustness {study}` measures and shows them.",
+            accuracy_against_robustness(drawing, load_robustness(folder)),
+            f"No risk was measured; `mgstudy robustness {study}` measures them, and the report "
+            "written after it shows them here.",
         ),
         Section(
             "curves",

@@ -1,0 +1,98 @@
+"""Accuracy against robustness in the report, from tables that the product's own writer wrote."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from mgstudy import api
+from mgstudy.config.study import Robustness
+from mgstudy.data.workspace import Workspace
+from mgstudy.report.page.content import ReportContent, report_content
+from mgstudy.report.page.figures import Figure
+from mgstudy.report.page.render import render
+from mgstudy.report.page.tables import Table
+from mgstudy.report.robustness import RobustnessTables, _Scores, _summary, write_tables
+from mgstudy.study.robustness_plan import RobustnessPlan
+from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.summary import CellSummary, summarize
+
+CLEAN = {"plain": 0.4, "mirror_gradient": 0.5}
+# At the only severity: a trapezoid from no drop has half the drop as its area.
+NOISY = {"plain": 0.2, "mirror_gradient": 0.45}
+AREA = {"plain": 25.0, "mirror_gradient": 5.0}
+
+
+def measured(cell: CellSummary) -> list[dict]:
+    gradient = cell.levels["gradient"]
+    common = {"cell": cell.key, "replicate": 0, "split": "test", "users": 30}
+    common |= {"objective": "recall@20", "reached": True}
+    risk = {"risk": "feature_noise", "graph": "none", "severity": 1.0, "risk_seed": 0}
+    return [
+        {
+            "kind": kind,
+            **common,
+            "metrics": {"recall@20": value},
+            "resampled": [value] * 20,
+            **more,
+        }
+        for kind, value, more in (
+            ("clean", CLEAN[gradient], {}),
+            ("risk", NOISY[gradient], risk),
+        )
+    ]
+
+
+def write_robustness(workspace: Workspace, study: str) -> None:
+    summary = summarize(workspace, study)
+    # A cell that was never measured is in no table.
+    of_cells = {cell.key: measured(cell) for cell in summary.cells[:3]}
+    scores = {key: _Scores(key, found) for key, found in of_cells.items()}
+    levels = {cell.key: cell.levels for cell in summary.cells}
+    table = _summary(scores, levels)
+    read = api.read_study(workspace.home / "study.yaml", [f"name={study}"], workspace.home)
+    results = RobustnessResults(read.folder)
+    results.path.mkdir(parents=True)
+    tables = RobustnessTables(pd.DataFrame(), table, pd.DataFrame(), [])
+    write_tables(tables, RobustnessPlan(read, summary, Robustness(), ()), results)
+
+
+@pytest.fixture(scope="module")
+def content(record, complete) -> ReportContent:
+    workspace = record(complete, name="risky")
+    write_robustness(workspace, "risky")
+    return report_content(workspace, "risky")
+
+
+def test_measured_cells_are_drawn_by_score_and_area(content: ReportContent) -> None:
+    (section,) = [entry for entry in content.sections if entry.name == "robustness"]
+    figure, table = section.parts
+    assert isinstance(figure, Figure) and isinstance(table, Table)
+    (panel,) = figure.panels
+    assert panel.title == "feature noise"
+    assert [series.look.label for series in panel.series] == ["plain", "mirror_gradient"]
+    plain, mirrored = panel.series
+    assert list(plain.x) == [0.4, 0.4]
+    assert list(plain.y) == pytest.approx([AREA["plain"]] * 2)
+    assert list(mirrored.x) == [0.5]
+    assert list(mirrored.y) == pytest.approx([AREA["mirror_gradient"]])
+    assert plain.hover[1] == "LightGCN, plain<br>clean 0.4000, area +25.0%"
+    assert table.titles == ["model", "gradient", "clean", "feature noise"]
+    assert table.rows == [
+        ["BPR", "plain", "0.4000", "+25.0%"],
+        ["BPR", "mirror_gradient", "0.5000", "+5.0%"],
+        ["LightGCN", "plain", "0.4000", "+25.0%"],
+    ]
+
+
+def test_the_plot_is_in_the_page(content: ReportContent) -> None:
+    document = render(content)
+    assert 'id="plot-robustness-1"' in document
+    assert "No risk was measured" not in document
+
+
+def test_without_measurements_the_section_says_what_to_type(record, complete) -> None:
+    content = report_content(record(complete, name="clean"), "clean")
+    (section,) = [entry for entry in content.sections if entry.name == "robustness"]
+    assert not section.parts
+    assert "`mgstudy robustness clean`" in section.absent
