@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
@@ -49,7 +50,8 @@ def ray_session() -> Iterator[None]:
     A session that the caller has already opened is used and left open.
 
     Raises:
-        MgstudyError: If no cluster answers at that address, or it does not let us in.
+        MgstudyError: If no cluster answers at that address, it does not let us in, or Ray does not
+            start.
         KeyboardInterrupt: If SIGTERM comes meanwhile.
     """
     for name, value in _RAY_TUNE_ENVIRONMENT.items():
@@ -71,14 +73,8 @@ def ray_session() -> Iterator[None]:
     except SystemExit as error:
         # Ray handles SIGTERM in its own way while it starts.
         raise KeyboardInterrupt from error
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        if address == "local":
-            raise
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise MgstudyError(
-            f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
-            "unset RAY_ADDRESS to run here"
-        ) from error
+    except Exception as error:  # Ray tells of a start that timed out by a bare Exception.
+        raise _cannot_begin(address, error) from error
     try:
         with terminated_like_interrupt():
             yield
@@ -100,6 +96,20 @@ def require_cluster(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
     except OSError as error:
         raise _no_cluster(address, error) from error
+
+
+def _cannot_begin(address: str, error: Exception) -> MgstudyError:
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    if address == "local":
+        return MgstudyError(
+            f"Ray does not start on this machine: {reason}; make sure that memory, processors and "
+            f"space under {get_default_ray_temp_dir()} are free (RAY_TMPDIR chooses another place, "
+            "by a short path), then give the same command again"
+        )
+    return MgstudyError(
+        f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
+        "unset RAY_ADDRESS to run here"
+    )
 
 
 def _no_cluster(address: str, error: OSError) -> MgstudyError:

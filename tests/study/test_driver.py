@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
+import ray
 
 from mgstudy.errors import MgstudyError
 from mgstudy.study.checkpoints import CheckpointFolder
@@ -56,3 +58,20 @@ def test_an_address_at_which_nothing_listens_is_said_at_once(
         require_cluster(address)
     for name in ("auto", "local"):
         require_cluster(name)
+
+
+@pytest.mark.parametrize("kind", ["a file", "too long"])
+def test_a_ray_that_does_not_start_is_one_line(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("file" if kind == "a file" else "x" * 120)
+    if kind == "a file":
+        folder.touch()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    with pytest.raises(MgstudyError) as raised, ray_session():
+        pass
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith("Ray does not start on this machine: ")
+    assert str(folder) in line
+    assert not ray.is_initialized()
