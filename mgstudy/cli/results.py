@@ -6,18 +6,39 @@ from typing import Annotated, Literal
 
 import typer
 
-from mgstudy.cli.app import AsJson, Home, StudyName, app, make_console, print_json
+from mgstudy.cli.app import INTERRUPTED, AsJson, Home, StudyName, app, make_console, print_json
 from mgstudy.errors import InputError
 
 
 @app.command()
-def status(study: StudyName, home: Home = None, as_json: AsJson = False) -> None:
+def status(
+    study: StudyName,
+    home: Home = None,
+    as_json: AsJson = False,
+    watches: Annotated[
+        bool, typer.Option("--watch", help="Show it again and again until the study ends")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="With --watch: time between two looks")
+    ] = 2.0,
+) -> None:
     """Show where a study stands, also while it runs."""
     from mgstudy.data.workspace import Workspace  # noqa: PLC0415
     from mgstudy.report.status import print_status, status_content  # noqa: PLC0415
     from mgstudy.study.summary import summarize  # noqa: PLC0415
 
-    summary = summarize(Workspace.resolve(home), study)
+    if watches and as_json:
+        raise InputError("give one of --watch and --json")
+    workspace = Workspace.resolve(home)
+    if watches:
+        from mgstudy.report.watch import watch  # noqa: PLC0415
+
+        try:
+            watch(lambda: summarize(workspace, study), make_console(), every)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        return
+    summary = summarize(workspace, study)
     if as_json:
         print_json(status_content(summary))
     else:

@@ -185,19 +185,26 @@ def compare_studies(
     return Comparison(list(summaries), levels, split, chosen, table, problems)
 
 
+def baseline_of(
+    cell: CellSummary, candidates: Iterable[CellSummary], baseline: Mapping[str, str]
+) -> CellSummary | None:
+    """The candidate that has the cell's levels, except for the baseline's; the cell itself if it
+    is one."""
+    wanted = {**cell.levels, **baseline}
+    return next((found for found in candidates if dict(found.levels) == wanted), None)
+
+
 def _entries(summaries: Sequence[StudySummary], baseline: Mapping[str, str]) -> list[_Entry]:
     entries = []
     for study in summaries:
         others = [study, *(s for s in summaries if s is not study and s.comparable(study))]
         for cell in study.cells:
-            wanted = {**cell.levels, **baseline}
-            is_baseline = wanted == dict(cell.levels)
+            is_baseline = baseline_of(cell, [cell], baseline) is cell
             found = next(
                 (
                     _Entry(other, candidate, None, True)
                     for other in others
-                    for candidate in other.cells
-                    if dict(candidate.levels) == wanted
+                    if (candidate := baseline_of(cell, other.cells, baseline)) is not None
                 ),
                 None,
             )

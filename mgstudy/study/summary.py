@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class TrialSummary:
         parameters: Every parameter, sampled and fixed.
         outcome: Why it ended and what it cost (empty while it runs).
         values: Objective on the validation split, by epoch counted from 1.
+        ended: When it ended, in the local time of the storage's writer; ``None`` while it runs.
     """
 
     number: int
@@ -50,6 +52,7 @@ class TrialSummary:
     parameters: Mapping[str, Any]
     outcome: Mapping[str, Any]
     values: Mapping[int, float]
+    ended: datetime | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,7 @@ class _Reader:
             "parameters": {**entry["fixed"], **trial.params},
             "outcome": trial.user_attrs.get(OUTCOME_ATTRIBUTE, {}),
             "values": dict(trial.intermediate_values),
+            "ended": trial.datetime_complete,
         }
 
 
