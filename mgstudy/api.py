@@ -52,11 +52,12 @@ from mgstudy.study.record import StudyRecord, cell_study_name
 from mgstudy.study.robustness_driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults
-from mgstudy.study.storage import expand_url, open_driven_storage, recorded_url
+from mgstudy.study.storage import expand_url, open_driven_storage, recorded_url, shown_url
 from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
+from mgstudy.tracking.models import register_models
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
@@ -180,6 +181,18 @@ def _keep_report(store: TrackingStore, study: str, document: Callable[[], str]) 
         return False
 
 
+def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:
+    try:
+        register_models(store, study, summary)
+    except Exception as error:  # Whatever goes wrong here, the study has its results.
+        first_line = shown_url(str(error).partition("\n")[0])
+        logger.warning(
+            "no models are registered in MLflow at %s: %s; launching again tries again",
+            store.shown_uri,
+            first_line,
+        )
+
+
 def launch(
     study: Study,
     console: Console | None = None,
@@ -239,6 +252,8 @@ def launch(
             checkpoints.sweep(record)
             tracker.finish(finished, record.best_checkpoints())
     summary = StudyResults.load(study.workspace, config.name).summary
+    if finished and tracker.undelivered == 0:
+        _register_models(store, study, summary)
     if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
         try:
             _measure(study.workspace, config.name, console)

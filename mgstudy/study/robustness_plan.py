@@ -194,7 +194,7 @@ def plan_robustness(
         found
         for cell in summary.cells
         if cell.key in wanted and cell.key in by_key
-        for found in _trained(cell, by_key[cell.key], study.folder)
+        for found in trained_models(cell, by_key[cell.key], study.folder)
     ]
     if not trained:
         raise InputError(
@@ -245,7 +245,7 @@ def _matching(keys: Sequence[str], parts: Sequence[str]) -> set[str]:
     return {key for key in keys if not parts or any(part in key for part in parts)}
 
 
-def _trained(summary: CellSummary, cell: Cell, folder: StudyFolder) -> list[TrainedCell]:
+def trained_models(summary: CellSummary, cell: Cell, folder: StudyFolder) -> list[TrainedCell]:
     """The confirmed models of a cell, else its best trial."""
     confirmed = [
         TrainedCell(

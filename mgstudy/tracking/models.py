@@ -1,0 +1,266 @@
+"""Each cell's trained model as an MLflow model, in the model registry.
+
+The model answers from ranked lists: the first items of every user that the dataset knows, computed
+with the trained weights when it is logged. So it needs no workspace, no dataset and no mgstudy to
+predict, and it knows no other users. The weights lie beside the lists, as the artifact ``weights``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mgstudy.data.dataset import Dataset
+from mgstudy.errors import MgstudyError
+from mgstudy.study.definition import Study
+from mgstudy.study.robustness_plan import TrainedCell, trained_models
+from mgstudy.study.summary import CellSummary, StudySummary
+from mgstudy.study.trial import build_cell_trainer
+from mgstudy.tracking.run_writer import CELL_TAG, STUDY_TAG, TRIAL_TAG
+from mgstudy.tracking.store import TrackingStore
+from mgstudy.training.checkpoint import load_checkpoint
+from mgstudy.training.ranking import NO_ITEM, FullRanking
+
+LIST_LENGTH = 100
+"""Items kept of each user's ranking."""
+DEFAULT_K = 20
+_SCRIPT = Path(__file__).with_name("ranked_lists.py")
+_REQUIRED = ("mlflow", "pandas", "pyarrow")
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """The model that stands for a cell.
+
+    Attributes:
+        trained: The model.
+        alias: ``confirmed``, or ``best`` of a cell without confirmation.
+    """
+
+    trained: TrainedCell
+    alias: str
+
+
+def registered_name(study: str, cell: str) -> str:
+    """A cell's name in the model registry, where ``/`` and ``:`` may not be."""
+    return f"{study}-{cell}".replace("/", ".").replace(":", ".")
+
+
+def register_models(store: TrackingStore, study: Study, summary: StudySummary) -> list[str]:
+    """Log and register the model of every cell that has one, unless that is done already.
+
+    Args:
+        store: Where the study is recorded.
+        study: The study.
+        summary: What it has come to.
+
+    Returns:
+        The URIs of the models, such as ``models:/tiktok-tiktok.BPR.plain.none.adam.999@confirmed``.
+
+    Raises:
+        MgstudyError: If a trial has no run in MLflow.
+        Exception: Whatever the tracking server does.
+    """
+    # A launch has a display of its own.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    registered = []
+    for cell, chosen in _chosen_models(study, summary):
+        run = store.find_run({STUDY_TAG: study.config.name, TRIAL_TAG: chosen.trained.key})
+        if run is None:
+            raise MgstudyError(f"trial {chosen.trained.key} has no run there")
+        name = registered_name(study.config.name, cell.key)
+        _set_alias(store, name, chosen.alias, _version(store, name, run, chosen, study))
+        registered.append(f"models:/{name}@{chosen.alias}")
+    return registered
+
+
+def _chosen_models(
+    study: Study, summary: StudySummary
+) -> Iterator[tuple[CellSummary, ChosenModel]]:
+    """Of each cell the replicate with the best validation score, else its best trial."""
+    by_key = {cell.key: cell for cell in study.plan.cells}
+    for cell in summary.cells:
+        if cell.key not in by_key:
+            continue
+        values = {replicate.number: replicate.value or 0.0 for replicate in cell.confirmations}
+        found = trained_models(cell, by_key[cell.key], study.folder)
+        if found:
+            best = max(found, key=lambda model: values.get(model.replicate, 0.0))
+            yield cell, ChosenModel(best, "confirmed" if best.split == "test" else "best")
+
+
+def ranked_lists(trained: TrainedCell, study: Study) -> pd.DataFrame:
+    """The first items of every user of the dataset, as the study ranks them.
+
+    Returns:
+        ``user``, ``rank`` (from 1), ``item`` and ``score``, in this order.
+    """
+    dataset, training = _dataset(trained, study), study.config.training
+    model = build_cell_trainer(
+        trained.cell, dataset, trained.parameters, training, seed=trained.seed
+    ).model
+    model.load_state_dict(load_checkpoint(trained.weights)["model"])
+    model.eval()
+    ranking = FullRanking(
+        dataset, _excluded(trained, study), block_size=training.evaluation_block_size
+    )
+    users = torch.arange(dataset.user_count)
+    blocks = torch.split(users, ranking.block_size)
+    with torch.no_grad():
+        scorer = model.scorer()
+        lists = list(ranking.lists(scorer, users, LIST_LENGTH))
+        scores = [
+            scorer(block).gather(1, items.clamp(min=0))
+            for block, items in zip(blocks, lists, strict=True)
+        ]
+    items = torch.cat(lists).numpy()
+    rows, places = np.nonzero(items != NO_ITEM)
+    return pd.DataFrame(
+        {
+            "user": rows.astype(np.int64),
+            "rank": (places + 1).astype(np.int64),
+            "item": items[rows, places],
+            "score": torch.cat(scores).numpy()[rows, places].astype(np.float64),
+        }
+    )
+
+
+def _excluded(trained: TrainedCell, study: Study) -> tuple[str, ...]:
+    masked = study.config.training.mask_validation_in_test and trained.split == "test"
+    return ("train", "validation") if masked else ("train",)
+
+
+def _dataset(trained: TrainedCell, study: Study) -> Dataset:
+    return study.datasets[trained.cell.dataset]
+
+
+def _version(store: TrackingStore, name: str, run: str, chosen: ChosenModel, study: Study) -> str:
+    """The registered version of a run's model; made when there is none."""
+    found = store.client.search_model_versions(f"run_id = '{run}'")
+    for existing in found:
+        if existing.name == name:
+            return str(existing.version)
+    model = _logged_model(store, run) or _log(store, run, chosen.trained, study)
+    _create_registered_model(store, name)
+    created = store.client.create_model_version(
+        name, model.artifact_location, run_id=run, model_id=model.model_id
+    )
+    return str(created.version)
+
+
+def _set_alias(store: TrackingStore, name: str, alias: str, number: str) -> None:
+    if str(store.client.get_registered_model(name).aliases.get(alias)) != number:
+        store.client.set_registered_model_alias(name, alias, number)
+
+
+def _create_registered_model(store: TrackingStore, name: str) -> None:
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        store.client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _logged_model(store: TrackingStore, run: str) -> Any:
+    """What was logged of the run by a launch that did not come to register it."""
+    found = store.client.search_logged_models(
+        [store.experiment_id], filter_string=f"source_run_id = '{run}'"
+    )
+    return next((model for model in found if model.status == "READY"), None)
+
+
+def _log(store: TrackingStore, run: str, trained: TrainedCell, study: Study) -> Any:
+    """Log the model of a run, with what it needs to predict."""
+    from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+    from mlflow.models import Model  # noqa: PLC0415
+    from mlflow.pyfunc import save_model  # noqa: PLC0415
+
+    client = store.client
+    with tempfile.TemporaryDirectory(prefix="mgstudy-model-") as folder:
+        lists, description = Path(folder, "lists.parquet"), Path(folder, "model.json")
+        ranked_lists(trained, study).to_parquet(lists, index=False)
+        description.write_text(json.dumps(_description(trained, study), indent=2), "utf-8")
+        model = client.create_logged_model(
+            store.experiment_id,
+            name="model",
+            source_run_id=run,
+            tags={STUDY_TAG: study.config.name, CELL_TAG: trained.cell.key},
+            params={name: str(value) for name, value in trained.parameters.items()},
+        )
+        saved = Path(folder, "saved")
+        with warnings.catch_warnings():
+            # The signature is given: it needs no example to be found out from.
+            warnings.filterwarnings("ignore", message=".*input example", category=UserWarning)
+            save_model(
+                saved,
+                python_model=str(_SCRIPT),
+                artifacts={
+                    "lists": str(lists),
+                    "description": str(description),
+                    "weights": str(trained.weights),
+                },
+                mlflow_model=Model(
+                    artifact_path=model.artifact_location,
+                    run_id=run,
+                    model_uuid=model.model_id,
+                    model_id=model.model_id,
+                ),
+                signature=_signature(),
+                # Given, they are not found out by loading the model in another process.
+                pip_requirements=[f"{package}=={version(package)}" for package in _REQUIRED],
+            )
+        client.log_model_artifacts(model.model_id, str(saved))
+    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+    return client.finalize_logged_model(model.model_id, "READY")
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
+
+    return ModelSignature(
+        # Without a name, so that lists and arrays are users too.
+        inputs=Schema([ColSpec("long")]),
+        outputs=Schema(
+            [
+                ColSpec("long", "user"),
+                ColSpec("long", "rank"),
+                ColSpec("long", "item"),
+                ColSpec("double", "score"),
+            ]
+        ),
+        params=ParamSchema([ParamSpec("k", "long", DEFAULT_K)]),
+    )
+
+
+def _description(trained: TrainedCell, study: Study) -> dict[str, Any]:
+    dataset = _dataset(trained, study)
+    return {
+        "study": study.config.name,
+        "cell": trained.cell.describe(),
+        "trial": trained.key,
+        "seed": trained.seed,
+        "parameters": dict(trained.parameters),
+        "dataset": {
+            "name": dataset.name,
+            "interactions": dataset.fingerprint,
+            "features": dict(dataset.feature_fingerprints),
+        },
+        "users": dataset.user_count,
+        "items": dataset.item_count,
+        "list_length": min(LIST_LENGTH, dataset.item_count),
+        "left_out": list(_excluded(trained, study)),
+    }
