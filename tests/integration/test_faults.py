@@ -175,6 +175,7 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
     check_against_the_library(summarize(Workspace(small_disk), "full"), study)
 
 
+@pytest.mark.skipif("MGSTUDY_SOAK" not in os.environ, reason="takes minutes: set MGSTUDY_SOAK=1")
 def test_a_study_killed_at_random_comes_to_the_same_record() -> None:
     """At least 25 kills of driver, workers and all of Ray; see ``soak.py``."""
     done = subprocess.run(
