@@ -38,10 +38,10 @@ NAME = "logged-tiny.BPR.plain.none.adam.999"
 @pytest.fixture(scope="module")
 def client(home: Path, two_slots: None) -> Iterator[MlflowClient]:
     uri = f"sqlite:///{home}/mlflow.db"
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(uri)
-    yield MlflowClient(uri)
-    mlflow.set_tracking_uri(before)
+    # By the environment: mlflow.set_tracking_uri() would outlive this module.
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", uri)
+        yield MlflowClient(uri)
 
 
 @pytest.fixture(scope="module")
