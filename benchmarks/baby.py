@@ -3,7 +3,7 @@
     python benchmarks/baby.py --data data/baby --record baby.jsonl
     python benchmarks/baby.py --record baby.jsonl --table
 
-Trains every combination of a grid within the published ones: Adam, batches of 2048, embeddings of
+Trains the combinations of a grid within the published ones: Adam, batches of 2048, embeddings of
 64, up to 1000 epochs, stopped when validation recall@20 has not improved for 20. The published
 learning rate is 1e-3. The best combination is chosen by validation, and only its test score counts.
 A finished combination is a line of the record; the same command continues where it was interrupted.
@@ -48,6 +48,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, help="folder with baby.inter")
     arguments.add_argument("--record", type=Path, default=Path("baby.jsonl"))
     arguments.add_argument("--models", nargs="+", default=list(GRIDS), choices=GRIDS)
+    arguments.add_argument("--first", type=int, help="combinations per model; by default all")
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--table", action="store_true", help="print the record, train nothing")
@@ -62,7 +63,7 @@ def main() -> None:
         keys = ("model", "parameters", "learning_rate")
         done = [tuple(row[key] for key in keys) for row in rows(options.record)]
         for name in options.models:
-            for parameters in combinations(GRIDS[name]):
+            for parameters in combinations(GRIDS[name])[: options.first]:
                 if (name, parameters, rate) not in done:
                     row = trained(dataset, name, parameters, rate)
                     with options.record.open("a") as record:
