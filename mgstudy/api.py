@@ -220,13 +220,14 @@ def launch(
     with (
         terminated_like_interrupt(),
         folder.driver_lock(),
-        only_driver(database, config.name),
+        only_driver(database, config.name) as hold,
         ExitStack() as ending,
     ):
         store = TrackingStore(study.workspace, config.tracking, config.name)
         told: list[StudyListener] = list(listeners)
         storage = open_driven_storage(database)
         ending.callback(storage.close)
+        hold.tell(storage.give_up)
         record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
         folder.write_manifest(_manifest(study, storage_url, store))
         best = {

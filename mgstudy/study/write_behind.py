@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -36,6 +36,15 @@ STORAGE_PATIENCE = 600.0
 _GATHERING_SECONDS = 0.2
 _LONGEST_PAUSE = 5.0
 Result = TypeVar("Result")
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage that nobody reads any more."""
+    storage.remove_session()
+    # What Optuna puts in front of a database to keep finished trials in memory is not told.
+    database = getattr(storage, "_backend", storage)
+    if isinstance(database, RDBStorage):
+        database.engine.dispose()
 
 
 @dataclass
@@ -218,6 +227,12 @@ class WriteBehindStorage(InMemoryStorage):
             self._urgent = False
             self._raise_failure()
 
+    def give_up(self, failure: MgstudyError) -> None:
+        """Take nothing more, for this reason; may be called from any thread."""
+        with self._changed:
+            self.failure = failure
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Write the rest and stop; called twice, it does nothing.
 
@@ -233,7 +248,7 @@ class WriteBehindStorage(InMemoryStorage):
                 self._closed = True
                 self._changed.notify_all()
             self._thread.join()
-            self._behind.remove_session()
+            close_storage(self._behind)
 
     def _read_study(self, study_name: str) -> None:
         behind = self._insist(lambda: self._behind.get_study_id_from_name(study_name))
@@ -324,6 +339,7 @@ class WriteBehindStorage(InMemoryStorage):
         deadline = time.monotonic() + self._patience
         pause, warned = 0.1, False
         while True:
+            self._raise_failure()
             try:
                 result = operation()
             except Exception as error:
