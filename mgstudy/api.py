@@ -198,6 +198,7 @@ def launch(
     console: Console | None = None,
     listeners: Iterable[StudyListener] = (),
     on_record: Callable[[StudyRecord], None] | None = None,
+    retry_failed: bool = False,
 ) -> Launched:
     """Run what is left of a study, here or on the cluster of ``RAY_ADDRESS``.
 
@@ -209,6 +210,8 @@ def launch(
         console: Where to show progress; nowhere when not given.
         listeners: Told of every event besides the display and MLflow.
         on_record: Called with the record before the first trial.
+        retry_failed: Whether trials that failed run again, under new numbers, with the same
+            parameters and seeds; the record of the failures stays.
 
     Raises:
         InputError: If the study was begun with another space or protocol.
@@ -229,6 +232,8 @@ def launch(
         ending.callback(storage.close)
         hold.tell(storage.give_up)
         record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
+        if retry_failed:
+            record.retry_failed()
         folder.write_manifest(_manifest(study, storage_url, store))
         best = {
             key: (trial.number, float(trial.value or 0.0))

@@ -36,6 +36,10 @@ Overrides = Annotated[
 ]
 StudyFile = Annotated[Path, typer.Argument(help="Study file, for example search_spaces/x.yaml")]
 StudyName = Annotated[str, typer.Argument(help="Name of a launched study")]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Run failed trials again, once their cause is repaired"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 

@@ -12,6 +12,7 @@ from mgstudy.cli.app import (
     AsJson,
     Home,
     Overrides,
+    RetryFailed,
     StudyFile,
     app,
     make_console,
@@ -57,13 +58,15 @@ def launch(
     file: StudyFile,
     overrides: Overrides = [],  # noqa: B006
     home: Home = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.study.definition import read_study  # noqa: PLC0415
 
     console = make_console()
-    show_launched(api.launch(read_study(file, overrides, home), console), console, home)
+    study = read_study(file, overrides, home)
+    show_launched(api.launch(study, console, retry_failed=retry_failed), console, home)
 
 
 def show_launched(launched: Launched, console: Console, home: str | None) -> None:

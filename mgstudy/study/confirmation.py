@@ -10,6 +10,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.data.fingerprint import fingerprint
 from mgstudy.study.cells import Cell
 from mgstudy.study.events import Assignment, Replicate
+from mgstudy.study.retried import replaced
 from mgstudy.study.search import suggest
 
 WINNER_ATTRIBUTE = "mgstudy:winner"
@@ -78,10 +79,12 @@ class CellConfirmation:
         )
         if WINNER_ATTRIBUTE not in self.study.user_attrs:
             self.study.set_user_attr(WINNER_ATTRIBUTE, winner.number)
+        trials = self.study.get_trials(deepcopy=False)
+        gone = replaced(trials)
         begun = [
             trial
-            for trial in self.study.get_trials(deepcopy=False)
-            if trial.state is not TrialState.WAITING
+            for trial in trials
+            if trial.state is not TrialState.WAITING and trial.number not in gone
         ]
         self._begun = len(begun)
         self.finished = sum(trial.state.is_finished() for trial in begun)

@@ -16,9 +16,10 @@ from mgstudy.config.study import Budget, StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.cells import Cell
-from mgstudy.study.confirmation import CellConfirmation
+from mgstudy.study.confirmation import SEED_ATTRIBUTE, CellConfirmation
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause
+from mgstudy.study.retried import queue_failed, replaced
 from mgstudy.study.search import (
     GRID_SAMPLERS,
     budget,
@@ -54,7 +55,7 @@ class CellRecord:
         confirmation: Its winner's replicates, which wait for the search.
         interrupted: Storage ids of trials begun by an earlier driver and not finished; they run
             again under the same number, with the same parameters.
-        begun: Trials begun so far, finished or not.
+        begun: Trials begun so far, finished or not, without failed ones that others stand for.
         running: Numbers of the trials of the search that this driver has handed out and not heard
             the end of.
         allowance: What its trials may cost.
@@ -82,8 +83,10 @@ class CellRecord:
         return self.trials - self.begun + len(self.interrupted)
 
     def finished_counts(self) -> dict[State, int]:
-        """Finished trials of the search by how they ended."""
+        """Finished trials of the search by how they ended, without those that run again."""
         trials = self.study.get_trials(deepcopy=False)
+        gone = replaced(trials)
+        trials = [trial for trial in trials if trial.number not in gone]
         return {
             state: sum(trial.state is _OPTUNA_STATES[state] for trial in trials)
             for state in (State.COMPLETE, State.PRUNED, State.FAILED)
@@ -133,6 +136,19 @@ class StudyRecord:
     def remaining(self) -> int:
         """Trials still to hand out, over all cells, with their confirmation."""
         return sum(record.left + record.confirmation.left for record in self.cells.values())
+
+    def retry_failed(self) -> int:
+        """Let the trials that failed run again, before any is handed out; how many those are."""
+        count = 0
+        for key, record in self.cells.items():
+            replicates = record.confirmation.study
+            queued = queue_failed(record.study)
+            if replicates is not None:
+                queued += queue_failed(replicates, kept_attributes=(SEED_ATTRIBUTE,))
+            if queued:
+                self.cells[key] = self._open(record.cell)
+            count += queued
+        return count
 
     def next_assignment(self) -> Assignment | None:
         """Begin the next trial; ``None`` if there is none now, which is the end unless
@@ -296,9 +312,12 @@ class StudyRecord:
             )
         elif self.config.start_with_defaults:
             queue_published_defaults(study, cell)
-        trials = [t for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
+        known = study.get_trials(deepcopy=False)
+        begun = [trial for trial in known if trial.state is not TrialState.WAITING]
         # A sampler that began anew with the same seed would propose its first parameters again.
-        seed = cell.derived_seed(self.config.seed, f"sampler after {len(trials)} trials")
+        seed = cell.derived_seed(self.config.seed, f"sampler after {len(begun)} trials")
+        gone = replaced(known)
+        trials = [trial for trial in begun if trial.number not in gone]
         study.sampler = build_sampler(self.config.sampler, seed)
         record = CellRecord(
             cell=cell,
