@@ -23,6 +23,7 @@ from mgstudy.errors import MgstudyError
 from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.heartbeat import Heartbeat
 from mgstudy.study.placement import GpuPacking, TrialResources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
@@ -231,7 +232,7 @@ def run_trials(
             name="tune",
             storage_path=str(folder.ray.resolve()),
             stop=_StopWhenHopeless(searcher),
-            callbacks=[StartNotice(searcher)],
+            callbacks=[StartNotice(searcher), Heartbeat(folder.heartbeat)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

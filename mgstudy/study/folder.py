@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ from mgstudy.data.files import written_whole
 from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.study.checkpoints import CheckpointFolder
+from mgstudy.study.heartbeat import Driver, introduce, read_driver
 from mgstudy.study.storage import sqlite_url
 
 _LONGEST_LOOK_SECONDS = 1
@@ -81,6 +79,11 @@ class StudyFolder:
         return self.path / "popularity.json"
 
     @property
+    def heartbeat(self) -> Path:
+        """Who drives the study; its time of modification is the driver's last sign of life."""
+        return self.path / "driver.json"
+
+    @property
     def events(self) -> Path:
         """What MLflow is to be told, see ``Spool``."""
         return self.path / "events.jsonl"
@@ -138,19 +141,18 @@ class StudyFolder:
             # Whoever asks for the study's state holds the lock for a moment.
             lock.acquire(timeout=_LONGEST_LOOK_SECONDS)
         except Timeout:
+            holder = read_driver(self.heartbeat, is_alive=True).name or "another process"
             raise MgstudyError(
-                f"study {self.path.name!r} is already being driven by {self._holder()}; "
+                f"study {self.path.name!r} is already being driven by {holder}; "
                 f"follow it with `mgstudy status {self.path.name}`, or stop that process first"
             ) from None
         except OSError as error:
             raise MgstudyError(f"{self.path}: cannot be written to: {error.strerror}") from error
         try:
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            holder = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
-            (self.path / "driver.json").write_text(json.dumps(holder), encoding="utf-8")
+            introduce(self.heartbeat)
             yield
         finally:
-            (self.path / "driver.json").unlink(missing_ok=True)
+            self.heartbeat.unlink(missing_ok=True)
             lock.release()
 
     def is_driven(self) -> bool:
@@ -165,9 +167,10 @@ class StudyFolder:
         lock.release()
         return False
 
-    def _holder(self) -> str:
-        try:
-            holder = json.loads((self.path / "driver.json").read_text(encoding="utf-8"))
-            return f"process {holder['process']} on {holder['host']} since {holder['since']}"
-        except (OSError, ValueError, KeyError):
-            return "another process"
+    def driver(self, is_held: bool = False) -> Driver:
+        """The process that drives the study, or did last.
+
+        Args:
+            is_held: Whether its database says that some process does.
+        """
+        return read_driver(self.heartbeat, self.is_driven() or is_held)

@@ -49,6 +49,10 @@ def test_a_second_driver_is_refused_and_told_who_the_first_is(folder: StudyFolde
         # The system lets go of the lock of a process that dies, however it dies.
         holder.kill()
     assert not folder.is_driven()
+    # Who it was is still known, for those who find what it left behind.
+    gone = folder.driver()
+    assert gone.name.startswith(f"process {holder.pid} on ")
+    assert not gone.is_alive
     with folder.driver_lock():
         assert f'"process": {os.getpid()}' in (folder.path / "driver.json").read_text()
         assert folder.is_driven()
