@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from mgstudy.report.durations import duration
 from mgstudy.study.events import State
 from mgstudy.study.summary import StudySummary, TrialSummary
 
@@ -22,6 +24,12 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
         "mlflow_tracking_uri": summary.tracking_uri,
         "mlflow_experiment": summary.experiment,
         "driven": summary.driven,
+        "driver": {
+            "name": summary.driver.name,
+            "alive": summary.driver.is_alive,
+            "silent_seconds": round(summary.driver.silent_seconds),
+        },
+        "stale": summary.stale,
         "finished": summary.finished,
         "cells": [
             {
@@ -31,6 +39,8 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
                 "trials": cell.counts,
                 "best": _best_content(cell.best),
                 "confirmations": cell.confirmation_counts,
+                "stale": cell.stale,
+                "failed_and_retried": len(cell.retried),
             }
             for cell in summary.cells
         ],
@@ -57,7 +67,9 @@ def print_status(summary: StudySummary, console: Console) -> None:
     ):
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_cells_table(summary))
-    for line in failure_lines(summary):
+    for line in driver_lines(summary):
+        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+    for line in [*failure_lines(summary), *_retried_lines(summary)]:
         console.print(line, style="red", markup=False, soft_wrap=True)
     if summary.left_out:
         console.print(f"{len(summary.left_out)} combinations left out:")
@@ -65,17 +77,44 @@ def print_status(summary: StudySummary, console: Console) -> None:
             console.print(f"  {count}: {reason}", markup=False, soft_wrap=True)
 
 
+def driver_lines(summary: StudySummary) -> list[str]:
+    """What is wrong with the study's driver: it is gone and has left trials behind, or hangs."""
+    driver = summary.driver
+    heard = f"last heard of {duration(driver.silent_seconds)} ago"
+    if driver.hangs:
+        return [
+            f"{driver.name} drives the study and seems to hang, {heard}: if that stays so, end "
+            f"it, then `mgstudy resume {summary.name}` goes on"
+        ]
+    if not summary.stale:
+        return []
+    who = f"{driver.name} is gone, {heard}" if driver.name else "their driver is gone"
+    return [
+        f"stale trials: {summary.stale}; {who}; `mgstudy resume {summary.name}` goes on with "
+        "them from their last checkpoints"
+    ]
+
+
 def failure_lines(summary: StudySummary) -> list[str]:
     """The reasons of failed trials, equal ones of a cell together."""
     lines: list[str] = []
     for cell in summary.cells:
-        reasons = Counter(
-            str(trial.outcome.get("reason", "unknown"))
-            for trial in (*cell.trials, *cell.confirmations)
-            if trial.state.value == "failed"
-        )
-        lines += [f"{count} failed in {cell.key}: {reason}" for reason, count in reasons.items()]
+        failed = (t for t in (*cell.trials, *cell.confirmations) if t.state.value == "failed")
+        for reason, count in _reasons(failed).items():
+            lines.append(f"{count} failed in {cell.key}: {reason}")
     return lines
+
+
+def _retried_lines(summary: StudySummary) -> list[str]:
+    return [
+        f"{count} failed in {cell.key} and got another try: {reason}"
+        for cell in summary.cells
+        for reason, count in _reasons(cell.retried).items()
+    ]
+
+
+def _reasons(trials: Iterable[TrialSummary]) -> Counter[str]:
+    return Counter(str(trial.outcome.get("reason", "unknown")) for trial in trials)
 
 
 def _cells_table(summary: StudySummary) -> Table:

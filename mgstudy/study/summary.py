@@ -17,11 +17,15 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.study.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
 from mgstudy.study.events import State, confirmation_key
+from mgstudy.study.exclusive import is_driven_anywhere
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.heartbeat import Driver
 from mgstudy.study.popularity import read_popularity
 from mgstudy.study.record import OUTCOME_ATTRIBUTE
+from mgstudy.study.retried import replaced
 from mgstudy.study.spending import total_spent
 from mgstudy.study.storage import expand_url, open_storage, shown_url
+from mgstudy.study.write_behind import close_storage
 
 _STATES = {
     TrialState.COMPLETE: State.COMPLETE,
@@ -44,6 +48,7 @@ class TrialSummary:
         outcome: Why it ended and what it cost (empty while it runs).
         values: Objective on the validation split, by epoch counted from 1.
         ended: When it ended, in the local time of the storage's writer; ``None`` while it runs.
+        stale: Whether it waits because the driver that had begun it is gone.
     """
 
     number: int
@@ -53,6 +58,7 @@ class TrialSummary:
     outcome: Mapping[str, Any]
     values: Mapping[int, float]
     ended: datetime | None = field(default=None, kw_only=True)
+    stale: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,8 @@ class CellSummary:
         confirmations: The replicates begun of the best trial, by number.
         superseded: Trials that were confirmed before a longer search found a better one.
         exhausted: Whether the trials have cost what they may, so that no more begin.
+        retried: Failed trials that others stand for, of search and confirmation; they are counted
+            nowhere else.
     """
 
     key: str
@@ -101,6 +109,7 @@ class CellSummary:
     confirmations: Sequence[ConfirmationSummary] = field(default_factory=tuple)
     superseded: Sequence[int] = field(default_factory=tuple)
     exhausted: bool = False
+    retried: Sequence[TrialSummary] = field(default_factory=tuple)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -113,6 +122,11 @@ class CellSummary:
         """Replicates in every state; those not begun wait, unless there is nothing to confirm."""
         nothing = self.search_finished and self.best is None
         return _counts(self.confirmations, 0 if nothing else self.seeds)
+
+    @property
+    def stale(self) -> int:
+        """Trials of search and confirmation whose driver is gone; they wait for the next launch."""
+        return sum(trial.stale for trial in (*self.trials, *self.confirmations))
 
     @property
     def search_finished(self) -> bool:
@@ -160,6 +174,7 @@ class StudySummary:
         cells: Its cells, in the order of the study file.
         left_out: Combinations that cannot be trained, with their reason.
         manifest: What the study's last launch wrote down, see ``StudyFolder.read_manifest``.
+        driver: The process that drives the study, or did last.
         popularity: Scores of ranking by popularity alone, by dataset, split and metric; empty
             before they are computed.
     """
@@ -175,11 +190,17 @@ class StudySummary:
     left_out: Sequence[Mapping[str, Any]]
     manifest: Mapping[str, Any] = field(default_factory=dict)
     popularity: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    driver: Driver = field(default_factory=Driver)
 
     @property
     def finished(self) -> bool:
         """Whether every cell has finished, with its confirmation."""
         return all(cell.finished for cell in self.cells)
+
+    @property
+    def stale(self) -> int:
+        """Trials whose driver is gone."""
+        return sum(cell.stale for cell in self.cells)
 
     def comparable(self, other: StudySummary) -> bool:
         """Whether cells of the two studies were trained and measured alike, on the same data."""
@@ -207,13 +228,17 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
     """
     folder = StudyFolder.existing(workspace, name)
     manifest = folder.read_manifest()
-    driven = folder.is_driven()
     url = expand_url(manifest["storage"])
-    reader = _Reader(open_storage(url, create=False), folder, driven)
+    driver = folder.driver(is_held=is_driven_anywhere(url, name))
+    storage = open_storage(url, create=False)
     # Studies that were launched before there were confirmations have none.
     seeds = manifest["config"].get("confirmation", {"seeds": 0})["seeds"]
     allowance = Budget.model_validate(manifest["config"].get("budget", {}))
-    cells = [reader.cell(entry, seeds, allowance) for entry in manifest["cells"]]
+    try:
+        reader = _Reader(storage, folder, driver.is_alive)
+        cells = [reader.cell(entry, seeds, allowance) for entry in manifest["cells"]]
+    finally:
+        close_storage(storage)
     return StudySummary(
         name=name,
         question=manifest["config"]["question"],
@@ -221,7 +246,8 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
         storage=shown_url(url),
         tracking_uri=manifest["tracking"]["uri"],
         experiment=manifest["tracking"]["experiment"],
-        driven=driven,
+        driven=driver.is_alive,
+        driver=driver,
         cells=cells,
         left_out=manifest["left_out"],
         manifest=manifest,
@@ -240,9 +266,8 @@ class _Reader:
 
     def cell(self, entry: Mapping[str, Any], seeds: int, allowance: Budget) -> CellSummary:
         """Read the cell that the manifest describes as ``entry``."""
-        trials = [
-            TrialSummary(**self._content(trial, entry)) for trial in self._trials(entry["study"])
-        ]
+        begun, again = self._trials(entry["study"])
+        trials = [TrialSummary(**self._content(trial, entry)) for trial in begun]
         cell = CellSummary(
             key=entry["key"],
             levels=entry["levels"],
@@ -259,20 +284,28 @@ class _Reader:
         }
         winner = cell.best.number if cell.best else -1
         current = confirmed.pop(winner, None)
+        replicates, replicates_again = self._trials(current) if current else ([], [])
         return replace(
             cell,
-            confirmations=[
-                self._confirmation(trial, entry, winner)
-                for trial in (self._trials(current) if current else [])
-            ],
+            confirmations=[self._confirmation(trial, entry, winner) for trial in replicates],
             superseded=tuple(confirmed),
+            retried=(
+                *(TrialSummary(**self._content(trial, entry)) for trial in again),
+                *(self._confirmation(trial, entry, winner) for trial in replicates_again),
+            ),
         )
 
-    def _trials(self, study_name: str) -> list[FrozenTrial]:
+    def _trials(self, study_name: str) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        """The trials begun, and those of them that failed and others stand for."""
         if study_name not in self.ids:
-            return []
+            return [], []
         trials = self.storage.get_all_trials(self.ids[study_name], deepcopy=False)
-        return [trial for trial in trials if trial.state is not TrialState.WAITING]
+        gone = replaced(trials)
+        begun = [trial for trial in trials if trial.state is not TrialState.WAITING]
+        return (
+            [trial for trial in begun if trial.number not in gone],
+            [trial for trial in begun if trial.number in gone],
+        )
 
     def _confirmation(
         self, trial: FrozenTrial, entry: Mapping[str, Any], winner: int
@@ -287,8 +320,8 @@ class _Reader:
 
     def _content(self, trial: FrozenTrial, entry: Mapping[str, Any]) -> dict[str, Any]:
         state = _STATES[trial.state]
-        if state is State.RUNNING and not self.driven:
-            # Begun by a driver that is gone: it waits for the next launch.
+        stale = state is State.RUNNING and not self.driven
+        if stale:
             state = State.WAITING
         return {
             "number": trial.number,
@@ -298,6 +331,7 @@ class _Reader:
             "outcome": trial.user_attrs.get(OUTCOME_ATTRIBUTE, {}),
             "values": dict(trial.intermediate_values),
             "ended": trial.datetime_complete,
+            "stale": stale,
         }
 
 

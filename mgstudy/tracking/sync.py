@@ -15,7 +15,13 @@ from mgstudy.study.events import Stage, State, confirmation_key
 from mgstudy.study.exclusive import only_driver
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.storage import PASSWORD_MASK, expand_url, shown_url
-from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
+from mgstudy.study.summary import (
+    CellSummary,
+    ConfirmationSummary,
+    StudySummary,
+    TrialSummary,
+    summarize,
+)
 from mgstudy.tracking.mlflow_tracker import deliver_pending
 from mgstudy.tracking.run_writer import RunWriter, StudyDescription
 from mgstudy.tracking.spool import Spool
@@ -69,16 +75,14 @@ def add_missing(spool: Spool, summary: StudySummary) -> None:
     knows the objective."""
     objective = f"validation/{summary.objective.replace('@', '_at_')}"
     for cell in summary.cells:
-        for trial in cell.trials:
-            _add_trial(
-                spool, f"{cell.key}/{trial.number}", _describe(cell, trial), trial, objective
-            )
-        if cell.best is None:
-            continue
-        for replicate in cell.confirmations:
-            key = confirmation_key(cell.key, cell.best.number, replicate.number)
-            described = _describe(cell, replicate, Stage.CONFIRMATION, replicate.seed)
-            _add_trial(spool, key, described, replicate, objective)
+        winner = cell.best.number if cell.best else -1
+        for trial in (*cell.trials, *cell.confirmations, *cell.retried):
+            if isinstance(trial, ConfirmationSummary):
+                key = confirmation_key(cell.key, winner, trial.number)
+                described = _describe(cell, trial, Stage.CONFIRMATION, trial.seed)
+            else:
+                key, described = f"{cell.key}/{trial.number}", _describe(cell, trial)
+            _add_trial(spool, key, described, trial, objective)
 
 
 def _add_trial(

@@ -70,6 +70,17 @@ class Buggy(Counting):
         raise KeyError("a bug")
 
 
+class Repairable(Counting):
+    """Is broken until there is a file named "repaired" beside the one named by GATE."""
+
+    name = "repairable"
+
+    def loss(self, batch):
+        if not Path(os.environ["GATE"]).with_name("repaired").exists():
+            raise KeyError("a bug")
+        return super().loss(batch)
+
+
 class Gated(Counting):
     """After three epochs, waits beside the file named by GATE until that file is there."""
 

@@ -106,6 +106,8 @@ def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path
         wait_until(arrived, process)
         running = look(home)
         assert running.driven
+        assert running.driver.name.startswith(f"process {process.pid} on ")
+        assert running.stale == 0
         assert running.cells[0].counts == {
             "complete": 0, "pruned": 0, "failed": 0, "running": 2, "waiting": 2
         }  # fmt: skip
@@ -113,8 +115,9 @@ def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path
             api.launch(api.read_study(home / "gated.yaml"))
         out = stop(process, lambda: os.killpg(process.pid, signal.SIGINT))
         assert "interrupted; the same command goes on where it stopped" in out
-    interrupted = look(home).cells[0]
     assert not look(home).driven
+    assert look(home).stale == 2
+    interrupted = look(home).cells[0]
     assert interrupted.counts["waiting"] == 4
     assert [list(trial.values) for trial in interrupted.trials] == [[1, 2, 3]] * 2
 

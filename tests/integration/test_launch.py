@@ -541,3 +541,29 @@ def test_a_cell_in_which_everything_failed_ends_the_launch_with_1(
     assert printed.err.startswith("error: a cell has no trial that did not fail")
     assert len(printed.err.splitlines()) == 1
     assert "the loss became nan in epoch 2, batch 1" in printed.out
+
+
+def test_failed_trials_run_again_once_their_cause_is_repaired(
+    home: Path, client: MlflowClient, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = BREAKS.replace("name: breaks", "name: repaired").replace(
+        "['their_parts:Diverging', 'their_parts:Killed', 'their_parts:Buggy', BPR]",
+        "['their_parts:Repairable']",
+    )
+    study = read(home, text.replace("learning_rate: 0.01", "learning_rate: {choice: [0.1, 0.01]}"))
+    assert api.launch(study).summary.cells[0].counts["failed"] == 2
+    (home / "repaired").touch()
+    # Without being asked, nothing that failed runs again.
+    assert api.launch(study).summary.cells[0].counts["failed"] == 2
+    command("resume", "repaired", "--retry-failed")
+    content = strict_json(command("status", "repaired", "--json"))
+    (cell,) = content["cells"]
+    assert (cell["trials"]["complete"], cell["trials"]["failed"]) == (2, 0)
+    assert cell["failed_and_retried"] == 2
+    out = command("status", "repaired")
+    assert "2 failed in tiny/Repairable/" in out
+    assert "and got another try: KeyError: 'a bug'" in out
+    states = {run.data.tags["mgstudy.trial"]: run for run in runs(client, "repaired", "trial")}
+    assert [states[key].info.status for key in sorted(states)] == 2 * ["FAILED"] + 2 * ["FINISHED"]
+    first, second, third, fourth = (states[key].data.params for key in sorted(states))
+    assert (first, second) == (third, fourth)

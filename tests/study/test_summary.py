@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from mgstudy.report.status import driver_lines
 from mgstudy.study.events import State
+from mgstudy.study.heartbeat import Driver
 from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary
 
 
@@ -66,3 +70,24 @@ def test_factors_vary_where_the_cells_have_several_levels() -> None:
     study = StudySummary("s", "", "recall@20", "", "", "", False, cells, [])
     assert study.varying_factors() == ["model"]
     assert not study.finished
+
+
+def test_what_is_said_of_a_driver_that_is_gone_and_of_one_that_hangs() -> None:
+    waiting = TrialSummary(0, State.WAITING, None, {}, {}, {}, stale=True)
+    study = StudySummary("s", "", "recall@20", "", "", "", False, [cell(2, waiting, waiting)], [])
+    assert driver_lines(study) == [
+        "stale trials: 2; their driver is gone; `mgstudy resume s` goes on with them from their "
+        "last checkpoints"
+    ]
+    gone = Driver("process 7 on there since noon", is_alive=False, silent_seconds=4000)
+    assert driver_lines(replace(study, driver=gone)) == [
+        "stale trials: 2; process 7 on there since noon is gone, last heard of 1 h 6 min ago; "
+        "`mgstudy resume s` goes on with them from their last checkpoints"
+    ]
+    running = [cell(2, trial(0, State.RUNNING))]
+    alive = Driver("process 7 on there since noon", is_alive=True, silent_seconds=800)
+    assert driver_lines(replace(study, cells=running, driver=alive)) == []
+    (line,) = driver_lines(
+        replace(study, cells=running, driver=replace(alive, silent_seconds=4000))
+    )
+    assert line.startswith("process 7 on there since noon drives the study and seems to hang, ")
