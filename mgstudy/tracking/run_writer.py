@@ -7,7 +7,7 @@ run has are left out, and a run that has ended is left alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,6 @@ BEST_TAG = "mgstudy.best_of_cell"
 PARENT_TAG = "mlflow.parentRunId"
 _STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
 _LONGEST_PARAMETER = 6000
-_METRICS_PER_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,15 @@ class StudyDescription:
     experiment_tags: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class _Waiting:
+    """What a run is to be told with the next request: a request for each thing would be a
+    transaction for each."""
+
+    params: list[Any] = field(default_factory=list)
+    steps: list[list[Any]] = field(default_factory=list)
+
+
 class RunWriter:
     """Writes to MLflow; whatever MLflow raises goes to the caller, who may try again.
 
@@ -69,14 +77,14 @@ class RunWriter:
         self.store = store
         self.description = description
         self.trials = trials
-        self._metrics: dict[str, list[list[Any]]] = {}
+        self._waiting: dict[str, _Waiting] = {}
         self._parent_run: str | None = None
         self._runs: dict[str, str] = {}
         self._ended: set[str] = set()
         self._recorded_steps: dict[str, int] = {}
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Record one event; metrics wait for ``flush``."""
+        """Record one event; params and metrics wait for ``flush``, or for their run's end."""
         key = event["trial"]
         run_id = self._run_id(key, event["at"])
         if key in self._ended:
@@ -84,22 +92,13 @@ class RunWriter:
         if event["event"] == REPORTED:
             self._collect_metrics(key, run_id, event)
         elif event["event"] == FINISHED:
-            self.flush()
             self._finish_trial(run_id, event)
             self._ended.add(key)
 
     def flush(self) -> None:
-        """Send the metrics that were collected, many in a request."""
-        for run_id, steps in list(self._metrics.items()):
-            batch: list[Any] = []
-            for metrics in steps:
-                # What has one metric of a step is taken to have all of them.
-                if batch and len(batch) + len(metrics) > _METRICS_PER_BATCH:
-                    self._send(run_id, batch)
-                    batch = []
-                batch += metrics
-            self._send(run_id, batch)
-            del self._metrics[run_id]
+        """Send what was collected, one request for each run if that takes it."""
+        for run_id in list(self._waiting):
+            self._send(run_id)
 
     def open_study(self) -> str:
         """The parent run's id; opened when it is first needed."""
@@ -137,9 +136,11 @@ class RunWriter:
         )
         client.set_terminated(parent, status="FINISHED" if complete else "KILLED")
 
-    def _send(self, run_id: str, metrics: list[Any]) -> None:
-        for start in range(0, len(metrics), _METRICS_PER_BATCH):
-            self.store.client.log_batch(run_id, metrics=metrics[start : start + _METRICS_PER_BATCH])
+    def _send(self, run_id: str, last: Sequence[Any] = (), tags: Sequence[Any] = ()) -> None:
+        """Send what waits for a run, and its last metrics and tags."""
+        waiting = self._waiting.get(run_id, _Waiting())
+        self.store.log(run_id, waiting.params, [*waiting.steps, last], tags)
+        self._waiting.pop(run_id, None)
 
     def _find_or_create_parent(self) -> str:
         client, experiment = self.store.client, self.store.experiment_id
@@ -178,7 +179,7 @@ class RunWriter:
             self.store.client.set_tag(run_id, STATE_TAG, State.RUNNING.value)
             if self._recorded_steps[key] == 0:
                 # It may have been opened by a request whose end never came.
-                self._log_params(key, run_id)
+                self._collect_params(key, run_id)
         return self._runs[key]
 
     def _create_run(self, key: str, parent: str, at: int) -> None:
@@ -204,23 +205,22 @@ class RunWriter:
         )
         self._runs[key] = run.info.run_id
         self._recorded_steps[key] = 0
-        self._log_params(key, run.info.run_id)
+        self._collect_params(key, run.info.run_id)
 
-    def _log_params(self, key: str, run_id: str) -> None:
+    def _collect_params(self, key: str, run_id: str) -> None:
         trial = self.trials[key]
-        self.store.log_params(
-            run_id,
+        self._waiting.setdefault(run_id, _Waiting()).params = self.store.params(
             {
                 name: str(value)[:_LONGEST_PARAMETER]
                 for name, value in {**trial["levels"], **trial["parameters"]}.items()
-            },
+            }
         )
 
     def _collect_metrics(self, key: str, run_id: str, event: Mapping[str, Any]) -> None:
         step = event["step"]
         if step > self._recorded_steps[key]:
             self._recorded_steps[key] = step
-            self._metrics.setdefault(run_id, []).append(
+            self._waiting.setdefault(run_id, _Waiting()).steps.append(
                 [
                     self.store.metric(name, number, event["at"], step)
                     for name, number in event["metrics"].items()
@@ -252,10 +252,10 @@ class RunWriter:
         tags = {STATE_TAG: state.value, REASON_TAG: str(outcome.get("reason", state.value))}
         client = self.store.client
         at = event["at"]
-        client.log_batch(
+        self._send(
             run_id,
-            metrics=[self.store.metric(n, number, at, step) for n, number in numbers.items()],
-            tags=self.store.tags(tags),
+            [self.store.metric(n, number, at, step) for n, number in numbers.items()],
+            self.store.tags(tags),
         )
         if "traceback" in outcome:
             client.log_text(run_id, outcome["traceback"], "traceback.txt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
-_PARAMS_PER_BATCH = 100
+_PARAMS_PER_REQUEST = 100
+_METRICS_PER_REQUEST = 800  # Of the thousand things that a request may hold, params and tags aside.
 
 
 def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
@@ -132,13 +133,40 @@ class TrackingStore:
         except FileNotFoundError:
             logger.warning("%s is gone; MLflow keeps no copy of it", location)
 
-    def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Log parameters in as few requests as MLflow allows."""
-        from mlflow.entities import Param  # noqa: PLC0415
+    def log(
+        self,
+        run_id: str,
+        params: Sequence[Any] = (),
+        steps: Iterable[Sequence[Any]] = (),
+        tags: Sequence[Any] = (),
+    ) -> None:
+        """Log to a run in as few requests as MLflow allows, each of them one transaction.
 
-        entities = [Param(name, value) for name, value in params.items()]
-        for start in range(0, len(entities), _PARAMS_PER_BATCH):
-            self.client.log_batch(run_id, params=entities[start : start + _PARAMS_PER_BATCH])
+        Args:
+            run_id: The run.
+            params: Of ``params``.
+            steps: The metrics of each step, of ``metric``; a step's go together, so that what has
+                one of them is known to have all.
+            tags: Of ``tags``, at most 100; the last that is written.
+        """
+        rest, batch = list(params), list[Any]()
+
+        def send(metrics: Sequence[Any], tags: Sequence[Any] = ()) -> None:
+            self.client.log_batch(run_id, metrics, rest[:_PARAMS_PER_REQUEST], tags)
+            del rest[:_PARAMS_PER_REQUEST]
+
+        while len(rest) > _PARAMS_PER_REQUEST:
+            send([])
+        for metrics in steps:
+            if batch and len(batch) + len(metrics) > _METRICS_PER_REQUEST:
+                send(batch)
+                batch = []
+            batch += metrics
+            while len(batch) > _METRICS_PER_REQUEST:
+                send(batch[:_METRICS_PER_REQUEST])
+                batch = batch[_METRICS_PER_REQUEST:]
+        if batch or rest or tags:
+            send(batch, tags)
 
     @staticmethod
     def metric(name: str, value: float, timestamp: int, step: int) -> Any:
@@ -146,6 +174,13 @@ class TrackingStore:
         from mlflow.entities import Metric  # noqa: PLC0415
 
         return Metric(name, float(value), timestamp, step)
+
+    @staticmethod
+    def params(params: Mapping[str, str]) -> list[Any]:
+        """Params as MLflow's entities."""
+        from mlflow.entities import Param  # noqa: PLC0415
+
+        return [Param(name, value) for name, value in params.items()]
 
     @staticmethod
     def tags(tags: Mapping[str, str]) -> list[Any]:

@@ -154,6 +154,37 @@ def test_more_metrics_than_a_request_takes_are_all_written(
     assert len(client.get_metric_history(run.info.run_id, "m59")) == 40
 
 
+def test_what_waits_of_a_trial_goes_in_one_request(
+    open_tracker, runs_by_name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = open_tracker()
+    tracker.close()  # It records what comes from now on, and delivers nothing.
+    numbers = range(8)
+    for number in numbers:
+        tracker.trial_started(trial(number, rate=0.1))
+    for step in (1, 2, 3):
+        for number in numbers:
+            tracker.trial_reported(trial(number), step, 0.5, {"x": step})
+    for number in (0, 1):
+        tracker.trial_finished(trial(number), State.COMPLETE, 0.5, {"epochs": 3})
+    requests: list[str] = []
+    log_batch = MlflowClient.log_batch
+
+    def counted(self, run_id, *arguments, **named) -> None:
+        requests.append(run_id)
+        log_batch(self, run_id, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", counted)
+    tracker = open_tracker()
+    tracker.close()
+    assert tracker.undelivered == 0
+    assert len(requests) == len(set(requests)) == 8
+    for name, run in runs_by_name().items():
+        if name != "study":
+            assert run.data.params == {**LEVELS, "rate": "0.1"}
+            assert run.data.metrics["x"] == 3
+
+
 def test_a_server_that_is_not_there_costs_its_records_and_nothing_else(
     open_tracker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -55,7 +55,7 @@ def test_mlflow_typed_in_the_workspace_opens_the_same_store(
 def test_any_number_of_params_and_runs_is_written_and_found(store: TrackingStore) -> None:
     parent = store.client.create_run(store.experiment_id, tags={"role": "study"}).info.run_id
     params = {f"p{number}": "x" * 100 for number in range(250)}
-    store.log_params(parent, params)
+    store.log(parent, store.params(params))
     assert store.client.get_run(parent).data.params == params
     assert store.find_run({"role": "study"}) == parent
     assert store.find_run({"role": "trial"}) is None
