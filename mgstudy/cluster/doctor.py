@@ -14,6 +14,7 @@ import psutil
 
 from mgstudy.cluster.address import find_token
 from mgstudy.cluster.findings import Finding, fine, problem, warning
+from mgstudy.cluster.open_ports import check_open_ports
 from mgstudy.cluster.probe import check_machine, look
 from mgstudy.cluster.stores import check_storage, check_tracking
 from mgstudy.data.workspace import Workspace
@@ -34,6 +35,7 @@ def examine(workspace: Workspace) -> list[Finding]:
     findings.append(check_tracking(workspace))
     findings.append(check_token())
     findings += check_ports()
+    findings += check_open_ports()
     return findings
 
 
