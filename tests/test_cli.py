@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -387,6 +388,10 @@ def test_a_failure_of_the_environment_ends_with_1(
     assert code == 1
     assert line.startswith("error: ")
     assert str(home / ".mgstudy" / "studies") in line
+
+
+def test_the_version_is_that_of_the_package(command: Command) -> None:
+    assert command("--version") == (0, f"mgstudy {version('mgstudy')}\n", "")
 
 
 def test_the_installed_command_runs_and_imports_nothing_heavy_for_help(tmp_path: Path) -> None:

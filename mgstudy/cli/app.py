@@ -11,7 +11,6 @@ from rich.console import Console
 
 app = typer.Typer(
     name="mgstudy",
-    help="Hyperparameter studies of Mirror Gradient and robust training for recommenders.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
