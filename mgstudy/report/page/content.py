@@ -229,7 +229,7 @@ def _table(comparison: Comparison) -> Table:
         caption(comparison),
         [titles[place] for place in order],
         [[row[place] for place in order] for row in rows],
-        len(comparison.varying_factors()),
+        {*range(len(comparison.varying_factors())), len(order) - 1},
     )
 
 
@@ -253,7 +253,7 @@ def _every_metric(comparison: Comparison) -> Table:
         f"Every metric on the {comparison.split} split; the highest of each column is bold.",
         [*factors, *by_metric],
         rows,
-        len(factors),
+        range(len(factors)),
         strong=frozenset(strong),
     )
 

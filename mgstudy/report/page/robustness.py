@@ -119,7 +119,7 @@ def _table(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risks: Sequence[
             ]
             for row in rows
         ],
-        len(factors),
+        range(len(factors)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import optuna
@@ -27,7 +27,7 @@ class Table:
         caption: What it shows.
         titles: Its columns.
         rows: Its cells, as wide as ``titles``.
-        texts: How many columns, from the left, hold text; the others hold numbers.
+        texts: Places of the columns that hold text; the others hold numbers.
         strong: Row and column of the cells that stand out.
         shades: Row and column to a share from 0 to 1 that the cell's background shows.
     """
@@ -35,7 +35,7 @@ class Table:
     caption: str
     titles: Sequence[str]
     rows: Sequence[Sequence[str]]
-    texts: int
+    texts: Collection[int]
     strong: frozenset[tuple[int, int]] = frozenset()
     shades: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ def outcomes(summary: StudySummary) -> Table:
         "others of their cell at the same epoch.",
         [*factors, "budget", "complete", "pruned", "failed", "running", "waiting", "pruned share"],
         rows,
-        len(factors),
+        range(len(factors)),
     )
 
 
@@ -89,7 +89,7 @@ def failures(summary: StudySummary) -> Table | None:
         "Failed trials and their reasons.",
         [*factors, "reason", "trials", "count"],
         rows,
-        len(factors) + 2,
+        range(len(factors) + 2),
     )
 
 
@@ -105,7 +105,7 @@ def endings(summary: StudySummary) -> Table:
         "Why completed trainings ended.",
         ["reason", "trials"],
         [[reason, str(count)] for reason, count in counted.most_common()],
-        1,
+        range(1),
     )
 
 
@@ -118,7 +118,7 @@ def left_out(summary: StudySummary) -> Table | None:
         "Combinations that were left out of the study before it began.",
         ["reason", "combinations"],
         [[reason, str(count)] for reason, count in reasons.items()],
-        1,
+        range(1),
     )
 
 
@@ -176,7 +176,7 @@ def importances(
         f"within its range.{note}",
         [*factors, *names],
         rows,
-        first,
+        range(first),
         shades=shades,
     )
 
@@ -224,7 +224,7 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
             "per epoch vs baseline",
         ],
         rows,
-        len(factors),
+        range(len(factors)),
     )
 
 

@@ -90,3 +90,17 @@ def test_popularity_is_in_the_comparison(content: ReportContent) -> None:
     assert 0 < reference[0] < 1
     (row,) = [row for row in table.rows if "popularity" in " ".join(row).lower()]
     assert f"{reference[0]:.4f}" in row
+
+
+def test_words_are_left_aligned_and_numbers_right(content: ReportContent) -> None:
+    comparison = render(content).partition('id="comparison"')[2]
+    head = comparison.partition("</thead>")[0]
+    titles = re.findall(r'<th scope="col"( class="number")?>([^<]+)</th>', head)
+    assert {title: bool(is_number) for is_number, title in titles} == {
+        "gradient": False,
+        "recall@20": True,
+        "ndcg@20": True,
+        "vs plain": True,
+        "verdict": False,
+    }
+    assert re.search(r'<td class="text">\s*better, p', comparison)
