@@ -472,7 +472,11 @@ def _description(study: Study) -> StudyDescription:
     objective = study.config.training.objective
     searched = dict.fromkeys(name for cell in study.plan.cells for name in cell.searched)
     views = study_views(
-        study.config.name, objective, study.varying_factors or ["model"], tuple(searched)
+        study.config.name,
+        objective,
+        study.varying_factors or ["model"],
+        tuple(searched),
+        study.config.confirmation.seeds > 0,
     )
     tags = {"mgstudy.objective": objective}
     if environment["git_revision"]:

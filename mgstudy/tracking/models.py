@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition import Study
 from mgstudy.study.robustness_plan import TrainedCell, trained_models
@@ -36,6 +37,7 @@ LIST_LENGTH = 100
 """Items kept of each user's ranking."""
 DEFAULT_K = 20
 _SCRIPT = Path(__file__).with_name("ranked_lists.py")
+_HASH_DIGITS = 8
 _REQUIRED = ("mlflow", "pandas", "pyarrow")
 
 
@@ -52,9 +54,21 @@ class ChosenModel:
     alias: str
 
 
-def registered_name(study: str, cell: str) -> str:
-    """A cell's name in the model registry, where ``/`` and ``:`` may not be."""
-    return f"{study}-{cell}".replace("/", ".").replace(":", ".")
+def registered_name(study: str, levels: Mapping[str, str]) -> str:
+    """A cell's name in the model registry, where ``/`` and ``:`` may not be.
+
+    A label with one of them, or with the dot that stands for them, could give two cells one name:
+    the name then ends in a hash of the labels.
+
+    Args:
+        study: The study's name.
+        levels: Factor to the label of its level.
+    """
+    labels = list(levels.values())
+    name = f"{study}-{'.'.join(labels)}".replace("/", ".").replace(":", ".")
+    if any(character in label for label in labels for character in "/:."):
+        return f"{name}-{fingerprint(dict(levels))[:_HASH_DIGITS]}"
+    return name
 
 
 def register_models(store: TrackingStore, study: Study, summary: StudySummary) -> list[str]:
@@ -79,7 +93,7 @@ def register_models(store: TrackingStore, study: Study, summary: StudySummary) -
         run = store.find_run({STUDY_TAG: study.config.name, TRIAL_TAG: chosen.trained.key})
         if run is None:
             raise MgstudyError(f"trial {chosen.trained.key} has no run there")
-        name = registered_name(study.config.name, cell.key)
+        name = registered_name(study.config.name, cell.levels)
         _set_alias(store, name, chosen.alias, _version(store, name, run, chosen, study))
         registered.append(f"models:/{name}@{chosen.alias}")
     return registered

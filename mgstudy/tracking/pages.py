@@ -37,6 +37,8 @@ def views_of(manifest: Mapping[str, Any]) -> tuple[View, ...]:
         manifest["config"]["training"]["objective"],
         factors or ["model"],
         tuple(searched),
+        # Studies that were launched before there were confirmations have none.
+        manifest["config"].get("confirmation", {"seeds": 0})["seeds"] > 0,
     )
 
 

@@ -55,29 +55,36 @@ class View:
 
 
 def study_views(
-    study: str, objective: str, factors: Sequence[str], searched: Sequence[str]
+    study: str,
+    objective: str,
+    factors: Sequence[str],
+    searched: Sequence[str],
+    confirms: bool = True,
 ) -> tuple[View, ...]:
-    """The views of a study: its trials, its cells, and the best run of each cell compared.
+    """The views of a study: its trials, its cells, the best run of each cell compared, and the
+    confirmed winners on the test split.
 
     Args:
         study: The study's name.
         objective: The metric that selects, for example ``recall@20``.
         factors: The factors whose levels tell the cells apart.
         searched: Full names of the parameters that any cell searches.
+        confirms: Whether winners are trained again under fresh seeds.
     """
     best, validation = recorded_name("best", objective), recorded_name("validation", objective)
-    companion = recorded_name("best", f"ndcg@{objective.partition('@')[2]}")
-    scores = [_column("metrics", name) for name in dict.fromkeys((best, companion))]
+    shown = dict.fromkeys((objective, f"ndcg@{objective.partition('@')[2]}"))
+    scores, test_scores = (
+        [_column("metrics", recorded_name(split, metric)) for metric in shown]
+        for split in ("best", "test")
+    )
+    test = recorded_name("test", objective)
     levels = [_column("params", name) for name in factors]
     cost = [_column("metrics", f"cost/{name}") for name in ("epochs", "gradient_computations")]
     outcome = [_column("tags", "mgstudy.state"), _column("tags", "mgstudy.reason")]
     parameters = [_column("params", name) for name in searched]
     of_study = f"tags.`mgstudy.study` = '{study}'"
     trials = f"{of_study} and tags.`mgstudy.role` = 'trial'"
-    grouping = {
-        "aggregateFunction": "max",
-        "groupByKeys": [{"mode": "param", "groupByData": factor} for factor in factors],
-    }
+    by_cell = [{"mode": "param", "groupByData": factor} for factor in factors]
     curves = _charts(
         study,
         {"type": "LINE", "metricKey": validation, "selectedMetricKeys": [validation]},
@@ -90,6 +97,17 @@ def study_views(
         },
     )
     columns = [*levels, *scores]
+    confirmations = View(
+        f"{study}-confirmations",
+        f"{study}: confirmed winners on the test split, mean over seeds",
+        False,
+        _state(
+            f"{of_study} and tags.`mgstudy.role` = 'confirmation'",
+            test,
+            [*test_scores, _column("tags", "mgstudy.seed"), *outcome, *cost],
+        )
+        | {"groupBy": {"aggregateFunction": "average", "groupByKeys": by_cell}},
+    )
     return (
         View(
             f"{study}-trials",
@@ -101,7 +119,8 @@ def study_views(
             f"{study}-cells",
             f"{study}: grouped by cell",
             False,
-            _state(trials, best, [*scores, *cost]) | {"groupBy": grouping},
+            _state(trials, best, [*scores, *cost])
+            | {"groupBy": {"aggregateFunction": "max", "groupByKeys": by_cell}},
         ),
         View(
             f"{study}-best",
@@ -114,6 +133,7 @@ def study_views(
             )
             | curves,
         ),
+        *([confirmations] if confirms else []),
     )
 
 
@@ -162,6 +182,8 @@ def _state(run_filter: str, ordered_by: str, columns: Sequence[str]) -> dict[str
 def _charts(study: str, *charts: Mapping[str, Any]) -> dict[str, Any]:
     section = f"{study}-charts"
     return {
+        # Else the page sorts this section among those it makes of every other metric.
+        "isAccordionReordered": True,
         "compareRunSections": [
             {
                 "uuid": section,
