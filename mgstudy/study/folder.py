@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -164,6 +165,8 @@ class StudyFolder:
             lock.acquire(timeout=0)
         except Timeout:
             return True
+        except OSError:
+            return _is_locked(self.path / "driver.lock")
         lock.release()
         return False
 
@@ -174,3 +177,15 @@ class StudyFolder:
             is_held: Whether its database says that some process does.
         """
         return read_driver(self.heartbeat, self.is_driven() or is_held)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file that we may only read, if that."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
+import tempfile
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +97,14 @@ def _open(url: str, create: bool) -> BaseStorage:
     shown = shown_url(url)
     if file is not None and not create and not file.exists():
         raise MgstudyError(f"storage {shown} does not exist")
+    copied: Path | None = None
     try:
         if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            if is_sqlite and not create and not os.access(file.parent, os.W_OK):
+                copied = _copied_database(file)
+                parsed = parsed.set(database=str(copied))
+            else:
+                file.parent.mkdir(parents=True, exist_ok=True)
             if not is_sqlite:
                 return _open_journal(file, for_writing=create)
         storage = RDBStorage(
@@ -108,9 +116,21 @@ def _open(url: str, create: bool) -> BaseStorage:
         ) from error
     except (SQLAlchemyError, RuntimeError, OSError, ValueError) as error:
         raise MgstudyError(f"storage {shown} cannot be opened: {said(error)}") from error
-    if is_sqlite:
+    if copied is not None:
+        weakref.finalize(storage, shutil.rmtree, copied.parent, ignore_errors=True)
+    elif is_sqlite:
         _use_write_ahead_log(storage)
     return storage
+
+
+def _copied_database(file: Path) -> Path:
+    """A copy of a database that lies where nothing can be written: SQLite does not even read one
+    with a write-ahead log without writing beside it."""
+    folder = Path(tempfile.mkdtemp(prefix="mgstudy-read-"))
+    for path in (file, file.with_name(f"{file.name}-wal")):
+        if path.exists():
+            shutil.copyfile(path, folder / path.name)
+    return folder / file.name
 
 
 def parse_storage_url(url: str) -> URL:

@@ -1,0 +1,56 @@
+"""A workspace that may only be read: someone else's, or a file system mounted so."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from mgstudy.errors import MgstudyError
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage import open_storage, sqlite_url
+
+
+@pytest.fixture
+def views(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """One folder under two paths, the second of which may only be read."""
+    folder, view = tmp_path / "folder", tmp_path / "view"
+    for path in (folder, view):
+        path.mkdir()
+    commands = [
+        ["mount", "--bind", str(folder), str(view)],
+        ["mount", "-o", "remount,bind,ro", str(view)],
+    ]
+    try:
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, check=False)
+            if done.returncode != 0:
+                pytest.skip(f"nothing can be mounted: {done.stderr.decode().strip()}")
+        yield folder, view
+    finally:
+        subprocess.run(["umount", "-l", str(view)], capture_output=True, check=False)
+
+
+def test_a_study_that_may_only_be_read_is_read(views: tuple[Path, Path]) -> None:
+    ours, theirs = (StudyFolder(view / "s") for view in views)
+    ours.path.mkdir()
+    storage = open_storage(sqlite_url(ours.path / "optuna.db"))
+    study = optuna.create_study(storage=storage, study_name="s/cell")
+    with ours.driver_lock():
+        # What is read is in the write-ahead log, which SQLite empties when the last one closes.
+        study.add_trial(optuna.create_trial(value=0.25))
+        assert (ours.path / "optuna.db-wal").stat().st_size > 0
+        assert theirs.is_driven()
+        reader = open_storage(sqlite_url(theirs.path / "optuna.db"), create=False)
+        assert [t.value for t in optuna.load_study(study_name="s/cell", storage=reader).trials] == [
+            0.25
+        ]
+    assert not theirs.is_driven()
+    with (
+        pytest.raises(MgstudyError, match=r"s: cannot be written to: Read-only file system"),
+        theirs.driver_lock(),
+    ):
+        pass
