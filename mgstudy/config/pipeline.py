@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from mgstudy.config.study import NAME_PATTERN
+from mgstudy.config.factors import NAME_PATTERN
 
 MODALITY_PATTERN = r"^[a-z][a-z0-9_]*$"
 """Modality names appear in file, column and parameter names."""

@@ -2,140 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from mgstudy.config.factors import (
+    NAME_PATTERN,
+    Factors,
+    Level,
+    PartLevel,
+    Section,
+    Seed,
+    level_from_text,
+)
 from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.config.training import TrainingSettings
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
-"""What every random generator we use accepts as a seed."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def short_name(name: str) -> str:
-    """A part's name without the module of a foreign class."""
-    return name.rpartition(":")[2]
-
-
-def _level_from_text(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class Level(_Section):
-    """One level of a factor: a part by name, and what is special about it at this level.
-
-    In a study file a plain name is enough; a mapping gives a label of its own and parameters that
-    hold only here, so that one strategy can stand at several levels::
-
-        gradient:
-          - plain
-          - mirror_gradient
-          - {name: mirror_gradient, label: mg_update, parameters: {variant: update_scaled}}
-    """
-
-    name: str = Field(min_length=1, description="name of the part, or `package.module:Class`")
-    label: str = Field(
-        "",
-        description="how the level is called in tables: letters, digits and `_.-`; its name by "
-        "default",
-    )
-    parameters: dict[str, Any] = Field(
-        default_factory=dict, description="values or spaces of the part's parameters at this level"
-    )
-
-    @field_validator("label")
-    @classmethod
-    def _label_can_name_a_folder(cls, label: str, info: ValidationInfo) -> str:
-        is_default = label == short_name(info.data.get("name", ""))
-        if not is_default and not re.match(NAME_PATTERN, label):
-            raise ValueError(f"expected letters, digits and `_.-`, got {label!r}")
-        return label
-
-    @model_validator(mode="before")
-    @classmethod
-    def _label_defaults_to_name(cls, data: Any) -> Any:
-        if isinstance(data, dict) and not data.get("label") and isinstance(data.get("name"), str):
-            return {**data, "label": short_name(data["name"])}
-        return data
-
-
-PartLevel = Annotated[Level, BeforeValidator(_level_from_text)]
-
-
-def _methods_from_yaml(value: Any) -> Any:
-    if value == "none":
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-RobustLevel = Annotated[tuple[PartLevel, ...], BeforeValidator(_methods_from_yaml)]
-"""Robust methods applied together, in order; ``none`` and an empty list are no method."""
-
-
-class Factors(_Section):
-    """The dimensions of the study, crossed in full: every combination of levels is a cell."""
-
-    dataset: tuple[str, ...] = Field(min_length=1, description="names of prepared datasets")
-    model: tuple[PartLevel, ...] = Field(min_length=1, description="recommender models")
-    gradient: tuple[PartLevel, ...] = Field(
-        (Level(name="plain", label="plain"),),
-        min_length=1,
-        description="gradient strategies: how the optimizer is driven",
-    )
-    robust: tuple[RobustLevel, ...] = Field(
-        ((),),
-        min_length=1,
-        description="robust training: `none`, a method, or a list of methods applied in order",
-    )
-    optimizer: tuple[PartLevel, ...] = Field(
-        (Level(name="adam", label="adam"),), min_length=1, description="optimizers"
-    )
-    seed: tuple[Seed, ...] = Field(
-        (999,), min_length=1, description="training seeds: initial weights, batches, negatives"
-    )
-
-    @model_validator(mode="after")
-    def _levels_differ(self) -> Factors:
-        for factor in type(self).model_fields:
-            labels = self.labels(factor)
-            for label in labels:
-                if labels.count(label) > 1:
-                    advice = "keep one" if factor in ("dataset", "seed") else "give one a `label`"
-                    raise ValueError(f"{factor} has two levels called {label!r}; {advice}")
-        return self
-
-    def labels(self, factor: str) -> list[str]:
-        """How the levels of a factor are called."""
-        return [level_label(level) for level in getattr(self, factor)]
-
-
-def level_label(level: str | int | Level | Sequence[Level]) -> str:
-    """How a level is called in tables: ``none`` for no robust method, else labels joined by +."""
-    if isinstance(level, str | int):
-        return str(level)
-    if isinstance(level, Level):
-        return level.label
-    return "+".join(part.label for part in level) or "none"
-
-
-class SearchSpace(_Section):
+class SearchSpace(Section):
     """What is searched, under the factor that owns it.
 
     ``gradient: {mirror_gradient: {interval: 3}}`` speaks of one part; ``optimizer: {learning_rate:
@@ -150,7 +34,7 @@ class SearchSpace(_Section):
     optimizer: dict[str, Any] = Field(default_factory=dict)
 
 
-class OptunaPart(_Section):
+class OptunaPart(Section):
     """An Optuna sampler or pruner by class name, with its keyword arguments."""
 
     name: str = Field(
@@ -161,11 +45,11 @@ class OptunaPart(_Section):
 
 
 OptunaChoice = Annotated[
-    OptunaPart, BeforeValidator(_level_from_text, json_schema_input_type=str | OptunaPart)
+    OptunaPart, BeforeValidator(level_from_text, json_schema_input_type=str | OptunaPart)
 ]
 
 
-class Budget(_Section):
+class Budget(Section):
     """What the search of each cell may spend besides its trials. A cell that has spent it gets no
     new trial; those that run are not stopped, so it ends a little above."""
 
@@ -184,7 +68,7 @@ class Budget(_Section):
     )
 
 
-class Confirmation(_Section):
+class Confirmation(Section):
     """How the winner of each cell is confirmed: trained again, and only then scored on test."""
 
     seeds: int = Field(
@@ -207,7 +91,7 @@ class Confirmation(_Section):
         return {"seeds": 0} if data is None else data
 
 
-class Resources(_Section):
+class Resources(Section):
     """What one trial takes of the machine or cluster."""
 
     cpu: float = Field(
@@ -255,7 +139,7 @@ class Resources(_Section):
         return gpu
 
 
-class Tracking(_Section):
+class Tracking(Section):
     """Where MLflow records the study."""
 
     uri: str | None = Field(
@@ -266,7 +150,7 @@ class Tracking(_Section):
     experiment: str | None = Field(None, description="experiment name; by default the study's")
 
 
-class Checkpoints(_Section):
+class Checkpoints(Section):
     """When a running trial writes down its state, from which it goes on after an interruption, and
     what stays of it when it has ended. The best weights of each cell's best trial always stay."""
 
@@ -285,7 +169,7 @@ class Checkpoints(_Section):
     keep_last: bool = Field(False, description="whether the last state stays too")
 
 
-class Retries(_Section):
+class Retries(Section):
     """What happens to trials that broke."""
 
     max_retries: int = Field(
@@ -308,7 +192,7 @@ def _risks(*names: str) -> tuple[Level, ...]:
     return tuple(Level(name=name, label=name) for name in names)
 
 
-class Robustness(_Section):
+class Robustness(Section):
     """What is measured of trained models: risks to their features, and how flat the minimum is."""
 
     risks: tuple[PartLevel, ...] = Field(
@@ -343,7 +227,7 @@ class Robustness(_Section):
         return self
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """One study: what one YAML file asks for."""
 
     name: str = Field(pattern=NAME_PATTERN, description="letters, digits and `_.-`")

@@ -53,8 +53,9 @@ def published_figures() -> list[Published]:
 def against_published(comparison: Comparison) -> pd.DataFrame:
     """A row for each of our cells and metrics that has a published figure.
 
-    A cell has one if its model has, it uses no robust method, its gradient strategy is ``plain`` or
-    Mirror Gradient that may be loss-scaled, and a word of its dataset's name is the published one's
+    A cell has one if its model has, its features are the prepared ones, it uses no robust method,
+    its gradient strategy is ``plain`` or Mirror Gradient that may be loss-scaled, and a word of its
+    dataset's name is the published one's
     (``baby`` in ``amazon_baby``).
 
     Returns:
@@ -70,6 +71,7 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
         (study.name, entry["key"]): entry
         for study in comparison.studies
         for entry in _cell_entries(study)
+        if entry["levels"]["dataset"] not in _changed_datasets(study)
     }
     rows = []
     for row in comparison.table.to_dict("records"):
@@ -103,6 +105,12 @@ def _row(row: Mapping[Any, Any], figure: Published) -> dict[str, Any]:
 def _cell_entries(study: StudySummary) -> list[Mapping[str, Any]]:
     entries: list[Mapping[str, Any]] = study.manifest.get("cells", [])
     return entries
+
+
+def _changed_datasets(study: StudySummary) -> list[str]:
+    """Labels of the levels whose features were changed before training."""
+    levels = study.manifest.get("config", {}).get("factors", {}).get("dataset", [])
+    return [level["label"] for level in levels if isinstance(level, Mapping)]
 
 
 def _published_gradient(entry: Mapping[str, Any]) -> str | None:

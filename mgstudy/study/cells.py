@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mgstudy.config.document import Document, Location
+from mgstudy.config.factors import Level, level_label, short_name
 from mgstudy.config.parameters import (
     Choice,
     Fixed,
@@ -22,7 +23,7 @@ from mgstudy.config.parameters import (
     is_space,
     parse_space,
 )
-from mgstudy.config.study import Level, StudyConfig, level_label, short_name
+from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import InputError, UnknownNameError, suggestion
@@ -48,7 +49,7 @@ class Cell:
 
     Attributes:
         levels: Factor to the label of its level, in the order of ``FACTORS``.
-        dataset: Name of the prepared dataset.
+        dataset: Label of the dataset's level; the name of a prepared dataset that is as it was.
         model: Name of the model.
         gradient: Name of the gradient strategy.
         robust: Names of the robust methods, in the order they apply.
@@ -179,8 +180,8 @@ def expand(
     Args:
         config: The validated study file.
         document: Where the file's values stood, for messages.
-        datasets: The datasets by name, to leave out models that cannot work with one; without,
-            that is not checked.
+        datasets: The datasets by their level's label, to leave out models that cannot work with
+            one; without, that is not checked.
 
     Raises:
         InputError: For an unknown name, a space that is invalid for its parameter, a parameter
@@ -202,7 +203,7 @@ def expand(
         cells.append(
             Cell(
                 levels=levels,
-                dataset=choice["dataset"],
+                dataset=levels["dataset"],
                 model=choice["model"].name,
                 gradient=choice["gradient"].name,
                 robust=tuple(level.name for level in choice["robust"]),
@@ -223,7 +224,7 @@ def _refusal(
     methods: Mapping[str, type],
     datasets: Mapping[str, Dataset] | None,
 ) -> str | None:
-    dataset = None if datasets is None else datasets[choice["dataset"]]
+    dataset = None if datasets is None else datasets[level_label(choice["dataset"])]
     if dataset is not None:
         reason = model.refusal(dataset)
         if reason is not None:

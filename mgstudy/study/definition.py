@@ -9,10 +9,10 @@ from pathlib import Path
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.loading import load_dataset
 from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 from mgstudy.study.cells import CellPlan, expand
+from mgstudy.study.dataset_levels import load_levels
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.search import budget, check_search
 from mgstudy.study.storage import parse_storage_url
@@ -26,7 +26,7 @@ class Study:
         config: The validated file.
         document: Where its values stood.
         workspace: Where its state lives.
-        datasets: The datasets it names.
+        datasets: The datasets of its levels, by their labels.
         plan: Its cells, and the combinations left out.
     """
 
@@ -76,12 +76,7 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     """
     config = document.validate(StudyConfig)
     _check_storage(config, document)
-    datasets: dict[str, Dataset] = {}
-    for position, name in enumerate(config.factors.dataset):
-        try:
-            datasets[name] = load_dataset(workspace, name)
-        except InputError as error:
-            raise document.error(("factors", "dataset", position), str(error)) from error
+    datasets = load_levels(config.factors.dataset, document, workspace)
     plan = expand(config, document, datasets)
     check_search(config, document, plan.cells)
     return Study(config, document, workspace, datasets, plan)

@@ -109,7 +109,7 @@ class StudyRecord:
     Args:
         config: The study.
         cells: Its cells.
-        datasets: The datasets of the cells, by name.
+        datasets: The datasets of the cells, by their level's label.
         storage: The Optuna storage of all cells.
         listeners: Told of every event, in order.
 

@@ -52,7 +52,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         Args:
             config: The first trial, as ``OptunaSearcher.suggest`` gives it.
             cells: Every cell of the study, by key.
-            datasets: Every dataset of the study, by name.
+            datasets: Every dataset of the study, by its level's label.
             settings: How every trial trains.
             checkpoints: Where trials leave their states and best weights.
             policy: When they do.

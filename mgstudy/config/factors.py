@@ -1,0 +1,177 @@
+"""The factors of a study: what is crossed, and how their levels are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+"""What every random generator we use accepts as a seed."""
+
+
+class Section(BaseModel):
+    """A mapping of a study file: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def short_name(name: str) -> str:
+    """A part's name without the module of a foreign class."""
+    return name.rpartition(":")[2]
+
+
+def level_from_text(value: Any) -> Any:
+    """A level as a mapping, of which a plain name is the short form."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Level(Section):
+    """One level of a factor: a part by name, and what is special about it at this level.
+
+    In a study file a plain name is enough; a mapping gives a label of its own and parameters that
+    hold only here, so that one strategy can stand at several levels::
+
+        gradient:
+          - plain
+          - mirror_gradient
+          - {name: mirror_gradient, label: mg_update, parameters: {variant: update_scaled}}
+    """
+
+    name: str = Field(min_length=1, description="name of the part, or `package.module:Class`")
+    label: str = Field(
+        "",
+        description="how the level is called in tables: letters, digits and `_.-`; its name by "
+        "default",
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="values or spaces of the part's parameters at this level"
+    )
+
+    @field_validator("label")
+    @classmethod
+    def _label_can_name_a_folder(cls, label: str, info: ValidationInfo) -> str:
+        is_default = label == short_name(info.data.get("name", ""))
+        if not is_default and not re.match(NAME_PATTERN, label):
+            raise ValueError(f"expected letters, digits and `_.-`, got {label!r}")
+        return label
+
+    @model_validator(mode="before")
+    @classmethod
+    def _label_defaults_to_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.get("label") and isinstance(data.get("name"), str):
+            return {**data, "label": short_name(data["name"])}
+        return data
+
+
+PartLevel = Annotated[Level, BeforeValidator(level_from_text)]
+
+
+class ChangedDataset(Section):
+    """A level whose features were changed before training, such as noise that was always there.
+
+    Trials train on the changed tables, and are validated and tested on them; the interactions are
+    those of the prepared dataset::
+
+        dataset:
+          - tiktok
+          - name: tiktok
+            label: tiktok_noisy
+            features: {gaussian_noise: {severity: 0.5, seed: 1}}
+    """
+
+    name: str = Field(min_length=1, description="name of a prepared dataset")
+    label: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(
+        description="how the level is called in tables: letters, digits and `_.-`"
+    )
+    features: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="risks by name, applied in this order, each with `severity`, `seed` (0 when "
+        "not given) and the risk's own parameters",
+    )
+
+    @model_validator(mode="after")
+    def _differs_in_name(self) -> ChangedDataset:
+        if self.label == self.name:
+            raise ValueError(
+                f"the label {self.label!r} is the unchanged dataset's; give this level another"
+            )
+        return self
+
+
+DatasetLevel = str | ChangedDataset
+"""A prepared dataset as it is, or with changed features."""
+
+
+def _methods_from_yaml(value: Any) -> Any:
+    if value == "none":
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+RobustLevel = Annotated[tuple[PartLevel, ...], BeforeValidator(_methods_from_yaml)]
+"""Robust methods applied together, in order; ``none`` and an empty list are no method."""
+
+
+class Factors(Section):
+    """The dimensions of the study, crossed in full: every combination of levels is a cell."""
+
+    dataset: tuple[DatasetLevel, ...] = Field(
+        min_length=1,
+        description="names of prepared datasets, also with features changed before training",
+    )
+    model: tuple[PartLevel, ...] = Field(min_length=1, description="recommender models")
+    gradient: tuple[PartLevel, ...] = Field(
+        (Level(name="plain", label="plain"),),
+        min_length=1,
+        description="gradient strategies: how the optimizer is driven",
+    )
+    robust: tuple[RobustLevel, ...] = Field(
+        ((),),
+        min_length=1,
+        description="robust training: `none`, a method, or a list of methods applied in order",
+    )
+    optimizer: tuple[PartLevel, ...] = Field(
+        (Level(name="adam", label="adam"),), min_length=1, description="optimizers"
+    )
+    seed: tuple[Seed, ...] = Field(
+        (999,), min_length=1, description="training seeds: initial weights, batches, negatives"
+    )
+
+    @model_validator(mode="after")
+    def _levels_differ(self) -> Factors:
+        for factor in type(self).model_fields:
+            levels = getattr(self, factor)
+            for label in self.labels(factor):
+                repeated = [level for level in levels if level_label(level) == label]
+                if len(repeated) > 1:
+                    plain = all(isinstance(level, str | int) for level in repeated)
+                    advice = "keep one" if plain else "give one a `label`"
+                    raise ValueError(f"{factor} has two levels called {label!r}; {advice}")
+        return self
+
+    def labels(self, factor: str) -> list[str]:
+        """How the levels of a factor are called."""
+        return [level_label(level) for level in getattr(self, factor)]
+
+
+def level_label(level: str | int | ChangedDataset | Level | Sequence[Level]) -> str:
+    """How a level is called in tables: ``none`` for no robust method, else labels joined by +."""
+    if isinstance(level, str | int):
+        return str(level)
+    if isinstance(level, Level | ChangedDataset):
+        return level.label
+    return "+".join(part.label for part in level) or "none"

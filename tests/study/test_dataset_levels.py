@@ -1,0 +1,79 @@
+"""Levels of the dataset factor whose features are changed before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mgstudy.api import prepare
+from mgstudy.config.document import parse_document
+from mgstudy.data.workspace import Workspace
+from mgstudy.errors import InputError
+from mgstudy.study.definition import Study, check_study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """With the synthetic dataset, small."""
+    home = tmp_path_factory.mktemp("home")
+    prepare(ROOT / "pipelines/synthetic.yaml", ["source.users=120", "source.items=80"], home)
+    return Workspace.resolve(home)
+
+
+def check(features: str, workspace: Workspace) -> Study:
+    text = f"""name: noise
+factors:
+  dataset:
+    - synthetic
+    - {{name: synthetic, label: noisy, features: {features}}}
+  model: [VBPR]
+  gradient: [plain, mirror_gradient]
+trials: 2
+"""
+    return check_study(parse_document(text, "noise.yaml"), workspace)
+
+
+def test_a_changed_level_is_a_dataset_of_its_own(workspace: Workspace) -> None:
+    study = check("{gaussian_noise: {severity: 0.5, seed: 1}}", workspace)
+    assert [cell.levels["dataset"] for cell in study.plan.cells] == ["synthetic"] * 2 + [
+        "noisy"
+    ] * 2
+    assert [cell.dataset for cell in study.plan.cells] == ["synthetic"] * 2 + ["noisy"] * 2
+    clean, noisy = study.datasets["synthetic"], study.datasets["noisy"]
+    assert clean.fingerprint == noisy.fingerprint
+    for modality, fingerprint in clean.feature_fingerprints.items():
+        assert noisy.feature_fingerprints[modality] != fingerprint
+    spread = (noisy.features["image"] - clean.features["image"]).std()
+    assert spread == pytest.approx(0.5 * clean.features["image"].std(), rel=0.05)
+
+
+def test_only_named_modalities_change(workspace: Workspace) -> None:
+    study = check("{swap: {severity: 0.5, modalities: [text]}}", workspace)
+    clean, noisy = (study.datasets[name].feature_fingerprints for name in ("synthetic", "noisy"))
+    assert clean["image"] == noisy["image"] and clean["text"] != noisy["text"]
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ("{gausian_noise: {severity: 1}}", "unknown risk 'gausian_noise'; did you mean"),
+        ("{gaussian_noise: {severity: -1}}", "severity: -1 is not valid"),
+        ("{swap: {severity: 1.5}}", "severity: 1.5 is not valid"),
+        ("{swap: {severity: [0.1, 0.2]}}", "severity: expected one number"),
+        ("{swap: {seed: 1}}", "`severity` is missing"),
+        ("{swap: {severity: 0.5, severities: [1]}}", "swap has no such parameter; did you mean"),
+        ("{swap: {severity: 0.5, modalities: [audio]}}", "unknown modality 'audio'"),
+        ("{fgsm: {severity: 0.1}}", "attacks a trained model"),
+    ],
+)
+def test_a_wrong_level_is_refused_with_its_line(
+    features: str, said: str, workspace: Workspace
+) -> None:
+    with pytest.raises(InputError) as caught:
+        check(features, workspace)
+    assert str(caught.value).startswith("noise.yaml:5: factors.dataset.1.features")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
