@@ -5,7 +5,6 @@ The glue between the rooms; it decides nothing.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -56,13 +55,13 @@ from mgstudy.study.storage import expand_url, open_driven_storage, recorded_url,
 from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
-from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
+from mgstudy.tracking.description import describe_study
+from mgstudy.tracking.mlflow_tracker import MlflowTracker
 from mgstudy.tracking.models import register_models
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.sync import add_missing
-from mgstudy.tracking.views import experiment_tags, study_views
 
 __all__ = [
     "Launched",
@@ -234,7 +233,8 @@ def launch(
         record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
         if retry_failed:
             record.retry_failed()
-        folder.write_manifest(_manifest(study, storage_url, store))
+        manifest = _manifest(study, storage_url, store)
+        folder.write_manifest(manifest)
         best = {
             key: (trial.number, float(trial.value or 0.0))
             for key, entry in record.cells.items()
@@ -247,7 +247,8 @@ def launch(
         told.append(checkpoints)
         spool = Spool(folder.events)
         add_missing(spool, summarize(study.workspace, config.name))
-        tracker = MlflowTracker(store, _description(study), spool)
+        description = describe_study(manifest, installed_packages())
+        tracker = MlflowTracker(store, description, spool)
         told.append(tracker)
         finished = False
         try:
@@ -465,32 +466,3 @@ def _config_without_passwords(study: Study) -> dict[str, Any]:
     if content["tracking"]["uri"] is not None:
         content["tracking"]["uri"] = recorded_url(content["tracking"]["uri"])
     return content
-
-
-def _description(study: Study) -> StudyDescription:
-    environment = describe_environment()
-    objective = study.config.training.objective
-    searched = dict.fromkeys(name for cell in study.plan.cells for name in cell.searched)
-    views = study_views(
-        study.config.name,
-        objective,
-        study.varying_factors or ["model"],
-        tuple(searched),
-        study.config.confirmation.seeds > 0,
-    )
-    tags = {"mgstudy.objective": objective}
-    if environment["git_revision"]:
-        tags["mlflow.source.git.commit"] = environment["git_revision"]
-    return StudyDescription(
-        name=study.config.name,
-        question=study.config.question,
-        artifacts={
-            "study.json": json.dumps(_config_without_passwords(study), indent=2),
-            "cells.json": json.dumps([cell.describe() for cell in study.plan.cells], indent=2),
-            "environment.json": json.dumps(environment, indent=2),
-            "requirements.txt": installed_packages(),
-        },
-        tags=tags,
-        varying_factors=tuple(study.varying_factors),
-        experiment_tags=experiment_tags(study.config.question, objective, views),
-    )

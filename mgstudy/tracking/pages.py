@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mgstudy.config.study import Tracking
 from mgstudy.data.workspace import Workspace
 from mgstudy.study.folder import StudyFolder
 from mgstudy.tracking.store import TrackingStore
-from mgstudy.tracking.views import View, comparison_address, experiment_tags, study_views
+from mgstudy.tracking.views import comparison_address, experiment_tags, study_views
 
 _COMPARED_RUNS = 100
 _IN_ORDER_OF_START = "attributes.start_time ASC"
@@ -22,24 +20,6 @@ class Page:
 
     title: str
     address: str
-
-
-def views_of(manifest: Mapping[str, Any]) -> tuple[View, ...]:
-    """The views of a study that was launched, from its manifest."""
-    cells = manifest["cells"]
-    levels = cells[0]["levels"]
-    factors = [name for name in levels if len({cell["levels"][name] for cell in cells}) > 1]
-    searched = dict.fromkeys(
-        name for cell in cells for name in cell["spaces"] if name not in cell["fixed"]
-    )
-    return study_views(
-        manifest["name"],
-        manifest["config"]["training"]["objective"],
-        factors or ["model"],
-        tuple(searched),
-        # Studies that were launched before there were confirmations have none.
-        manifest["config"].get("confirmation", {"seeds": 0})["seeds"] > 0,
-    )
 
 
 def study_pages(workspace: Workspace, study: str, server: str) -> list[Page]:
@@ -63,14 +43,13 @@ def study_pages(workspace: Workspace, study: str, server: str) -> list[Page]:
     experiment = store.client.get_experiment_by_name(store.experiment)
     if experiment is None:
         return []
-    views = views_of(manifest)
-    tags = experiment_tags(
-        manifest["config"]["question"], manifest["config"]["training"]["objective"], views
-    )
-    for name, content in tags.items():
+    for name, content in experiment_tags(manifest).items():
         if experiment.tags.get(name) != content:
             store.client.set_experiment_tag(experiment.experiment_id, name, content)
-    pages = [Page(view.title, view.address(server, experiment.experiment_id)) for view in views]
+    pages = [
+        Page(view.title, view.address(server, experiment.experiment_id))
+        for view in study_views(manifest)
+    ]
     best = store.client.search_runs(
         [experiment.experiment_id],
         f"tags.`mgstudy.study` = '{study}' and tags.`mgstudy.best_of_cell` = 'true'",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +21,9 @@ from mgstudy.study.summary import (
     TrialSummary,
     summarize,
 )
+from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import deliver_pending
-from mgstudy.tracking.run_writer import RunWriter, StudyDescription
+from mgstudy.tracking.run_writer import RunWriter
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore
 
@@ -56,7 +56,7 @@ def sync(
             spool.rewind()
         waiting = spool.appended - spool.delivered
         store = TrackingStore(workspace, _tracking(manifest), name)
-        writer = RunWriter(store, _description(manifest, summary), spool.known.trials)
+        writer = RunWriter(store, describe_study(manifest), spool.known.trials)
         try:
             deliver_pending(spool, writer, progress)
             writer.finish_study(summary.finished, _best_checkpoints(summary))
@@ -118,23 +118,6 @@ def _tracking(manifest: Mapping[str, Any]) -> Tracking:
     if PASSWORD_MASK in str(tracking.uri) and TRACKING_VARIABLE in os.environ:
         return Tracking(experiment=tracking.experiment)
     return tracking
-
-
-def _description(manifest: Mapping[str, Any], summary: StudySummary) -> StudyDescription:
-    environment = manifest["environment"]
-    tags = {"mgstudy.objective": summary.objective}
-    if environment.get("git_revision"):
-        tags["mlflow.source.git.commit"] = environment["git_revision"]
-    return StudyDescription(
-        name=summary.name,
-        question=summary.question,
-        artifacts={
-            "study.json": json.dumps(manifest["config"], indent=2),
-            "environment.json": json.dumps(environment, indent=2),
-        },
-        tags=tags,
-        varying_factors=tuple(summary.varying_factors()),
-    )
 
 
 def _best_checkpoints(summary: StudySummary) -> dict[str, str]:

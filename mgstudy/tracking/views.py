@@ -8,7 +8,7 @@ is the page's own state: filter, order, columns, grouping and charts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -54,23 +54,27 @@ class View:
         return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
-def study_views(
-    study: str,
-    objective: str,
-    factors: Sequence[str],
-    searched: Sequence[str],
-    confirms: bool = True,
-) -> tuple[View, ...]:
+def study_views(manifest: Mapping[str, Any]) -> tuple[View, ...]:
     """The views of a study: its trials, its cells, the best run of each cell compared, and the
     confirmed winners on the test split.
 
+    The table of trials has a column for every parameter that any cell searches. Parallel
+    coordinates have an axis only for those that every cell does: MLflow leaves out of that chart
+    each run that lacks one of its parameters, which is the baseline when the axis is a strength.
+
     Args:
-        study: The study's name.
-        objective: The metric that selects, for example ``recall@20``.
-        factors: The factors whose levels tell the cells apart.
-        searched: Full names of the parameters that any cell searches.
-        confirms: Whether winners are trained again under fresh seeds.
+        manifest: What the study's last launch wrote down, see ``StudyFolder.read_manifest``.
     """
+    study, config, cells = manifest["name"], manifest["config"], manifest["cells"]
+    objective = config["training"]["objective"]
+    factors = varying_factors(manifest) or ["model"]
+    by_cell_searched = [
+        [name for name in cell["spaces"] if name not in cell["fixed"]] for cell in cells
+    ]
+    searched = list(dict.fromkeys(name for names in by_cell_searched for name in names))
+    shared = [name for name in searched if all(name in names for names in by_cell_searched)]
+    # Studies that were launched before there were confirmations have none.
+    confirms = config.get("confirmation", {"seeds": 0})["seeds"] > 0
     best, validation = recorded_name("best", objective), recorded_name("validation", objective)
     shown = dict.fromkeys((objective, f"ndcg@{objective.partition('@')[2]}"))
     scores, test_scores = (
@@ -91,7 +95,7 @@ def study_views(
         {"type": "BAR", "metricKey": best},
         {
             "type": "PARALLEL",
-            "selectedParams": [*factors, *searched],
+            "selectedParams": [*factors, *shared],
             "selectedMetrics": [best],
             "showAllRuns": True,
         },
@@ -137,16 +141,27 @@ def study_views(
     )
 
 
-def experiment_tags(question: str, objective: str, views: Iterable[View]) -> dict[str, str]:
-    """Tags that make MLflow's UI open on training runs, know the objective and offer the views."""
+def varying_factors(manifest: Mapping[str, Any]) -> list[str]:
+    """The factors with more than one level among the cells."""
+    levels = [cell["levels"] for cell in manifest["cells"]]
+    return [name for name in levels[0] if len({of_cell[name] for of_cell in levels}) > 1]
+
+
+def experiment_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that make MLflow's UI open on training runs, know the objective and offer the views.
+
+    Args:
+        manifest: As for ``study_views``.
+    """
+    config = manifest["config"]
     tags = {
         KIND_TAG: MODEL_DEVELOPMENT,
-        PRIMARY_METRIC_TAG: recorded_name("validation", objective),
+        PRIMARY_METRIC_TAG: recorded_name("validation", config["training"]["objective"]),
         LARGER_IS_BETTER_TAG: "true",
     }
-    if question:
-        tags[NOTE_TAG] = question
-    for view in views:
+    if config["question"]:
+        tags[NOTE_TAG] = config["question"]
+    for view in study_views(manifest):
         content = {
             "name": view.title,
             "createdAt": _MILLISECONDS_NEVER_CHANGING,
