@@ -71,7 +71,7 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
         (study.name, entry["key"]): entry
         for study in comparison.studies
         for entry in _cell_entries(study)
-        if entry["levels"]["dataset"] not in _changed_datasets(study)
+        if entry["levels"]["dataset"] not in study.changed_datasets
     }
     rows = []
     for row in comparison.table.to_dict("records"):
@@ -105,12 +105,6 @@ def _row(row: Mapping[Any, Any], figure: Published) -> dict[str, Any]:
 def _cell_entries(study: StudySummary) -> list[Mapping[str, Any]]:
     entries: list[Mapping[str, Any]] = study.manifest.get("cells", [])
     return entries
-
-
-def _changed_datasets(study: StudySummary) -> list[str]:
-    """Labels of the levels whose features were changed before training."""
-    levels = study.manifest.get("config", {}).get("factors", {}).get("dataset", [])
-    return [level["label"] for level in levels if isinstance(level, Mapping)]
 
 
 def _published_gradient(entry: Mapping[str, Any]) -> str | None:

@@ -164,7 +164,8 @@ def _popularity(workspace: Workspace, summary: StudySummary) -> Scores:
         return summary.popularity
     missing = {cell.levels["dataset"] for cell in summary.cells} - set(summary.popularity)
     try:
-        datasets = {name: load_dataset(workspace, name) for name in missing}
+        prepared = summary.changed_datasets
+        datasets = {name: load_dataset(workspace, prepared.get(name, name)) for name in missing}
         known = summary.manifest["datasets"]
         if any(d.fingerprint != known[name]["interactions"] for name, d in datasets.items()):
             return summary.popularity

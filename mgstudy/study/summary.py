@@ -202,6 +202,13 @@ class StudySummary:
         """Trials whose driver is gone."""
         return sum(cell.stale for cell in self.cells)
 
+    @property
+    def changed_datasets(self) -> dict[str, str]:
+        """Labels of the dataset levels whose features were changed before training, to the
+        prepared dataset's name."""
+        levels = self.manifest.get("config", {}).get("factors", {}).get("dataset", [])
+        return {level["label"]: level["name"] for level in levels if isinstance(level, Mapping)}
+
     def comparable(self, other: StudySummary) -> bool:
         """Whether cells of the two studies were trained and measured alike, on the same data."""
         mine, theirs = (_measured_by(study.manifest) for study in (self, other))

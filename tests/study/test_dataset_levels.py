@@ -77,3 +77,10 @@ def test_a_wrong_level_is_refused_with_its_line(
     assert str(caught.value).startswith("noise.yaml:5: factors.dataset.1.features")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_changed_level_leaves_the_other_cells_as_they_were(workspace: Workspace) -> None:
+    text = "name: noise\nfactors: {dataset: [synthetic], model: [VBPR]}\ntrials: 2\n"
+    (alone,) = check_study(parse_document(text, "noise.yaml"), workspace).plan.cells
+    beside = check("{swap: {severity: 0.5}}", workspace).plan.cells[0]
+    assert (beside.key, beside.seed, beside.spaces) == (alone.key, alone.seed, alone.spaces)

@@ -56,11 +56,11 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
     return [
         Figure(
             "robustness",
-            "A dot is a cell: its score on clean features, and the relative drop of that score "
-            "averaged over the severities of a risk (the area under the drop curve over the "
-            "length of its axis), means over the measured replicates. The best place is the lower "
-            "right: a high score that the risk hardly lowers. An area of exactly 0 may mean that "
-            "the model's scores read no features.",
+            "A dot is a cell: its score on the features it was trained with, and the relative "
+            "drop of that score averaged over the severities of a risk (the area under the drop "
+            "curve over the length of its axis), means over the measured replicates. The best "
+            "place is the lower right: a high score that the risk hardly lowers. An area of "
+            "exactly 0 may mean that the model's scores read no features.",
             panels,
             tuple(look for label, look in drawing.looks().items() if label in shown),
         ),
@@ -104,9 +104,9 @@ def _table(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risks: Sequence[
     factors = drawing.summary.varying_factors() or ["model"]
     levels = {cell.key: cell.levels for cell in drawing.summary.cells}
     return Table(
-        "Score on clean features, and the area under the drop curve of every risk: lower is more "
-        f"robust. `mgstudy robustness {drawing.summary.name}` shows which differences are "
-        "significant.",
+        "Score on the features it was trained with, and the area under the drop curve of every "
+        f"risk: lower is more robust. `mgstudy robustness {drawing.summary.name}` shows which "
+        "differences are significant.",
         [*factors, "clean", *(risk.replace("_", " ") for risk in risks)],
         [
             [
