@@ -78,7 +78,7 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     """
     from mgstudy.report.compare import default_metrics, print_comparison  # noqa: PLC0415
     from mgstudy.report.comparison import compare_studies  # noqa: PLC0415
-    from mgstudy.report.status import failure_lines  # noqa: PLC0415
+    from mgstudy.report.status import failed_trials  # noqa: PLC0415
 
     summary = launched.summary
     home_option = f" --home {home}" if home else ""
@@ -93,7 +93,7 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
         raise typer.Exit(INTERRUPTED)
     print_comparison(compare_studies([summary], metrics=default_metrics([summary])), console)
-    for line in failure_lines(summary):
+    for line in failed_trials(summary):
         console.print(line, style="red", markup=False, soft_wrap=True)
     console.print(
         f"next: `mgstudy compare {summary.name}{home_option}` for this table in other formats, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -185,9 +185,20 @@ def compare_studies(
     return Comparison(list(summaries), levels, split, chosen, table, problems)
 
 
+class HasLevels(Protocol):
+    """A cell, or what it has come to."""
+
+    @property
+    def levels(self) -> Mapping[str, str]:
+        """Factor to the label of its level."""
+
+
+AnyCell = TypeVar("AnyCell", bound=HasLevels)
+
+
 def baseline_of(
-    cell: CellSummary, candidates: Iterable[CellSummary], baseline: Mapping[str, str]
-) -> CellSummary | None:
+    cell: AnyCell, candidates: Iterable[AnyCell], baseline: Mapping[str, str]
+) -> AnyCell | None:
     """The candidate that has the cell's levels, except for the baseline's; the cell itself if it
     is one."""
     wanted = {**cell.levels, **baseline}

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from mgstudy.report.comparison import DEFAULT_BASELINE, baseline_of
 from mgstudy.report.durations import duration
+from mgstudy.report.study_progress import (
+    CellProgress,
+    cells_table,
+    failure_lines,
+    remaining_text,
+    trials_per_hour,
+)
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.record import CellRecord, StudyRecord
 
 _SHOWN_FAILURES = 3
 _REFRESHES_PER_SECOND = 2
-_FEW_CELLS = 40
 
 
 @dataclass
-class _CellProgress:
+class _Cell:
     labels: tuple[str, ...]
     record: CellRecord
+    baseline: str | None
     running: set[Assignment] = field(default_factory=set)
     complete: int = 0
     pruned: int = 0
@@ -33,19 +41,21 @@ class _CellProgress:
 
     @property
     def done(self) -> int:
-        return self.complete + self.pruned + self.failed
+        return self.complete + self.pruned + self.failed + self.record.confirmation.finished
+
+    @property
+    def search_left(self) -> int:
+        return max(0, self.record.trials - self.complete - self.pruned - self.failed)
 
     @property
     def left(self) -> int:
-        return max(0, self.record.trials - self.done)
-
-    @property
-    def waiting(self) -> int:
-        return self.left - sum(trial.stage is Stage.SEARCH for trial in self.running)
+        confirmation = self.record.confirmation
+        return self.search_left + confirmation.seeds - confirmation.finished
 
 
 class LiveDisplay(StudyListener):
-    """Shows cells, trials by state, the best score so far, elapsed and remaining time.
+    """Shows cells, trials by state, the best score so far beside the baseline's, failures with
+    their reasons, pace, elapsed and remaining time.
 
     Args:
         record: The study's record, already opened: what is finished counts as done.
@@ -67,21 +77,24 @@ class LiveDisplay(StudyListener):
         self.objective = objective
         self.slots = slots
         self.console = console
-        self.failures: list[str] = []
-        self._cells: dict[str, _CellProgress] = {}
+        self._cells: dict[str, _Cell] = {}
+        cells = [entry.cell for entry in record.cells.values()]
         for key, entry in record.cells.items():
             counts = entry.finished_counts()
             best = record.best(entry.cell)
-            self._cells[key] = _CellProgress(
+            baseline = baseline_of(entry.cell, cells, DEFAULT_BASELINE)
+            self._cells[key] = _Cell(
                 labels=tuple(entry.cell.levels[factor] for factor in self.factors),
                 record=entry,
+                baseline=None if baseline is None or baseline is entry.cell else baseline.key,
                 complete=counts[State.COMPLETE],
                 pruned=counts[State.PRUNED],
                 failed=counts[State.FAILED],
                 best=best.value if best else None,
             )
+        self._failures: Counter[tuple[str, str]] = Counter()
         self._began = time.monotonic()
-        self._finished_here = 0
+        self._ends: list[float] = []
         self._live: Live | None = None
 
     def start(self) -> None:
@@ -121,14 +134,14 @@ class LiveDisplay(StudyListener):
         cell = self._cells[trial.cell.key]
         cell.running.discard(trial)
         if state is State.FAILED:
-            self.failures.append(f"{self._name(trial)}: {outcome.get('reason', 'unknown')}")
+            self._failures[trial.cell.key, str(outcome.get("reason", "unknown"))] += 1
         if trial.stage is Stage.SEARCH:
             cell.complete += state is State.COMPLETE
             cell.pruned += state is State.PRUNED
             cell.failed += state is State.FAILED
             if value is not None and (cell.best is None or value > cell.best):
                 cell.best = value
-        self._finished_here += 1
+        self._ends.append(time.monotonic())
         if self._live is None:
             self._print_line(trial, state, value, outcome)
 
@@ -151,7 +164,7 @@ class LiveDisplay(StudyListener):
             said = str(outcome.get("reason", ""))
         self.console.print(
             f"[{self._done()}/{total}] {self._name(trial)} {state.value} {said}; "
-            f"elapsed {duration(self._elapsed())}, remaining {self._remaining()}",
+            f"{self._time_text()}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -162,57 +175,37 @@ class LiveDisplay(StudyListener):
         return f"{' '.join(self._cells[trial.cell.key].labels)} {number}{trial.number}"
 
     def _done(self) -> int:
-        return sum(cell.done + cell.record.confirmation.finished for cell in self._cells.values())
+        return sum(cell.done for cell in self._cells.values())
 
     def _left(self) -> int:
-        return sum(
-            cell.left + cell.record.confirmation.seeds - cell.record.confirmation.finished
-            for cell in self._cells.values()
+        return sum(cell.left for cell in self._cells.values())
+
+    def _time_text(self) -> str:
+        pace = trials_per_hour([self._began, *self._ends]) if self._ends else None
+        elapsed = duration(time.monotonic() - self._began)
+        return f"elapsed {elapsed}, {remaining_text(pace, self._left())}"
+
+    def _progress(self, cell: _Cell) -> CellProgress:
+        return CellProgress(
+            labels=cell.labels,
+            complete=cell.complete,
+            pruned=cell.pruned,
+            failed=cell.failed,
+            running=len(cell.running),
+            waiting=cell.search_left - sum(t.stage is Stage.SEARCH for t in cell.running),
+            confirmed=cell.record.confirmation.finished,
+            seeds=cell.record.confirmation.seeds,
+            best=cell.best,
+            baseline=None if cell.baseline is None else self._cells[cell.baseline].best,
         )
-
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._began
-
-    def _remaining(self) -> str:
-        left = self._left()
-        if not left:
-            return "0 s"
-        if not self._finished_here:
-            return "unknown"
-        return f"about {duration(self._elapsed() / self._finished_here * left)}"
 
     def _render(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 1), pad_edge=False)
-        for factor in self.factors:
-            table.add_column(factor)
-        for title in ("running", "done", "pruned", "failed", "waiting"):
-            table.add_column(title, justify="right")
-        table.add_column(f"best {self.objective}", justify="right")
-        confirms = any(cell.record.confirmation.seeds for cell in self._cells.values())
-        if confirms:
-            table.add_column("confirmed", justify="right")
-        shown = list(self._cells.values())
-        if len(shown) > _FEW_CELLS:
-            active = [cell for cell in shown if cell.running]
-            shown = active or shown[:_FEW_CELLS]
-        for cell in shown:
-            confirmation = cell.record.confirmation
-            table.add_row(
-                *cell.labels,
-                str(len(cell.running)),
-                str(cell.complete),
-                str(cell.pruned),
-                Text(str(cell.failed), style="red" if cell.failed else ""),
-                str(cell.waiting),
-                "" if cell.best is None else f"{cell.best:.4f}",
-                *((f"{confirmation.finished}/{confirmation.seeds}",) if confirms else ()),
-            )
+        cells = [self._progress(cell) for cell in self._cells.values()]
         done = self._done()
-        line = Text(
-            f"{done} of {done + self._left()} trials; elapsed {duration(self._elapsed())}, "
-            f"remaining {self._remaining()}"
+        line = Text(f"{done} of {done + self._left()} trials; {self._time_text()}")
+        failures = failure_lines(self._failures)[-_SHOWN_FAILURES:]
+        return Group(
+            cells_table(self.factors, self.objective, cells),
+            line,
+            *(Text(text, style="red") for text in failures),
         )
-        failures = [
-            Text(f"failed: {text}", style="red") for text in self.failures[-_SHOWN_FAILURES:]
-        ]
-        return Group(table, line, *failures)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from mgstudy.report.durations import duration
+from mgstudy.report.study_progress import failure_lines
 from mgstudy.study.events import State
 from mgstudy.study.summary import StudySummary, TrialSummary
 
@@ -69,7 +69,7 @@ def print_status(summary: StudySummary, console: Console) -> None:
     console.print(_cells_table(summary))
     for line in driver_lines(summary):
         console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    for line in [*failure_lines(summary), *_retried_lines(summary)]:
+    for line in [*failed_trials(summary), *_retried_lines(summary)]:
         console.print(line, style="red", markup=False, soft_wrap=True)
     if summary.left_out:
         console.print(f"{len(summary.left_out)} combinations left out:")
@@ -95,26 +95,28 @@ def driver_lines(summary: StudySummary) -> list[str]:
     ]
 
 
-def failure_lines(summary: StudySummary) -> list[str]:
+def failed_trials(summary: StudySummary) -> list[str]:
     """The reasons of failed trials, equal ones of a cell together."""
-    lines: list[str] = []
-    for cell in summary.cells:
-        failed = (t for t in (*cell.trials, *cell.confirmations) if t.state.value == "failed")
-        for reason, count in _reasons(failed).items():
-            lines.append(f"{count} failed in {cell.key}: {reason}")
-    return lines
+    return failure_lines(
+        Counter(
+            (cell.key, _reason(trial))
+            for cell in summary.cells
+            for trial in (*cell.trials, *cell.confirmations)
+            if trial.state is State.FAILED
+        )
+    )
 
 
 def _retried_lines(summary: StudySummary) -> list[str]:
     return [
         f"{count} failed in {cell.key} and got another try: {reason}"
         for cell in summary.cells
-        for reason, count in _reasons(cell.retried).items()
+        for reason, count in Counter(_reason(trial) for trial in cell.retried).items()
     ]
 
 
-def _reasons(trials: Iterable[TrialSummary]) -> Counter[str]:
-    return Counter(str(trial.outcome.get("reason", "unknown")) for trial in trials)
+def _reason(trial: TrialSummary) -> str:
+    return str(trial.outcome.get("reason", "unknown"))
 
 
 def _cells_table(summary: StudySummary) -> Table:

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from mgstudy.report.comparison import DEFAULT_BASELINE, baseline_of
-from mgstudy.report.durations import duration
-from mgstudy.report.status import failure_lines
+from mgstudy.report.status import failed_trials
+from mgstudy.report.study_progress import (
+    CellProgress,
+    cells_table,
+    remaining_text,
+    trials_per_hour,
+)
 from mgstudy.study.events import State
 from mgstudy.study.summary import StudySummary
 
-_PACE_TRIALS = 20
 _ENDS = (State.COMPLETE, State.PRUNED, State.FAILED)
 
 
-def trials_per_hour(summary: StudySummary) -> float | None:
-    """Trials that ended per hour, between the ends of the last 21; ``None`` without two ends."""
-    ends = sorted(
-        trial.ended
+def pace(summary: StudySummary) -> float | None:
+    """Trials per hour since the last launch, where two have ended since; else before it."""
+    ends = [
+        trial.ended.timestamp()
         for cell in summary.cells
         for trial in (*cell.trials, *cell.confirmations)
         if trial.ended is not None
-    )[-_PACE_TRIALS - 1 :]
-    seconds = (ends[-1] - ends[0]).total_seconds() if ends else 0.0
-    return (len(ends) - 1) * 3600 / seconds if seconds > 0 else None
+    ]
+    launched = summary.manifest.get("launched")
+    since = datetime.fromisoformat(launched).timestamp() if launched else 0.0
+    recent = [end for end in ends if end >= since]
+    return trials_per_hour(recent if len(recent) > 1 else ends)
 
 
 def progress_line(summary: StudySummary) -> str:
@@ -40,39 +46,34 @@ def progress_line(summary: StudySummary) -> str:
     state = "finished" if summary.finished else "running" if summary.driven else "not running"
     failed = sum(count[State.FAILED] for count in counts)
     said = f"study {summary.name}: {state}; {done} of {total} trials, {failed} failed"
-    pace = trials_per_hour(summary)
-    if pace is None or summary.finished:
+    if summary.finished or not summary.driven:
         return said
-    left = f", remaining about {duration((total - done) * 3600 / pace)}" if summary.driven else ""
-    return f"{said}; {pace:.1f} trials per hour{left}"
+    return f"{said}; {remaining_text(pace(summary), total - done)}"
 
 
-def watch_table(summary: StudySummary) -> Table:
-    """A row for each cell, its best score beside its baseline's."""
+def cells_progress(summary: StudySummary) -> list[CellProgress]:
+    """How far each cell is."""
     factors = summary.varying_factors() or ["model"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for factor in factors:
-        table.add_column(factor)
-    titles = ("done", "running", "pruned", "failed", "waiting", "confirmed")
-    for title in (*titles, f"best {summary.objective}", "baseline"):
-        table.add_column(title, justify="right")
+    found = []
     for cell in summary.cells:
         counts = cell.counts
-        ended = sum(counts[state] for state in _ENDS)
         baseline = baseline_of(cell, summary.cells, DEFAULT_BASELINE)
         other = None if baseline is None or baseline is cell else baseline.best
-        table.add_row(
-            *(cell.levels[factor] for factor in factors),
-            str(ended),
-            str(counts[State.RUNNING]),
-            f"{counts[State.PRUNED] / ended:.0%}" if ended else "",
-            str(counts[State.FAILED]),
-            str(counts[State.WAITING]),
-            f"{cell.confirmation_counts[State.COMPLETE]}/{cell.seeds}" if cell.seeds else "",
-            "" if cell.best is None else f"{cell.best.value:.4f}",
-            "" if other is None else f"{other.value:.4f}",
+        found.append(
+            CellProgress(
+                labels=tuple(cell.levels[factor] for factor in factors),
+                complete=counts[State.COMPLETE],
+                pruned=counts[State.PRUNED],
+                failed=counts[State.FAILED],
+                running=counts[State.RUNNING] + cell.confirmation_counts[State.RUNNING],
+                waiting=counts[State.WAITING],
+                confirmed=sum(cell.confirmation_counts[state] for state in _ENDS),
+                seeds=sum(cell.confirmation_counts.values()),
+                best=None if cell.best is None else cell.best.value,
+                baseline=None if other is None else other.value,
+            )
         )
-    return table
+    return found
 
 
 def watch(read: Callable[[], StudySummary], console: Console, every: float) -> None:
@@ -88,7 +89,7 @@ def watch(read: Callable[[], StudySummary], console: Console, every: float) -> N
         told: list[str] = []
         while True:
             summary = read()
-            lines = [progress_line(summary), *failure_lines(summary)]
+            lines = [progress_line(summary), *failed_trials(summary)]
             for line in lines:
                 if line not in told:
                     console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -106,5 +107,9 @@ def watch(read: Callable[[], StudySummary], console: Console, every: float) -> N
 
 
 def _frame(summary: StudySummary) -> RenderableType:
-    failures = [Text(line, style="red") for line in failure_lines(summary)]
-    return Group(watch_table(summary), Text(progress_line(summary)), *failures)
+    factors = summary.varying_factors() or ["model"]
+    return Group(
+        cells_table(factors, summary.objective, cells_progress(summary)),
+        Text(progress_line(summary)),
+        *(Text(line, style="red") for line in failed_trials(summary)),
+    )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pexpect
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
@@ -85,6 +86,26 @@ def stop(process: subprocess.Popen[str], send: Callable[[], None]) -> str:
     return out
 
 
+def watch_and_interrupt(home: Path) -> None:
+    """Type ``mgstudy status --watch`` in a terminal, and Ctrl-C once the study is seen to run."""
+    command = str(Path(sys.executable).with_name("mgstudy"))
+    terminal = pexpect.spawn(
+        command,
+        ["status", "gated", "--watch"],
+        env={**os.environ, "TERM": "xterm"},
+        cwd=str(home),
+        encoding="utf-8",
+        timeout=DEADLINE,
+        dimensions=(40, 120),
+    )
+    terminal.expect_exact("study gated: running; 0 of 4 trials, 0 failed; remaining unknown")
+    terminal.sendintr()
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 130
+    assert "Traceback" not in str(terminal.before)
+
+
 def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path) -> None:
     (home / "gated.yaml").write_text(STUDY)
     folder = api.read_study(home / "gated.yaml").folder
@@ -113,6 +134,8 @@ def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path
         }  # fmt: skip
         with pytest.raises(MgstudyError, match=rf"already being driven by process {process.pid} "):
             api.launch(api.read_study(home / "gated.yaml"))
+        watch_and_interrupt(home)
+        assert process.poll() is None
         out = stop(process, lambda: os.killpg(process.pid, signal.SIGINT))
         assert "interrupted; the same command goes on where it stopped" in out
     assert not look(home).driven

@@ -58,11 +58,12 @@ def test_a_terminal_shows_a_table_that_adds_up(record: StudyRecord) -> None:
     run(record, LiveDisplay(record, ["gradient"], "recall@20", 2, console))
     last_frame = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).replace("\r", "")
     rows = [line.split() for line in last_frame.splitlines()]
-    # running, done, pruned, failed, waiting, best
-    assert ["plain", "2", "1", "0", "0", "0", "0.2500"] in rows
-    assert ["sam", "0", "1", "1", "1", "0", "0.5000"] in rows
-    assert re.search(r"4 of 6 trials; elapsed .*, remaining about \d", last_frame)
-    assert "failed: sam #2: training [really] diverged" in last_frame
+    # done, running, pruned, failed, waiting, best, the baseline's
+    assert ["plain", "1", "2", "0%", "0", "0", "0.2500"] in rows
+    assert ["sam", "3", "0", "33%", "1", "0", "0.5000", "0.2500"] in rows
+    pace = r"[\d.]+ trials per hour"
+    assert re.search(rf"4 of 6 trials; elapsed .*, {pace}, remaining about \d", last_frame)
+    assert "1 failed in a/BPR/sam/none/adam/999: training [really] diverged" in last_frame
 
 
 def test_elsewhere_each_end_is_a_line(record: StudyRecord) -> None:
