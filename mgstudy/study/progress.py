@@ -8,6 +8,7 @@ from typing import Any
 
 from mgstudy.config.study import Checkpoints
 from mgstudy.study.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFolder
+from mgstudy.study.spending import GPU_SECONDS
 from mgstudy.training.trainer import EpochResult, Trainer
 
 _COSTS = ("seconds_setup", "seconds_training", "seconds_evaluation")
@@ -25,10 +26,12 @@ class TrialProgress:
         checkpoints: Where states are written.
         policy: When.
         on_problem: Told what could not be written; the training goes on.
+        gpus: GPUs that the trial holds, or its share of one.
 
     Attributes:
         epochs: The results of the epochs that follow.
-        cost: Seconds spent, without those that an interruption wasted.
+        cost: Seconds spent, without those that an interruption wasted; with ``gpu_seconds``, which
+            are seconds times GPUs held, where there are GPUs.
         reports: What was reported to the driver.
     """
 
@@ -39,12 +42,14 @@ class TrialProgress:
         checkpoints: CheckpointFolder,
         policy: Checkpoints,
         on_problem: Callable[[str], None],
+        gpus: float = 0.0,
     ) -> None:
         self.trial = trial
         self.trainer = trainer
         self.epochs: Iterator[EpochResult] = trainer.epochs()
         self.cost = dict.fromkeys(_COSTS, 0.0)
         self.reports: list[dict[str, Any]] = []
+        self._gpus = gpus
         self._checkpoints, self._policy, self._on_problem = checkpoints, policy, on_problem
         self._repeated: Iterator[dict[str, Any]] = iter(())
         self._saved_epoch = trainer.next_epoch
@@ -52,8 +57,14 @@ class TrialProgress:
 
     def add(self, result: EpochResult) -> None:
         """Count what an epoch took."""
-        self.cost["seconds_training"] += result.seconds_training
-        self.cost["seconds_evaluation"] += result.seconds_evaluation
+        self.spend("seconds_training", result.seconds_training)
+        self.spend("seconds_evaluation", result.seconds_evaluation)
+
+    def spend(self, name: str, seconds: float) -> None:
+        """Count seconds of set-up, training or evaluation, and those of the GPUs meanwhile held."""
+        self.cost[name] += seconds
+        if self._gpus:
+            self.cost[GPU_SECONDS] = self.cost.get(GPU_SECONDS, 0.0) + self._gpus * seconds
 
     def next_repeated(self) -> dict[str, Any] | None:
         """The next report that the driver may not have recorded, if there is one."""

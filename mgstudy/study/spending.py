@@ -8,6 +8,9 @@ from typing import Any
 
 from mgstudy.config.study import Budget
 
+GPU_SECONDS = "gpu_seconds"
+"""A trial's seconds times the GPUs, or the share of one, that it held; absent without GPUs."""
+
 
 @dataclass(frozen=True)
 class Spent:

@@ -76,7 +76,8 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         self._parameters: Mapping[str, Value] = new_config["parameters"]
         self._progress: TrialProgress | None = None
         self._problems: list[str] = []
-        self._limit_gpu(new_config["gpu"])
+        self._gpus: float = new_config["gpu"] if self._device == "cuda" else 0.0
+        self._limit_gpu()
         return True
 
     def step(self) -> dict[str, Any]:
@@ -96,12 +97,12 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             self._problems = []
         return report
 
-    def _limit_gpu(self, share: float) -> None:
+    def _limit_gpu(self) -> None:
         """Keep the trial to its share of the GPU's memory, so that it cannot break its
         neighbours."""
         if self._device == "cuda":
             torch.cuda.empty_cache()
-            torch.cuda.set_per_process_memory_fraction(min(share, 1.0))
+            torch.cuda.set_per_process_memory_fraction(min(self._gpus, 1.0))
             torch.cuda.reset_peak_memory_stats()
 
     def _gpu_peak(self) -> dict[str, float]:
@@ -121,7 +122,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         if self._progress is None:
             began = time.perf_counter()
             self._progress = self._begin()
-            self._progress.cost["seconds_setup"] += time.perf_counter() - began
+            self._progress.spend("seconds_setup", time.perf_counter() - began)
         progress = self._progress
         repeated = progress.next_repeated()
         if repeated is not None:
@@ -158,7 +159,12 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             seed=self._seed,
         )
         return TrialProgress(
-            self._key, trainer, self._checkpoints, self._policy, self._problems.append
+            self._key,
+            trainer,
+            self._checkpoints,
+            self._policy,
+            self._problems.append,
+            self._gpus,
         )
 
     def _report(self, result: EpochResult, progress: TrialProgress) -> dict[str, Any]:

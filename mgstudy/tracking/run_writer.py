@@ -246,6 +246,7 @@ class RunWriter:
                 "seconds_training",
                 "seconds_evaluation",
                 "seconds_test",
+                "gpu_seconds",
             )
             if name in outcome
         }

@@ -13,6 +13,7 @@ from optuna.storages import BaseStorage
 from mgstudy.report.durations import duration
 from mgstudy.report.page.drawings import baseline_cell
 from mgstudy.study.events import State
+from mgstudy.study.spending import GPU_SECONDS
 from mgstudy.study.summary import CellSummary, StudySummary
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
@@ -190,6 +191,7 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
         processors: Processors that one trial has.
     """
     factors = summary.varying_factors() or ["model"]
+    has_gpus = any(cell.spent(GPU_SECONDS) for cell in summary.cells)
     rows = []
     for cell in summary.cells:
         computations = _per_epoch(cell)
@@ -204,21 +206,23 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
                     for part in ("setup", "training", "evaluation")
                 ),
                 f"{cell.seconds() / 3600 * processors:.2f}",
+                *([f"{cell.spent(GPU_SECONDS) / 3600:.2f}"] if has_gpus else ()),
                 f"{_total(cell, 'epochs'):,.0f}",
                 f"{_total(cell, 'gradient_computations'):,.0f}",
                 ratio,
             ]
         )
     return Table(
-        "What all ended trials of a cell took together. A gradient computation is one forward and "
-        "backward pass over a batch; the last column is how many an epoch needs, over what the "
-        "baseline's needs.",
+        "What all ended trials of a cell took together. Hours of processors and GPUs are those "
+        "that were held, however busy. A gradient computation is one forward and backward pass "
+        "over a batch; the last column is how many an epoch needs, over what the baseline's needs.",
         [
             *factors,
             "set-up",
             "training",
             "evaluation",
             "processor hours",
+            *(["GPU hours"] if has_gpus else ()),
             "epochs",
             "gradient computations",
             "per epoch vs baseline",

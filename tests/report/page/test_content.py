@@ -8,8 +8,9 @@ import pytest
 from mgstudy.data.workspace import Workspace
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure, Panel
-from mgstudy.report.page.tables import Table
-from mgstudy.study.summary import summarize
+from mgstudy.report.page.tables import Table, costs
+from mgstudy.study.events import State
+from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
 
 PREFIX = "gradient.mirror_gradient."
 
@@ -115,14 +116,29 @@ def test_ends_and_their_reasons_are_counted(content: ReportContent) -> None:
 
 
 def test_costs_add_up(content: ReportContent) -> None:
-    (costs,) = parts(content, "cost")
+    (table,) = parts(content, "cost")
     # 12 completed trials of 1 + 5 + 2 seconds, or 1 + 7 + 2 with Mirror Gradient.
-    assert column(costs, "training") == ["1 min 0 s", "1 min 24 s"] * 2
-    assert column(costs, "processor hours") == ["0.03", "0.03"] * 2
+    assert column(table, "training") == ["1 min 0 s", "1 min 24 s"] * 2
+    assert column(table, "processor hours") == ["0.03", "0.03"] * 2
     # A pruned and a failed trial made an epoch each, whose computations nobody told of.
-    assert column(costs, "epochs") == ["38"] * 4
-    assert column(costs, "gradient computations") == ["360", "540"] * 2
-    assert column(costs, "per epoch vs baseline") == ["", "× 1.50"] * 2
+    assert column(table, "epochs") == ["38"] * 4
+    assert column(table, "gradient computations") == ["360", "540"] * 2
+    assert column(table, "per epoch vs baseline") == ["", "× 1.50"] * 2
+    assert "GPU hours" not in table.titles
+
+
+def test_gpu_hours_are_the_shares_held() -> None:
+    def cell(gradient: str, *gpu_seconds: float) -> CellSummary:
+        trials = [
+            TrialSummary(n, State.PRUNED, None, {}, {"gpu_seconds": seconds}, {})
+            for n, seconds in enumerate(gpu_seconds)
+        ]
+        trials.append(TrialSummary(9, State.FAILED, None, {}, {"reason": "it broke"}, {}))
+        return CellSummary(gradient, {"model": "BPR", "gradient": gradient}, 4, frozenset(), trials)
+
+    cells = [cell("plain", 1800.0, 900.0), cell("sam")]
+    summary = StudySummary("s", "", "recall@20", "", "", "", False, cells, [])
+    assert column(costs(summary, {"gradient": "plain"}, 1.0), "GPU hours") == ["0.75", "0.00"]
 
 
 def test_provenance_names_seeds_revision_and_data(content: ReportContent) -> None:
