@@ -61,10 +61,11 @@ from mgstudy.tracking.models import register_models
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
-from mgstudy.tracking.sync import add_missing
+from mgstudy.tracking.sync import Synced, add_missing
 
 __all__ = [
     "Launched",
+    "Synced",
     "launch",
     "load_dataset",
     "load_study",
@@ -311,21 +312,25 @@ def sync(
     home: Path | str | None = None,
     rebuild: bool = False,
     progress: Progress = no_progress,
-) -> int:
-    """Deliver to MLflow what it has not taken of a study; how many events that was.
+) -> Synced:
+    """Deliver to MLflow what it has not taken of a study, and register a finished one's models.
 
     Args:
         name: The study's name.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-        rebuild: Whether everything is delivered again, for a store that was lost. What is still
-            there is left as it is.
+        rebuild: Whether everything is delivered again, the report among it, for a store that was
+            lost. What is still there is left as it is.
         progress: Told how far it is.
 
     Raises:
         InputError: If there is no such study, or its tracking server's password is not kept.
         MgstudyError: If another process drives the study, or MLflow cannot be reached.
     """
-    return tracking_sync.sync(Workspace.resolve(home), name, rebuild, progress)
+    workspace = Workspace.resolve(home)
+    synced = tracking_sync.sync(workspace, name, rebuild, progress)
+    if rebuild and StudyResults.load(workspace, name).summary.finished:
+        _keep_report(synced.store, name, lambda: render(report_content(workspace, name)))
+    return synced
 
 
 def _run(

@@ -28,11 +28,18 @@ def sync(
     ] = False,
     home: Home = None,
 ) -> None:
-    """Deliver to MLflow what it has not taken while its server was away."""
+    """Deliver to MLflow what it has not taken while its server was away.
+
+    The models of a finished study are registered too; with --rebuild, the report is kept again.
+    """
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.progress import progress_bar  # noqa: PLC0415
 
     console = make_console()
     with progress_bar(console) as progress:
-        delivered = api.sync(study, home, rebuild, progress)
-    console.print(f"{delivered} records delivered to MLflow", highlight=False)
+        synced = api.sync(study, home, rebuild, progress)
+    console.print(f"{synced.delivered} records delivered to MLflow", highlight=False)
+    if synced.models:
+        console.print(f"models registered there: {len(synced.models)}", highlight=False)
+    if synced.problem:
+        console.print(synced.problem, style="yellow", markup=False, soft_wrap=True)

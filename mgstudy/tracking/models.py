@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition import Study
@@ -71,13 +72,16 @@ def registered_name(study: str, levels: Mapping[str, str]) -> str:
     return name
 
 
-def register_models(store: TrackingStore, study: Study, summary: StudySummary) -> list[str]:
+def register_models(
+    store: TrackingStore, study: Study, summary: StudySummary, progress: Progress = no_progress
+) -> list[str]:
     """Log and register the model of every cell that has one, unless that is done already.
 
     Args:
         store: Where the study is recorded.
         study: The study.
         summary: What it has come to.
+        progress: Told how many are registered.
 
     Returns:
         The URIs of the models, such as ``models:/tiktok-tiktok.BPR.plain.none.adam.999@confirmed``.
@@ -88,8 +92,10 @@ def register_models(store: TrackingStore, study: Study, summary: StudySummary) -
     """
     # A launch has a display of its own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    registered = []
-    for cell, chosen in _chosen_models(study, summary):
+    registered: list[str] = []
+    chosen_models = list(_chosen_models(study, summary))
+    for cell, chosen in chosen_models:
+        progress("models", len(registered), len(chosen_models))
         run = store.find_run({STUDY_TAG: study.config.name, TRIAL_TAG: chosen.trained.key})
         if run is None:
             raise MgstudyError(f"trial {chosen.trained.key} has no run there")
@@ -97,6 +103,26 @@ def register_models(store: TrackingStore, study: Study, summary: StudySummary) -
         _set_alias(store, name, chosen.alias, _version(store, name, run, chosen, study))
         registered.append(f"models:/{name}@{chosen.alias}")
     return registered
+
+
+def cells_without_model(store: TrackingStore, summary: StudySummary) -> list[str]:
+    """Keys of the cells with a completed trial and no model in the registry.
+
+    Args:
+        store: Where the study is recorded.
+        summary: What it has come to.
+
+    Raises:
+        Exception: Whatever the tracking server does.
+    """
+    return [
+        cell.key
+        for cell in summary.cells
+        if cell.best is not None
+        and not store.client.search_registered_models(
+            f"name = '{registered_name(summary.name, cell.levels)}'", max_results=1
+        )
+    ]
 
 
 def _chosen_models(

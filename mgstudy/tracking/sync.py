@@ -1,18 +1,20 @@
-"""Bring MLflow up to what a study's Optuna storage and spool hold."""
+"""Bring MLflow up to what a study's Optuna storage, spool and folder hold."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mgstudy.config.study import Tracking
 from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.workspace import Workspace
-from mgstudy.errors import MgstudyError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.events import Stage, State, confirmation_key
 from mgstudy.study.exclusive import only_driver
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.robustness_plan import launched_study
 from mgstudy.study.storage import PASSWORD_MASK, expand_url, shown_url
 from mgstudy.study.summary import (
     CellSummary,
@@ -23,6 +25,7 @@ from mgstudy.study.summary import (
 )
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import deliver_pending
+from mgstudy.tracking.models import cells_without_model, register_models
 from mgstudy.tracking.run_writer import RunWriter
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore
@@ -30,10 +33,28 @@ from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore
 _ENDED = (State.COMPLETE, State.PRUNED, State.FAILED)
 
 
+@dataclass(frozen=True)
+class Synced:
+    """What MLflow was brought.
+
+    Attributes:
+        delivered: Events.
+        models: URIs of the registered models, also of those that were there before; none of a
+            study that has not finished.
+        problem: Why cells have no registered model; empty if all have.
+        store: Where that is.
+    """
+
+    delivered: int
+    models: Sequence[str]
+    problem: str
+    store: TrackingStore
+
+
 def sync(
     workspace: Workspace, name: str, rebuild: bool = False, progress: Progress = no_progress
-) -> int:
-    """Deliver to MLflow what it has not taken; how many events that was.
+) -> Synced:
+    """Deliver to MLflow what it has not taken, and register the models of a finished study.
 
     Args:
         workspace: The workspace.
@@ -60,13 +81,31 @@ def sync(
         try:
             deliver_pending(spool, writer, progress)
             writer.finish_study(summary.finished, _best_checkpoints(summary))
+            models, problem = _register(workspace, store, summary, progress)
         except Exception as error:  # A server fails in any way.
-            problem = shown_url(str(error).partition("\n")[0] or type(error).__name__)
+            told = shown_url(str(error).partition("\n")[0] or type(error).__name__)
             raise MgstudyError(
-                f"MLflow at {store.shown_uri} does not take records: {problem}; "
+                f"MLflow at {store.shown_uri} does not take records: {told}; "
                 "nothing is lost, try again when it does"
             ) from error
-    return waiting
+    return Synced(waiting, models, problem, store)
+
+
+def _register(
+    workspace: Workspace, store: TrackingStore, summary: StudySummary, progress: Progress
+) -> tuple[list[str], str]:
+    """Register the models of a study that has finished, and say why some are missing."""
+    if not summary.finished:
+        return [], ""
+    models, reason = [], "their weights are no longer in the study's folder"
+    try:
+        study = launched_study(workspace, summary.name)
+    except (InputError, MgstudyError) as error:  # A dataset is gone, or is another one now.
+        reason = str(error)
+    else:
+        models = register_models(store, study, summary, progress)
+    missing = cells_without_model(store, summary)
+    return models, f"no model is registered of {', '.join(missing)}: {reason}" if missing else ""
 
 
 def add_missing(spool: Spool, summary: StudySummary) -> None:

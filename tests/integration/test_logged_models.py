@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +146,45 @@ def test_the_weights_and_what_they_are_of_lie_beside_the_lists(
     assert described["parameters"] == dict(cell.confirmations[0].parameters)
     dataset = _study(home, 3).datasets["tiny"]
     assert described["dataset"]["interactions"] == dataset.fingerprint
+
+
+def test_a_lost_store_gets_its_models_back_while_there_are_weights(
+    home: Path, summaries: list[StudySummary], tmp_path: Path
+) -> None:
+    given = mlflow.pyfunc.load_model(f"models:/{NAME}@confirmed").predict([3, 17])
+    (cell,) = summaries[-1].cells
+    store, kept = home / "mlflow.db", home / "kept.db"
+    weights = _study(home, 3).folder.checkpoints
+    away = weights.with_name("away")
+
+    def sync(*options: str) -> list[str]:
+        command = [sys.executable, "-m", "mgstudy.cli", "sync", "logged", *options]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split(
+            "\n"
+        )
+
+    store.rename(kept)
+    weights.rename(away)
+    try:
+        reason = "their weights are no longer in the study's folder"
+        assert sync("--rebuild")[1] == f"no model is registered of {cell.key}: {reason}"
+    finally:
+        away.rename(weights)
+    assert sync()[:2] == ["0 records delivered to MLflow", "models registered there: 1"]
+    # What this process knows of the store is of the one that was there before.
+    rebuilt = store.rename(tmp_path / "rebuilt.db")
+    kept.rename(store)
+    uri = f"sqlite:///{rebuilt}"
+    client = MlflowClient(uri)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", uri)
+        again = mlflow.pyfunc.load_model(f"models:/{NAME}@confirmed").predict([3, 17])
+    pd.testing.assert_frame_equal(again, given)
+    experiment = client.get_experiment_by_name("logged")
+    assert experiment is not None
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`mgstudy.role` = 'study'")
+    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert "mlflow.sharedViewState.logged-best" in experiment.tags
 
 
 def test_a_store_that_refuses_models_is_a_warning(
