@@ -7,28 +7,28 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mgstudy.data.files import written_whole
+from mgstudy.report.robustness_scores import (
+    CONFIDENCE,
+    CellScores,
+    interval,
+    significance,
+)
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.robustness_plan import RobustnessPlan
 from mgstudy.study.robustness_results import RobustnessResults
 
-Samples: TypeAlias = NDArray[np.float64]
-"""A value in each bootstrap sample, shape ``[resamples]``."""
-
-CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
 BASELINE = {"gradient": "plain"}
-_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,14 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
 
     Bands are a bootstrap over users and seeds: sample b draws users, the same for everything, then
     replicates of the model, then the risk's seeds. The drop is measured against the clean score of
-    the same users and replicates. p-values are two-sided: of the bootstrap for areas, of Welch's t
-    test over replicates for flatness; and Holm's within each table, since every cell and risk is
-    one more chance to be surprised. A difference counts as significant below 0.05.
+    the same users and replicates. p-values are two-sided: of Student's t over the bootstrap's
+    standard error for areas, of Welch's t test over replicates for flatness; and Holm's within each
+    table, since every cell and risk is one more chance to be surprised. A difference counts as
+    significant below 0.05.
     """
     measured = measurements(plan, results)
     levels = {cell.key: dict(cell.levels) for cell in plan.summary.cells}
-    scores = {key: _Scores(key, _of_cell(measured, key)) for key in levels}
+    scores = {key: CellScores(key, _of_cell(measured, key)) for key in levels}
     rows = [
         {**levels[key], **row}
         for key, cell in scores.items()
@@ -181,124 +182,24 @@ def _read_csv(path: Any) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-class _Scores:
-    """One cell's measurements of the objective, clean and under risks."""
-
-    def __init__(self, key: str, measured: Sequence[Mapping[str, Any]]) -> None:
-        self.key = key
-        clean = {m["replicate"]: m for m in measured if m["kind"] == "clean"}
-        self.points: dict[tuple[str, str], dict[float, dict[tuple[int, int], Any]]] = {}
-        for m in measured:
-            if m["kind"] == "risk" and m["replicate"] in clean:
-                by_severity = self.points.setdefault((m["risk"], m["graph"]), {})
-                by_severity.setdefault(m["severity"], {})[m["replicate"], m["risk_seed"]] = m
-        self.replicates = sorted(clean)
-        self._clean = clean
-        self.objective = _objective(measured)
-        if self.replicates:
-            self.split = next(iter(clean.values()))["split"]
-            self.users = next(iter(clean.values()))["users"]
-            self.clean = float(np.mean([self._value(m) for m in clean.values()]))
-            self.clean_samples = self._resample([[clean[r]["resampled"]] for r in self.replicates])
-
-    def _value(self, measurement: Mapping[str, Any]) -> float:
-        return float(measurement["metrics"][self.objective])
-
-    def curve(self, risk: str, graph: str) -> list[tuple[float, float, Samples, bool, int]]:
-        """Severity, mean, samples, whether it was reached, and seeds, severity 0 first.
-
-        Only severities for which every replicate has been measured.
-        """
-        found = [(0.0, self.clean, self.clean_samples, False, 0)]
-        for severity, measured in sorted(self.points[risk, graph].items()):
-            seeds = sorted({seed for _, seed in measured})
-            complete = {(r, s) for r in self.replicates for s in seeds}
-            if severity == 0 or not complete <= set(measured):
-                continue
-            if not any(m["reached"] for m in measured.values()):
-                # Not the mean of so many equal numbers, which rounding would move.
-                found.append((severity, self.clean, self.clean_samples, False, len(seeds)))
-                continue
-            samples = self._resample(
-                [
-                    [measured[r, s]["resampled"] or self._clean[r]["resampled"] for s in seeds]
-                    for r in self.replicates
-                ]
-            )
-            mean = float(np.mean([self._value(m) for m in measured.values()]))
-            found.append((severity, mean, samples, True, len(seeds)))
-        return found
-
-    def _resample(self, values: Sequence[Sequence[Sequence[float]]]) -> Samples:
-        """Sample replicates, then seeds, in every sample of users; shape ``[resamples]``."""
-        stacked = np.array(values, dtype=np.float64)
-        replicates, seeds, resamples = stacked.shape
-        # The same replicates for clean and changed features, so that a drop is one of a model.
-        random = np.random.default_rng([_SEED, len(self.key), *self.key.encode()[-16:]])
-        chosen = random.integers(replicates, size=(resamples, replicates))
-        of_seeds = random.integers(seeds, size=(resamples, replicates, seeds))
-        sample = np.arange(resamples)[:, None, None]
-        means: Samples = stacked[chosen[:, :, None], of_seeds, sample].mean(axis=(1, 2))
-        return means
-
-    def curves(self) -> Iterable[dict[str, Any]]:
-        """The rows of ``RobustnessTables.curves``."""
-        for risk, graph in self.points:
-            for severity, value, samples, reached, seeds in self.curve(risk, graph):
-                low, high = _interval(samples)
-                drops = _drop(samples, self.clean_samples)
-                drop_low, drop_high = _interval(drops)
-                yield {
-                    "cell": self.key,
-                    "risk": risk,
-                    "graph": graph,
-                    "severity": severity,
-                    self.objective: value,
-                    "low": low,
-                    "high": high,
-                    "relative_drop": _relative(value, self.clean),
-                    "drop_low": drop_low,
-                    "drop_high": drop_high,
-                    "reached": reached,
-                    "replicates": len(self.replicates),
-                    "risk_seeds": seeds,
-                    "users": self.users,
-                    "split": self.split,
-                }
-
-    def area(self, risk: str, graph: str) -> tuple[float, Samples, float, float, bool]:
-        """Area under the drop curve and its samples, the drop at the highest severity, that
-        severity, and whether the risk reaches the scores."""
-        curve = self.curve(risk, graph)
-        severities = np.array([point[0] for point in curve])
-        drops = np.array([_relative(point[1], self.clean) for point in curve])
-        samples = np.array([_drop(point[2], self.clean_samples) for point in curve])
-        length = severities[-1]
-        if length == 0:
-            return math.nan, np.full_like(self.clean_samples, math.nan), math.nan, 0.0, False
-        area = float(np.trapezoid(drops, severities) / length)
-        areas: Samples = np.trapezoid(samples, severities, axis=0) / length
-        return area, areas, float(drops[-1]), float(length), any(point[3] for point in curve)
-
-
 def _summary(
-    scores: Mapping[str, _Scores], levels: Mapping[str, Mapping[str, str]]
+    scores: Mapping[str, CellScores], levels: Mapping[str, Mapping[str, str]]
 ) -> pd.DataFrame:
     rows = []
     for key, cell in scores.items():
         for risk, graph in cell.points:
-            area, samples, drop, severity, reached = cell.area(risk, graph)
-            low, high = _interval(samples)
+            area = cell.area(risk, graph)
+            low, high = interval(area.samples)
             row: dict[str, Any] = {
                 **levels[key],
                 "cell": key,
                 "risk": risk,
                 "graph": graph,
-                "reached": reached,
+                "reached": area.reached,
                 "clean": cell.clean,
-                "severity": severity,
-                "drop": drop,
-                "area": area,
+                "severity": area.severity,
+                "drop": area.drop,
+                "area": area.mean,
                 "area_low": low,
                 "area_high": high,
                 "difference": math.nan,
@@ -308,11 +209,15 @@ def _summary(
             }
             other = scores.get(_baseline(key, levels))
             if other is not None and (risk, graph) in other.points:
-                own_area, own_samples, *_ = other.area(risk, graph)
-                differences = samples - own_samples
-                row["difference"] = area - own_area
-                row["difference_low"], row["difference_high"] = _interval(differences)
-                row["p"] = _bootstrap_p(area - own_area, differences)
+                baseline = other.area(risk, graph)
+                row["difference"] = area.mean - baseline.mean
+                tested = significance(
+                    row["difference"],
+                    area.samples - baseline.samples,
+                    len(cell.replicates) + len(other.replicates) - 2,
+                )
+                row["difference_low"], row["difference_high"] = tested.low, tested.high
+                row["p"] = tested.p
             rows.append(row)
     return _with_holm(pd.DataFrame(rows))
 
@@ -362,43 +267,12 @@ def _of_cell(measured: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[st
     return [found for found in measured if found["cell"] == key]
 
 
-def _objective(measured: Sequence[Mapping[str, Any]]) -> str:
-    return next((found["objective"] for found in measured if "objective" in found), "")
-
-
 def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
     """The key of the cell that differs from one only in the baseline's levels; empty if none."""
     wanted = {**levels[key], **BASELINE}
     if wanted == levels[key]:
         return ""
     return next((other for other, its in levels.items() if its == wanted), "")
-
-
-def _relative(value: float, clean: float) -> float:
-    return 1 - value / clean if clean else math.nan
-
-
-def _drop(samples: Samples, clean: Samples) -> Samples:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drops: Samples = np.where(clean > 0, 1 - samples / clean, math.nan)
-    return drops
-
-
-def _interval(samples: Samples) -> tuple[float, float]:
-    tail = 100 * (1 - CONFIDENCE) / 2
-    if np.isnan(samples).any():
-        return math.nan, math.nan
-    low, high = np.percentile(samples, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _bootstrap_p(difference: float, samples: Samples) -> float:
-    """Two-sided, of the difference over its bootstrap standard error, as normal: a share of samples
-    could not be small enough to stand Holm's correction for many risks."""
-    error = float(np.std(samples, ddof=1))
-    if not error > 0:
-        return math.nan
-    return float(2 * stats.norm.sf(abs(difference) / error))
 
 
 def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:

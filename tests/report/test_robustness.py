@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mgstudy.report.robustness import _bootstrap_p, _Scores, _summary, _welch_p
+from mgstudy.report.robustness import _summary, _welch_p
+from mgstudy.report.robustness_scores import CellScores, significance
 
 USERS, RESAMPLES = 100, 200
 
@@ -50,7 +51,7 @@ def test_drop_and_area_by_hand() -> None:
         for seed, off in ((0, -0.02), (1, 0.02)):
             found.append(measured("a", replicate, 0.3 + off, **under(1.0, seed)))
             found.append(measured("a", replicate, 0.1 + off, **under(4.0, seed)))
-    scores = _Scores("a", found)
+    scores = CellScores("a", found)
     rows = list(scores.curves())
     assert [row["severity"] for row in rows] == [0.0, 1.0, 4.0]
     assert [row["recall@20"] for row in rows] == pytest.approx([0.4, 0.3, 0.1])
@@ -58,21 +59,18 @@ def test_drop_and_area_by_hand() -> None:
     assert (rows[0]["drop_low"], rows[0]["drop_high"]) == (0, 0)  # The same users on both sides.
     assert rows[1]["drop_low"] < 0.25 < rows[1]["drop_high"]
     assert (rows[1]["replicates"], rows[1]["risk_seeds"]) == (2, 2)
-    area, samples, drop, severity, reached = scores.area("noise", "none")
-    assert (area, drop, severity, reached) == (
-        pytest.approx(1.625 / 4),
-        pytest.approx(0.75),
-        4,
-        True,
-    )
-    assert samples.mean() == pytest.approx(area, abs=0.02)
+    area = scores.area("noise", "none")
+    assert area.mean == pytest.approx(1.625 / 4)
+    assert area.drop == pytest.approx(0.75)
+    assert (area.severity, area.reached) == (4, True)
+    assert area.samples.mean() == pytest.approx(area.mean, abs=0.02)
 
 
 def test_a_severity_that_is_not_measured_for_every_model_is_left_out() -> None:
     found = [measured("a", 0, 0.4), measured("a", 1, 0.4)]
     found += [measured("a", 0, 0.3, **under(1.0)), measured("a", 1, 0.3, **under(1.0))]
     found += [measured("a", 0, 0.1, **under(2.0))]
-    assert [point[0] for point in _Scores("a", found).curve("noise", "none")] == [0.0, 1.0]
+    assert [point.severity for point in CellScores("a", found).curve("noise", "none")] == [0.0, 1.0]
 
 
 def test_what_was_not_reached_drops_by_exactly_zero() -> None:
@@ -83,7 +81,7 @@ def test_what_was_not_reached_drops_by_exactly_zero() -> None:
         for r, value in enumerate(values)
         for seed in range(3)
     ]
-    rows = list(_Scores("a", found).curves())
+    rows = list(CellScores("a", found).curves())
     assert rows[1]["relative_drop"] == rows[1]["drop_low"] == rows[1]["drop_high"] == 0
 
 
@@ -96,7 +94,7 @@ def test_the_difference_from_plain_and_its_significance() -> None:
     scores = {}
     for cell, at_one in (("plain", 0.2), ("mg", 0.3), ("other", 0.3)):
         found = [measured(cell, 0, 0.4), measured(cell, 0, at_one, **under(1.0))]
-        scores[cell] = _Scores(cell, found)
+        scores[cell] = CellScores(cell, found)
     table = _summary(scores, levels).set_index("cell")
     assert table.loc["plain", "area"] == pytest.approx(0.25)
     assert table.loc["mg", "area"] == pytest.approx(0.125)
@@ -109,8 +107,38 @@ def test_the_difference_from_plain_and_its_significance() -> None:
 
 def test_p_values_against_known_ones() -> None:
     samples = np.random.default_rng(0).normal(1.0, 0.5, 20_000)
-    assert _bootstrap_p(1.0, samples) == pytest.approx(2 * stats.norm.sf(2), rel=0.05)
-    assert math.isnan(_bootstrap_p(0.0, np.zeros(100)))
+    over_users = significance(1.0, samples, freedom=0)
+    assert over_users.p == pytest.approx(2 * stats.norm.sf(2), rel=0.05)
+    assert over_users.low == pytest.approx(1 - 1.96 * 0.5, abs=0.02)
+    over_replicates = significance(1.0, samples, freedom=8)
+    assert over_replicates.p == pytest.approx(2 * stats.t(8).sf(2), rel=0.05)
+    assert over_replicates.high == pytest.approx(1 + 2.306 * 0.5, abs=0.02)
+    assert math.isnan(significance(0.0, np.zeros(100), 8).p)
     expected = stats.ttest_ind([1.0, 2, 3], [2.0, 4, 7], equal_var=False).pvalue
     assert _welch_p([1.0, 2, 3], [2.0, 4, 7]) == pytest.approx(expected)
     assert math.isnan(_welch_p([1.0], [2.0]))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_false_positives_come_at_the_nominal_rate(seeds: int) -> None:
+    """Two strategies whose replicates drop alike, 5 of each: 5 % of 1,000 tests are below 0.05.
+
+    The standard error of a share of 0.05 is 0.7 %; drawing all 5 replicates and calling the
+    difference normal would give twice as many.
+    """
+    random = np.random.default_rng(3)
+    positives = 0
+    for _ in range(1000):
+        areas = []
+        of_seed = random.normal(0, 0.05, seeds)  # The same harm to both.
+        for cell in ("plain", "mirror"):
+            found = [measured(cell, replicate, 0.4) for replicate in range(5)]
+            found += [
+                measured(cell, replicate, 0.3 + trained + of_seed[seed], **under(1.0, seed))
+                for replicate, trained in enumerate(random.normal(0, 0.02, 5))
+                for seed in range(seeds)
+            ]
+            areas.append(CellScores(cell, found).area("noise", "none"))
+        samples = areas[0].samples - areas[1].samples
+        positives += significance(areas[0].mean - areas[1].mean, samples, 8).p < 0.05
+    assert 30 <= positives <= 75

@@ -12,7 +12,8 @@ from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
 from mgstudy.report.page.tables import Table
-from mgstudy.report.robustness import RobustnessTables, _Scores, _summary, write_tables
+from mgstudy.report.robustness import RobustnessTables, _summary, write_tables
+from mgstudy.report.robustness_scores import CellScores
 from mgstudy.study.robustness_plan import RobustnessPlan
 from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.study.summary import CellSummary, summarize
@@ -47,7 +48,7 @@ def write_robustness(workspace: Workspace, study: str) -> None:
     summary = summarize(workspace, study)
     # A cell that was never measured is in no table.
     of_cells = {cell.key: measured(cell) for cell in summary.cells[:3]}
-    scores = {key: _Scores(key, found) for key, found in of_cells.items()}
+    scores = {key: CellScores(key, found) for key, found in of_cells.items()}
     levels = {cell.key: cell.levels for cell in summary.cells}
     table = _summary(scores, levels)
     read = api.read_study(workspace.home / "study.yaml", [f"name={study}"], workspace.home)
