@@ -60,11 +60,11 @@ quickstart: install  ## Run a small study on synthetic data, from nothing to its
 test: dev  ## Run the tests; ARGS="tests/models -x" for some of them
 	$(BIN)/python -m pytest $(ARGS)
 
-SOAK_SECONDS ?= 3600
+MINUTES ?= 60
 
 .PHONY: soak
-soak: dev  ## Kill studies for an hour (SOAK_SECONDS) and compare them with undisturbed ones
-	$(BIN)/python tests/integration/soak.py --seconds $(SOAK_SECONDS)
+soak: dev  ## Kill studies for an hour (MINUTES=60) and compare them with undisturbed ones
+	$(BIN)/python tests/integration/soak.py --minutes $(MINUTES)
 
 .PHONY: lint
 lint: dev

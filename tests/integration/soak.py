@@ -1,22 +1,29 @@
 """Kill a study again and again, and compare what comes of it with the same study undisturbed.
 
-    python tests/integration/soak.py --faults 26         one study, that many faults
-    python tests/integration/soak.py --seconds 3600      studies for an hour; `make soak`
+    python tests/integration/soak.py --faults 26       one study, that many faults
+    python tests/integration/soak.py --minutes 60      studies for an hour; `make soak`
 
 Processes are really killed, at points drawn from the seed: the driver, a worker, or the driver with
 all of Ray. Launched again each time, the study must come to the same record, trial by trial and
 metric by metric. A search whose proposals depend on what has finished cannot: so the sampler walks
 a grid, whose order depends on the study's seed alone, and the pruner judges a trial by its own
 values.
+
+Every line that it prints is appended to a file as well, and holds the count so far: what is known
+when somebody ends it early is known. All it writes, Ray's files included, is in one temporary
+folder, of which that file stays, and everything when something was not as it should be.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +31,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +86,9 @@ checkpoints: {{every_epochs: 3, every_seconds: null}}
 retries: {{max_retries: 1000}}
 """
 STUCK_SECONDS = 600.0
+"""A study that reports nothing for so long, or does not end after so long, is given up."""
+MOST_FAILURES = 5
+"""What goes wrong in so many ways is not worth the rest of the hour."""
 SECONDS_PER_EPOCH = 0.5
 """While a killed worker is replaced, the other one goes on: at full speed it would finish the study
 before it has been killed often enough."""
@@ -94,61 +105,119 @@ class Tally:
     lost: int = 0
     duplicated: int = 0
     differing: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.duplicated or self.differing)
+        return not (self.lost or self.duplicated or self.differing or self.failures)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.faults + other.faults,
+            self.trials + other.trials,
+            self.lost + other.lost,
+            self.duplicated + other.duplicated,
+            self.differing + other.differing,
+            self.failures + other.failures,
+        )
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
+        failures = f", failures {len(self.failures)}" if self.failures else ""
         return (
-            f"faults injected {self.faults.total()} ({kinds}), trials {self.trials}, "
+            f"faults injected {self.faults.total()} ({kinds or 'none'}), trials {self.trials}, "
             f"trials lost {self.lost}, trials duplicated {self.duplicated}, "
-            f"metrics differing {len(self.differing)}"
+            f"metrics differing {len(self.differing)}{failures}"
         )
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--faults", type=int, default=26, help="in each study")
-    arguments.add_argument("--seconds", type=float, default=0.0, help="go on for so long")
+    arguments.add_argument("--faults", type=int, default=26, help="in each study, at most")
+    arguments.add_argument("--minutes", type=float, help="go on with other studies for so long")
     arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--log", type=Path, help="a file for what is printed")
     options = arguments.parse_args()
-    until = time.monotonic() + options.seconds
-    total = Tally()
-    with tempfile.TemporaryDirectory(prefix="mgstudy-soak-") as folder:
-        soak = Soak(Path(folder))
-        for seed in range(options.seed, sys.maxsize):
-            print(f"seed {seed}", flush=True)
-            tally = soak.disturb(f"disturbed-{seed}", options.faults, random.Random(seed))
-            print(tally, *tally.differing[:20], sep="\n  ", flush=True)
-            total.faults += tally.faults
-            total.trials += tally.trials
-            total.lost += tally.lost
-            total.duplicated += tally.duplicated
-            total.differing += tally.differing
-            if time.monotonic() >= until:
-                break
-    print(total)
-    sys.exit(0 if total.is_clean else 1)
+    # Whoever ends it politely is told the count so far, and no process is left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = Path(tempfile.mkdtemp(prefix="mgstudy-soak-"))
+    say = Log(options.log or folder / "soak.log")
+    tallies: list[Tally] = []
+    is_clean = False
+    try:
+        soak(options, folder / "home", tallies, say)
+        is_clean = sum(tallies, Tally()).is_clean
+    except KeyboardInterrupt:
+        say("ended early")
+        sys.exit(130)
+    finally:
+        if is_clean:
+            shutil.rmtree(folder / "home", ignore_errors=True)
+        else:
+            say(f"everything about it stays in {folder}")
+        say(str(sum(tallies, Tally())))
+    sys.exit(0 if is_clean else 1)
 
 
-class Soak:
+class Log:
+    """Prints, and appends to a file, with the time since it was made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._began = path, time.monotonic()
+        print(f"What is printed here is in {path} as well", flush=True)
+
+    def __call__(self, line: str) -> None:
+        print(line, flush=True)
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+
+    def progress(self, line: str) -> None:
+        """A line with the time before it."""
+        self(f"{timedelta(seconds=int(time.monotonic() - self._began))} {line}")
+
+
+def soak(options: argparse.Namespace, home: Path, tallies: list[Tally], say: Log) -> None:
+    """Disturb one study, or as many as the minutes allow; each adds its tally."""
+    until = None if options.minutes is None else time.monotonic() + 60 * options.minutes
+    say.progress("the undisturbed study")
+    workspace = SoakedWorkspace(home)
+    for seed in itertools.count(options.seed):
+        tally = Tally()
+        tallies.append(tally)
+        name = f"disturbed-{seed}"
+        disturbing = workspace.disturb(name, options.faults, random.Random(seed), tally, until)
+        try:
+            with contextlib.closing(disturbing):
+                for kind in disturbing:
+                    say.progress(f"{name}: killed {kind}; {sum(tallies, Tally())}")
+        except (RuntimeError, OSError, psutil.Error) as error:
+            tally.failures.append(f"{name}: {error}")
+        for found in [*tally.failures, *tally.differing[:20]]:
+            say(f"  {found}")
+        say.progress(f"{name}: compared; {sum(tallies, Tally())}")
+        failures = sum(len(one.failures) for one in tallies)
+        if until is None or time.monotonic() >= until or failures >= MOST_FAILURES:
+            return
+
+
+class SoakedWorkspace:
     """A workspace in which one study ran undisturbed.
 
     Args:
-        home: An empty folder.
+        home: Where to make it.
     """
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self._family: list[psutil.Process] = []
+        home.mkdir()
         (home / "tiny.yaml").write_text(PIPELINE)
         (home / "soaked_model.py").write_text(MODEL)
         self.environment = {
             **os.environ,
             "MGSTUDY_HOME": str(home),
             "SOAK_PACE": "0",
+            "RAY_TMPDIR": str(home),
             "PYTHONPATH": os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")]),
         }
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
@@ -157,29 +226,46 @@ class Soak:
         self._write("undisturbed")
         self._command("launch", "undisturbed.yaml")
 
-    def disturb(self, name: str, faults: int, chance: random.Random) -> Tally:
-        """Run the study under another name and kill it that often; compare the two."""
+    def disturb(
+        self, name: str, faults: int, chance: random.Random, tally: Tally, until: float | None
+    ) -> Iterator[str]:
+        """Run the study under another name and kill it that often, or until it is late; compare
+        the two. Yields what was killed, each time."""
         self._write(name)
-        tally = Tally()
         self.environment["SOAK_PACE"] = str(SECONDS_PER_EPOCH)
-        while tally.faults.total() < faults:
-            with self._launching(name) as driver:
-                while tally.faults.total() < faults:
+
+        def goes_on() -> bool:
+            in_time = until is None or time.monotonic() < until
+            return in_time and tally.faults.total() < faults and len(tally.failures) < MOST_FAILURES
+
+        has_ended = False
+        while goes_on() and not has_ended:
+            with self._launching(name) as process:
+                driver = psutil.Process(process.pid)
+                while goes_on():
                     kind = chance.choice(["worker", "worker", "worker", "driver", "everything"])
-                    if not self._progressed(name, chance.randint(1, 9), driver):
-                        raise RuntimeError(f"{name} ended after {tally}: it is too short")
+                    if not self._progressed(name, chance.randint(1, 9), process):
+                        has_ended = process.returncode == 0
+                        if not has_ended:
+                            tally.failures.append(
+                                f"{name}: launch ended with {process.returncode} by itself: "
+                                f"{self._last_words(name)}"
+                            )
+                        break
                     self._family = descendants(driver)
                     if kill(driver, self._family, kind, chance):
                         tally.faults[kind] += 1
+                        yield kind
                         if kind != "worker":
                             break
         self.environment["SOAK_PACE"] = "0"
         self._command("launch", f"{name}.yaml")
         kill_all(self._family)
         self._compare(name, tally)
-        return tally
+        # Every launch begins a Ray with logs of its own.
+        shutil.rmtree(self.home / "ray", ignore_errors=True)
 
-    def _progressed(self, name: str, reports: int, driver: psutil.Process) -> bool:
+    def _progressed(self, name: str, reports: int, process: subprocess.Popen[bytes]) -> bool:
         """Wait for so many new reports; false when the study ended before."""
         events = self.home / ".mgstudy" / "studies" / name / "events.jsonl"
 
@@ -188,49 +274,59 @@ class Soak:
 
         wanted, deadline = reported() + reports, time.monotonic() + STUCK_SECONDS
         while reported() < wanted:
-            if not driver.is_running() or driver.status() == psutil.STATUS_ZOMBIE:
+            if process.poll() is not None:
                 return False
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{name} made no progress in {STUCK_SECONDS:g} s")
-            time.sleep(0.01)
+                raise RuntimeError(f"no report in {STUCK_SECONDS:g} s: {self._last_words(name)}")
+            time.sleep(0.05)
         return True
+
+    def _last_words(self, name: str) -> str:
+        lines = (self.home / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it printed nothing"
 
     def _write(self, name: str) -> None:
         (self.home / f"{name}.yaml").write_text(STUDY.format(name=name))
 
-    def _arguments(self, *words: str) -> list[str]:
-        return [str(Path(sys.executable).with_name("mgstudy")), *words]
-
     def _command(self, *words: str) -> None:
-        done = subprocess.run(
-            self._arguments(*words),
-            cwd=self.home,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"mgstudy {' '.join(words)}: {done.stdout}{done.stderr}")
+        """Run a command to its end."""
+        name = Path(words[-1]).stem
+        with self._running(name, *words) as process:
+            try:
+                code = process.wait(timeout=STUCK_SECONDS)
+            except subprocess.TimeoutExpired:
+                code = None
+        if code != 0:
+            ended = "did not end" if code is None else f"ended with {code}"
+            raise RuntimeError(f"mgstudy {' '.join(words)} {ended}: {self._last_words(name)}")
 
     @contextlib.contextmanager
-    def _launching(self, name: str) -> Iterator[psutil.Process]:
+    def _launching(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
+        orphans, self._family = self._family, []
+        with self._running(name, "launch", f"{name}.yaml") as process:
+            try:
+                yield process
+            finally:
+                # What a killed driver leaves behind has lived beside the next one for a while.
+                kill_all(orphans)
+
+    @contextlib.contextmanager
+    def _running(self, name: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Begin a command whose output goes to the log of that name, and leave nothing of it."""
         with (self.home / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self._arguments("launch", f"{name}.yaml"),
+                [str(Path(sys.executable).with_name("mgstudy")), *words],
                 cwd=self.home,
                 env=self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        driver = psutil.Process(process.pid)
-        orphans, self._family = self._family, []
+        command = psutil.Process(process.pid)
         try:
-            yield driver
+            yield process
         finally:
-            # What a killed driver leaves behind has lived beside the next one for a while.
-            kill_all([*orphans, driver, *descendants(driver)])
+            kill_all([command, *descendants(command)])
             process.wait()
 
     # Comparing.
