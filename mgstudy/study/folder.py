@@ -81,7 +81,7 @@ class StudyFolder:
 
     @property
     def heartbeat(self) -> Path:
-        """Who drives the study; its time of modification is the driver's last sign of life."""
+        """Who drives the study, and when it last moved."""
         return self.path / "driver.json"
 
     @property

@@ -1,7 +1,9 @@
 """A driver's sign of life: who drives a study, and when it last moved.
 
 Whether it lives is for locks to say, which the system or the database lets go of when a process
-dies, and which depend on no clock. The time of the heartbeat tells of one that lives and hangs.
+dies, and which depend on no clock. The time of the heartbeat tells of one that lives and hangs: the
+time since the machine started, for whoever looks on the same machine, since a clock may be set; the
+file's own for others.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,7 +36,7 @@ class Driver:
         name: Process, machine and since when; empty if that is not known, as after a study that
             was stopped politely, or of a driver on a machine with another copy of the workspace.
         is_alive: Whether it drives the study now.
-        silent_seconds: How long ago it last moved, as this machine's clock has it.
+        silent_seconds: How long ago it last moved.
     """
 
     name: str = ""
@@ -54,7 +57,7 @@ def introduce(path: Path) -> None:
     """
     since = datetime.now(UTC).isoformat(timespec="seconds")
     holder = {"process": os.getpid(), "host": socket.gethostname(), "since": since}
-    path.write_text(json.dumps(holder), encoding="utf-8")
+    _write(path, holder)
 
 
 def read_driver(path: Path, is_alive: bool) -> Driver:
@@ -67,9 +70,12 @@ def read_driver(path: Path, is_alive: bool) -> Driver:
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         name = f"process {holder['process']} on {holder['host']} since {holder['since']}"
-        # A clock that was set back since then must not make the heartbeat one of the future.
-        silent = max(0.0, time.time() - path.stat().st_mtime)
-    except (OSError, ValueError, KeyError):
+        if holder.get("start") and holder["start"] == _start_of_machine():
+            silent = time.monotonic() - holder["moved"]
+        else:
+            # A clock that was set back must not make the heartbeat one of the future.
+            silent = max(0.0, time.time() - path.stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
         return Driver(is_alive=is_alive)
     return Driver(name, is_alive, silent)
 
@@ -91,5 +97,23 @@ class Heartbeat(Callback):  # type: ignore[misc]
         now = time.monotonic()
         if now - self._last >= self._seconds:
             self._last = now
-            with suppress(OSError):  # A disk that is full is for others to tell of.
-                os.utime(self._path)
+            # A disk that is full is for others to tell of.
+            with suppress(OSError, ValueError):
+                _write(self._path, json.loads(self._path.read_text(encoding="utf-8")))
+
+
+def _write(path: Path, holder: Mapping[str, Any]) -> None:
+    """Write who drives, and that it moves now, in one step: others read it at any time."""
+    moved = {"start": _start_of_machine(), "moved": time.monotonic()}
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(json.dumps({**holder, **moved}), encoding="utf-8")
+    fresh.replace(path)
+
+
+def _start_of_machine() -> str:
+    """What tells this machine's present run from another's and from those before; empty where the
+    system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
