@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mgstudy.cli.app import INTERRUPTED, AsJson, Home, StudyName, app, make_console, print_json
+from mgstudy.errors import InputError
 
 
 @app.command()
@@ -22,6 +23,7 @@ def robustness(
     ] = None,
     home: Home = None,
     as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown")] = False,
 ) -> None:
     """Measure a study's trained models: under risks to their features, and how flat they lie.
 
@@ -29,17 +31,25 @@ def robustness(
     folder and to MLflow.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report.robustness_text import print_robustness, robustness_content  # noqa: PLC0415
+    from mgstudy.report import robustness_text as formats  # noqa: PLC0415
 
+    if as_json and as_markdown:
+        raise InputError("give one of --json and --markdown")
     console = make_console()
     try:
         measured = api.measure_robustness(
-            study, home, None if as_json else console, cells=cells or (), risks=risks or ()
+            study,
+            home,
+            None if as_json or as_markdown else console,
+            cells=cells or (),
+            risks=risks or (),
         )
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        print_json(robustness_content(measured))
+        print_json(formats.robustness_content(measured))
+    elif as_markdown:
+        typer.echo(formats.robustness_markdown(measured))
     else:
-        print_robustness(measured, console)
+        formats.print_robustness(measured, console)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mgstudy.report.comparison import Comparison, known_metrics
 from mgstudy.report.durations import duration
+from mgstudy.report.markdown import markdown_table
 from mgstudy.report.published import CAVEAT
 from mgstudy.report.verdict import mark
 from mgstudy.study.summary import StudySummary
@@ -104,9 +105,8 @@ def to_markdown(comparison: Comparison, asked: Sequence[str] | None = None) -> s
 
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    is_text = [i < left or title in ("verdict", "source") for i, title in enumerate(titles)]
-    rule = ["---" if text else "---:" for text in is_text]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, rule, *rows))
+    texts = [i for i, title in enumerate(titles) if i < left or title in ("verdict", "source")]
+    return markdown_table(titles, rows, texts)
 
 
 def short_table(

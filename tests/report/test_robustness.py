@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
-from mgstudy.report.robustness import _summary, _welch_p
+from mgstudy.report.robustness import RobustnessTables, _summary, _welch_p
 from mgstudy.report.robustness_scores import CellScores, significance
+from mgstudy.report.robustness_text import robustness_markdown
 
 USERS, RESAMPLES = 100, 200
 
@@ -103,6 +105,26 @@ def test_the_difference_from_plain_and_its_significance() -> None:
     assert bool(table.loc["mg", "significant"]) is True
     assert math.isnan(table.loc["plain", "p"])
     assert math.isnan(table.loc["other", "p"])  # It has no plain beside it.
+
+
+def test_the_table_as_markdown() -> None:
+    levels = {
+        "plain": {"model": "VBPR", "gradient": "plain"},
+        "mg": {"model": "VBPR", "gradient": "mg"},
+    }
+    scores = {}
+    for cell, at_one in (("plain", 0.2), ("mg", 0.3)):
+        found = [measured(cell, 0, 0.4), measured(cell, 0, at_one, **under(1.0))]
+        scores[cell] = CellScores(cell, found)
+    tables = RobustnessTables(pd.DataFrame(), _summary(scores, levels), pd.DataFrame(), [])
+    table, caption = robustness_markdown(tables).split("\n\n")
+    assert table.splitlines() == [
+        "| gradient | clean | noise |",
+        "| --- | ---: | ---: |",
+        "| plain | 0.4000 | +25.0% |",
+        "| mg | 0.4000 | +12.5%* |",
+    ]
+    assert caption.startswith("Relative drop of the score")
 
 
 def test_p_values_against_known_ones() -> None:
