@@ -140,6 +140,7 @@ def test_pin_lies_in_the_range_of_pyproject(requirement: Requirement) -> None:
 
 
 DISTRIBUTIONS = packages_distributions()
+OURS = {"mgstudy", *(path.stem for path in ROOT.glob("tests/helpers/*.py"))}
 PUBLISHED_WITH = {"pydantic_core": "pydantic"}
 """Packages that another one's documentation has its users import."""
 
@@ -153,7 +154,7 @@ def imported_packages(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             names.append(node.module)
     packages = {name.partition(".")[0] for name in names}
-    return packages - sys.stdlib_module_names - {"mgstudy"}
+    return packages - sys.stdlib_module_names - OURS
 
 
 @pytest.mark.parametrize(

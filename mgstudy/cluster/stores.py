@@ -11,6 +11,7 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
 from mgstudy.study.exclusive import refuse_local_file
 from mgstudy.study.storage import expand_url, open_storage, shown_url
+from mgstudy.study.write_behind import close_storage
 from mgstudy.tracking.store import tracking_uri
 
 _TIMEOUT_SECONDS = 15
@@ -26,7 +27,7 @@ def check_storage(url: str, nodes: int = 1, create: bool = True) -> Finding:
     """
     try:
         refuse_local_file(url, nodes)
-        open_storage(expand_url(url), create=create)
+        close_storage(open_storage(expand_url(url), create=create))
     except MgstudyError as error:
         return problem("storage", first_line(error), "a study needs it from the machine it runs on")
     return fine("storage", shown_url(url))

@@ -10,13 +10,10 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ import s3fs
 from mlflow.tracking import MlflowClient
 from moto.server import ThreadedMotoServer
 from ray._raylet import AuthenticationTokenLoader
+from waiting import WITHOUT_JOBS, answers, free_port, wait_until
 
 from mgstudy import api
 from mgstudy.cluster import jobs
@@ -39,7 +37,6 @@ from mgstudy.study.summary import StudySummary, summarize
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 400.0
 SUBNET = "10.213.97"
 OUTSIDE = f"{SUBNET}.1"
 HEAD, FIRST, SECOND = (f"{SUBNET}.{number}" for number in (2, 3, 4))
@@ -98,21 +95,6 @@ def run(*command: str | Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def wait_until(condition: Callable[[], Any], patience: float = DEADLINE) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2):
-            return True
-    except OSError as error:
-        return getattr(error, "code", None) in (401, 403)
-
-
 class Node:
     """A machine of the cluster, in a network namespace.
 
@@ -154,17 +136,18 @@ class Node:
             f"--node-ip-address={self.address}", "--num-gpus=0",
             "--object-store-memory=100000000", *arguments,
         ]  # fmt: skip
-        self.process = subprocess.Popen(
-            [
-                *("ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c"),
-                'mount -t tmpfs tmpfs "$0" && exec "$@"',
-                *(temporary, *command),
-            ],
-            env=self.environment,
-            stdout=(self.folder / f"{self.name}.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *("ip", "netns", "exec", self.name, "unshare", "--mount", "sh", "-c"),
+                    'mount -t tmpfs tmpfs "$0" && exec "$@"',
+                    *(temporary, *command),
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def cut_off(self) -> None:
         run("ip", "link", "set", self.link, "down")
@@ -205,9 +188,7 @@ def network(folder: Path, environment: dict[str, str]) -> Iterator[dict[str, Nod
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind((OUTSIDE, 0))
-        port = free.getsockname()[1]
+    port = free_port(OUTSIDE)
     with subprocess.Popen(
         [
             sys.executable, "-m", "mlflow", "server", f"--host={OUTSIDE}", f"--port={port}",
@@ -215,6 +196,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
             f"--backend-store-uri=sqlite:///{folder}/mlflow.db",
             f"--artifacts-destination={folder}/artifacts",
         ],
+        env={**os.environ, **WITHOUT_JOBS},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pexpect
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
+from waiting import wait_until
 
 from mgstudy import api
 from mgstudy.data.workspace import Workspace
@@ -56,15 +56,6 @@ def launching(home: Path) -> Iterator[subprocess.Popen[str]]:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Wait for something that the process brings about."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def two_at_the_gate(home: Path) -> Callable[[], bool]:
@@ -112,19 +103,19 @@ def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path
 
     # Ctrl-C while Ray starts.
     with launching(home) as process:
-        wait_until(folder.manifest.exists, process)
+        wait_until(folder.manifest.exists, process=process)
         stop(process, lambda: os.killpg(process.pid, signal.SIGINT))
     assert look(home).cells[0].counts["waiting"] == 4
 
     # SIGTERM while Ray starts, which a batch system sends to the driver alone.
     with launching(home) as process:
-        wait_until(lambda: bool(psutil.Process(process.pid).children()), process)
+        wait_until(lambda: psutil.Process(process.pid).children(), process=process)
         stop(process, process.terminate)
 
     # Ctrl-C in the middle of an epoch, which reaches every process of the terminal.
     arrived = two_at_the_gate(home)
     with launching(home) as process:
-        wait_until(arrived, process)
+        wait_until(arrived, process=process)
         running = look(home)
         assert running.driven
         assert running.driver.name.startswith(f"process {process.pid} on ")
@@ -147,7 +138,7 @@ def test_a_study_survives_interruptions_with_no_trial_lost_or_doubled(home: Path
     # SIGTERM, which a batch system sends to the driver alone.
     arrived = two_at_the_gate(home)
     with launching(home) as process:
-        wait_until(arrived, process)
+        wait_until(arrived, process=process)
         stop(process, process.terminate)
     assert [trial.number for trial in look(home).cells[0].trials] == [0, 1]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from typing import Any
 
 import pytest
 import sqlalchemy
+from waiting import wait_until
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.exclusive import is_driven_anywhere, only_driver, refuse_local_file
@@ -81,13 +81,6 @@ def test_a_sqlite_file_is_refused_on_several_nodes_only() -> None:
         refuse_local_file("sqlite:////tmp/x.db", 2)
 
 
-def wait_until_driven(database: str, study: str) -> None:
-    deadline = time.monotonic() + 60
-    while not is_driven_anywhere(database, study):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_restarted_server_is_made_to_hold_the_study_again(
     postgresql: Any, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -96,7 +89,7 @@ def test_a_restarted_server_is_made_to_hold_the_study_again(
         hold.tell(lost.append)
         postgresql.stop()
         postgresql.start()
-        wait_until_driven(database, "restarted")
+        wait_until(lambda: is_driven_anywhere(database, "restarted"))
         with (
             pytest.raises(MgstudyError, match="already being driven"),
             only_driver(database, "restarted"),
@@ -130,9 +123,7 @@ def test_a_driver_whose_study_another_took_meanwhile_is_told(database: str) -> N
             stands = sqlalchemy.text(
                 "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             )
-            deadline = time.monotonic() + 60
-            while not killer.execute(stands).scalar():
-                assert time.monotonic() < deadline
+            wait_until(lambda: killer.execute(stands).scalar())
             killer.execute(sqlalchemy.text("SELECT pg_terminate_backend(:pid)"), {"pid": holder})
         assert told.wait(60)
         waiting.join()

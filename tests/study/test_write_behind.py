@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from optuna.trial import TrialState
 
 from mgstudy.errors import MgstudyError
 from mgstudy.study.storage import open_driven_storage, open_storage
-from mgstudy.study.write_behind import SECONDS_AT_RISK, WriteBehindStorage
+from mgstudy.study.write_behind import SECONDS_AT_RISK, WriteBehindStorage, close_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -95,10 +96,18 @@ def content(trials: list[optuna.trial.FrozenTrial]) -> list[tuple[Any, ...]]:
     ]  # fmt: skip
 
 
+@contextmanager
+def seen_by_another(url: str) -> Iterator[optuna.Study]:
+    """The study as another process opens it."""
+    storage = open_storage(url, create=False)
+    yield optuna.load_study(study_name="s", storage=storage)
+    close_storage(storage)
+
+
 def stored(url: str) -> list[tuple[Any, ...]]:
     """What another process sees."""
-    study = optuna.load_study(study_name="s", storage=open_storage(url, create=False))
-    return content(study.get_trials())
+    with seen_by_another(url) as study:
+        return content(study.get_trials())
 
 
 def optimize(study: optuna.Study, count: int) -> None:
@@ -206,7 +215,8 @@ def test_a_half_written_line_of_a_killed_writer_spoils_nothing(tmp_path: Path) -
 def test_another_writer_is_noticed(url: str, opened: Opened) -> None:
     study, _ = opened()
     study.tell(study.ask(), 1.0)
-    optuna.load_study(study_name="s", storage=open_storage(url)).ask()
+    with seen_by_another(url) as theirs:
+        theirs.ask()
     with pytest.raises(MgstudyError, match="another process writes to the study 's'"):
         study.ask()
 
@@ -244,6 +254,8 @@ def test_a_server_that_stays_away_ends_the_driver_with_what_to_do(postgresql: An
     finally:
         postgresql.start()
     assert [row[1] for row in stored(url)] == [TrialState.RUNNING]
+    with pytest.raises(MgstudyError, match="on from there"):
+        storage.close()
 
 
 def test_what_cannot_get_better_by_waiting_is_not_waited_for(tmp_path: Path) -> None:

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow.tracking import MlflowClient
+from waiting import WITHOUT_JOBS, answers, free_port, wait_until
 
 from mgstudy.config.study import Tracking
 from mgstudy.data.workspace import Workspace
@@ -36,9 +36,7 @@ class MlflowServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -52,16 +50,9 @@ class MlflowServer:
              "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db",
              "--artifacts-destination", str(self.folder / "artifacts")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env={**os.environ, **WITHOUT_JOBS},
         )  # fmt: skip
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
-                    return
-            except OSError:
-                assert self.process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+        wait_until(lambda: answers(f"{self.uri}/health"), process=self.process)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -133,10 +124,7 @@ def test_records_wait_for_a_killed_server_and_a_lost_store_is_made_again(
     # It comes, and is killed while it takes records; the study goes on, and so does it later.
     server.start()
     tracker = launch()
-    deadline = time.monotonic() + DEADLINE
-    while tracker.spool.delivered < 22:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: tracker.spool.delivered >= 22)
     run_trial(tracker, 1)
     server.kill()
     run_trial(tracker, 2)

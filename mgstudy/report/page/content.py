@@ -23,6 +23,7 @@ from mgstudy.report.robustness import load_robustness
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.storage import expand_url, open_storage
 from mgstudy.study.summary import StudySummary
+from mgstudy.study.write_behind import close_storage
 
 _SPENT = ("trials", "gradients", "time")
 
@@ -92,6 +93,7 @@ def report_content(
     drawing = drawings.Drawing(summary, chosen, _logarithmic(manifest))
     processors = float(manifest["config"]["resources"]["cpu"])
     importance = tables.importances(summary, names, storage)
+    close_storage(storage)
     strengths = [drawings.strengths(drawing), drawings.surfaces(drawing)]
     scores, curves = drawings.scores(drawing, comparison), drawings.curves(drawing)
     ended = [tables.outcomes(summary), tables.failures(summary), tables.endings(summary)]
