@@ -30,15 +30,18 @@ class Known:
         trials: What a trial is: cell, levels, number, stage, seed, parameters.
         steps: The last step reported.
         finished: The trials that have ended.
+        latest: When the last of a trial's events was, in ms since 1970.
     """
 
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
     steps: dict[str, int] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
+    latest: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take note of an event."""
         key = event["trial"]
+        self.latest[key] = event["at"]
         if event["event"] == STARTED:
             self.trials[key] = event["description"]
         elif event["event"] == REPORTED:
@@ -139,7 +142,10 @@ class Spool:
         return self.path.with_suffix(".delivered")
 
     def _append(self, event: dict[str, Any]) -> None:
-        line = json.dumps({**event, "at": int(time.time() * 1000)}, separators=(",", ":"))
+        # A clock that is set back must not let a run end before it began.
+        at = max(int(time.time() * 1000), self.known.latest.get(event["trial"], 0))
+        event = {**event, "at": at}
+        line = json.dumps(event, separators=(",", ":"))
         # Opened every time: a descriptor kept for days is one that outlives a restored disk.
         with self.path.open("ab") as file:
             file.write(line.encode() + b"\n")

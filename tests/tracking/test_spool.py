@@ -51,6 +51,20 @@ def test_what_is_delivered_is_remembered_and_can_be_forgotten(path: Path) -> Non
     assert [step for _, _, step in told(Spool(path))] == [1, 2, 3, 4]
 
 
+def test_no_trial_ends_before_it_began_when_the_clock_is_set_back(path: Path) -> None:
+    Spool(path).start("a/0", {})
+    (began,) = (event["at"] for event, _ in Spool(path).pending())
+    ahead = began + 3_600_000
+    path.write_text(path.read_text().replace(str(began), str(ahead)))
+    spool = Spool(path)
+    spool.finish("a/0", "complete", {})
+    spool.start("a/1", {})
+    times = [event["at"] for event, _ in spool.pending()]
+    assert times[:2] == [ahead, ahead]
+    # Another trial is not held up by the wrong time.
+    assert began <= times[2] < ahead
+
+
 def test_half_a_line_of_a_killed_writer_is_cut_off(path: Path) -> None:
     spool = Spool(path)
     spool.report("a/0", 1, {"long": 0.5, "text": 1.0})
