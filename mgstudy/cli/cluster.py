@@ -14,6 +14,7 @@ from mgstudy.cli.app import (
     AsJson,
     Home,
     Overrides,
+    RetryFailed,
     StudyFile,
     StudyName,
     app,
@@ -68,6 +69,7 @@ def submit(
     follow: Annotated[
         bool, typer.Option("--follow/--no-follow", help="Show the job's output until it ends")
     ] = True,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Run a study on a cluster, or what is left of it. Ctrl-C leaves it running there."""
     from mgstudy.cluster import jobs as studies  # noqa: PLC0415
@@ -85,6 +87,7 @@ def submit(
         overrides=tuple(overrides),
         home=home,
         environment=_parse_variables(variables),
+        retry_failed=retry_failed,
     )
     console = make_console()
     cluster = _connect(address)
@@ -98,6 +101,11 @@ def submit(
         if problems(findings):
             raise InputError(f"{cluster.address} does not fit the study; nothing was submitted")
     job, is_new = studies.submit(cluster, submission)
+    if retry_failed and not is_new:
+        raise MgstudyError(
+            f"{job.id} is already {job.status.lower()}, and runs no failed trial again; when it "
+            f"has ended, or after `mgstudy stop {job.study}`, give the same command again"
+        )
     console.print(
         f"submitted {job.id} with {len(package.files)} files ({megabytes(package.size)})"
         if is_new

@@ -90,6 +90,7 @@ class Submission:
         overrides: ``a.b=value`` changes to the file.
         home: The workspace on the cluster; its ``MGSTUDY_HOME`` when not given.
         environment: Variables of the job. The dashboard shows them.
+        retry_failed: Whether trials that failed run again.
     """
 
     study: str
@@ -98,12 +99,14 @@ class Submission:
     overrides: tuple[str, ...] = ()
     home: str | None = None
     environment: Mapping[str, str] | None = None
+    retry_failed: bool = False
 
     def entrypoint(self) -> str:
         """The command that the job runs."""
         words = ["python", "-m", "mgstudy.cli", "launch", self.file]
         words += [f"--set={override}" for override in self.overrides]
         words += ["--home", self.home] if self.home else []
+        words += ["--retry-failed"] if self.retry_failed else []
         # Without a shell in between, the signal that stops the job reaches mgstudy.
         return f"exec {shlex.join(words)}"
 

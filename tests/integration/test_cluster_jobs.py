@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from waiting import free_port, listens, wait_until
 
 from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
@@ -39,19 +39,6 @@ confirmation: null
 training: {epochs: 5, batch_size: 128, objective: ndcg@5, cutoffs: [5]}
 pruner: NopPruner
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +69,8 @@ def head(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ) as process:  # fmt: skip
         url = f"http://127.0.0.1:{port}"
 
-        def listens() -> bool:
-            assert process.poll() is None
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
         try:
-            wait_until(listens)
+            wait_until(lambda: listens(port), process=process)
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
@@ -151,7 +133,7 @@ def test_the_cluster_is_looked_at_before_a_study_is_sent(
     assert any(f.text == "GPUs: none" for f in machines)
 
     too_much = ("resources.cpu=64.0", "tracking.uri=http://127.0.0.1:9")
-    wrong = jobs.Submission(**{**vars(submission), "overrides": too_much})
+    wrong = replace(submission, overrides=too_much)
     found = {f.subject: f for f in jobs.check_remotely(cluster, wrong)}
     assert "one takes 64 CPU and 0 GPU, the machine has 2 CPU" in found["resources"].text
     assert "cannot be reached: " in found["tracking"].text
@@ -159,7 +141,7 @@ def test_the_cluster_is_looked_at_before_a_study_is_sent(
     assert jobs.jobs(cluster) == []
 
 
-def mgstudy(*arguments: str) -> subprocess.Popen[str]:
+def mgstudy(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
     """Type a command in a session of its own, as a terminal does."""
     return subprocess.Popen(
         [Path(sys.executable).with_name("mgstudy"), *arguments],
@@ -167,6 +149,7 @@ def mgstudy(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        cwd=cwd,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
 
@@ -192,6 +175,13 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     assert (first.id, is_new) == ("mgstudy-gated-1", True)
     wait_until(lambda: len(list(home.glob("waiting-*"))) == 2)
     assert jobs.submit(cluster, submission) == (jobs.latest(cluster, "gated"), False)
+    refused = mgstudy(
+        "submit", "gated.yaml", "--retry-failed", "--address", cluster.address,
+        cwd=home,
+    )  # fmt: skip
+    out, err = refused.communicate(timeout=DEADLINE)
+    assert refused.returncode == 1, (out, err)
+    assert "mgstudy-gated-1 is already running, and runs no failed trial again" in err
 
     assert_following_can_be_left(cluster, first)
     listed = mgstudy("jobs", "--json", "--address", cluster.address)
@@ -206,7 +196,9 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     assert summary.cells[0].counts["waiting"] == 2
 
     (home / "gate").touch()
-    second, is_new = jobs.submit(cluster, submission)
+    # Nothing has failed, so the job goes on as without it.
+    again = replace(submission, retry_failed=True)
+    second, is_new = jobs.submit(cluster, again)
     assert (second.id, is_new) == ("mgstudy-gated-2", True)
     shown: list[str] = []
     ended = jobs.follow(cluster, second, shown.append)
