@@ -75,7 +75,8 @@ def compare(
     """
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.report import compare as formats  # noqa: PLC0415
-    from mgstudy.report.comparison import compare_studies, parse_baseline  # noqa: PLC0415
+    from mgstudy.report.baselines import parse_baseline  # noqa: PLC0415
+    from mgstudy.report.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.published import against_published  # noqa: PLC0415
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:

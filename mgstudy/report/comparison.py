@@ -5,25 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from mgstudy.errors import InputError, suggestion
+from mgstudy.report.baselines import DEFAULT_BASELINE
+from mgstudy.report.compared_cells import ComparedCell, compared_cells
+from mgstudy.report.over_users import USER_COLUMNS, compare_over_users
 from mgstudy.report.statistics import (
     SeedTests,
-    UserTests,
     benjamini_hochberg,
     holm,
     mean_interval,
     seed_tests,
-    user_tests,
 )
 from mgstudy.report.verdict import Evidence, verdict
-from mgstudy.study.summary import CellSummary, ConfirmationSummary, StudySummary
-
-DEFAULT_BASELINE = {"gradient": "plain"}
+from mgstudy.study.summary import CellSummary, StudySummary
 
 Split = Literal["test", "validation"]
 
@@ -62,58 +60,6 @@ class Comparison:
     def of(self, metric: str) -> pd.DataFrame:
         """The rows of one metric, a row for each cell."""
         return self.table[self.table["metric"] == metric].reset_index(drop=True)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A cell, and what it is compared with."""
-
-    study: StudySummary
-    cell: CellSummary
-    baseline: _Entry | None
-    is_baseline: bool
-
-    @property
-    def complete(self) -> list[ConfirmationSummary]:
-        return [replicate for replicate in self.cell.confirmations if replicate.test_metrics]
-
-    def scores(self, metric: str) -> dict[int, float]:
-        """The test score of each completed replicate, by its seed."""
-        return {
-            replicate.seed: float(replicate.test_metrics[metric])
-            for replicate in self.complete
-            if replicate.test_metrics.get(metric) is not None
-        }
-
-    def validation(self, metric: str) -> float:
-        best = self.cell.best
-        metrics: Mapping[str, Any] = best.outcome.get("best_metrics", {}) if best else {}
-        found = metrics.get(metric, best.value if best and metric == self.study.objective else None)
-        return math.nan if found is None else float(found)
-
-
-def parse_baseline(text: str, summaries: Sequence[StudySummary]) -> dict[str, str]:
-    """Read ``factor=level`` pairs separated by commas.
-
-    Raises:
-        InputError: For a factor or level that the studies do not have.
-    """
-    baseline: dict[str, str] = {}
-    cells = [cell for summary in summaries for cell in summary.cells]
-    levels = {name: {cell.levels[name] for cell in cells} for name in cells[0].levels}
-    for pair in text.split(","):
-        factor, separator, level = (part.strip() for part in pair.partition("="))
-        if not separator or factor not in levels:
-            raise InputError(
-                f"--baseline {text}: expected factor=level; {suggestion(factor, levels)}"
-            )
-        if level not in levels[factor]:
-            raise InputError(
-                f"--baseline {text}: {factor} has no level {level!r}; "
-                f"{suggestion(level, levels[factor])}"
-            )
-        baseline[factor] = level
-    return baseline
 
 
 def known_metrics(summaries: Iterable[StudySummary]) -> list[str]:
@@ -172,11 +118,11 @@ def compare_studies(
             raise InputError(f"no study measured {metric!r}; {suggestion(metric, known)}")
     chosen = list(dict.fromkeys([summaries[0].objective, *(metrics or known)]))
     levels = dict(DEFAULT_BASELINE if baseline is None else baseline)
-    entries = _entries(summaries, levels)
+    entries = compared_cells(summaries, levels)
     is_confirmed = any(entry.complete for entry in entries)
     split: Split = "test" if is_confirmed else "validation"
     problems: list[str] = []
-    users = _over_users(entries, chosen, problems) if is_confirmed else {}
+    users = compare_over_users(entries, chosen, problems) if is_confirmed else {}
     rows: list[dict[str, Any]] = []
     for metric in chosen:
         rows += _metric_rows(entries, metric, split, users)
@@ -185,46 +131,8 @@ def compare_studies(
     return Comparison(list(summaries), levels, split, chosen, table, problems)
 
 
-class HasLevels(Protocol):
-    """A cell, or what it has come to."""
-
-    @property
-    def levels(self) -> Mapping[str, str]:
-        """Factor to the label of its level."""
-
-
-AnyCell = TypeVar("AnyCell", bound=HasLevels)
-
-
-def baseline_of(
-    cell: AnyCell, candidates: Iterable[AnyCell], baseline: Mapping[str, str]
-) -> AnyCell | None:
-    """The candidate that has the cell's levels, except for the baseline's; the cell itself if it
-    is one."""
-    wanted = {**cell.levels, **baseline}
-    return next((found for found in candidates if dict(found.levels) == wanted), None)
-
-
-def _entries(summaries: Sequence[StudySummary], baseline: Mapping[str, str]) -> list[_Entry]:
-    entries = []
-    for study in summaries:
-        others = [study, *(s for s in summaries if s is not study and s.comparable(study))]
-        for cell in study.cells:
-            is_baseline = baseline_of(cell, [cell], baseline) is cell
-            found = next(
-                (
-                    _Entry(other, candidate, None, True)
-                    for other in others
-                    if (candidate := baseline_of(cell, other.cells, baseline)) is not None
-                ),
-                None,
-            )
-            entries.append(_Entry(study, cell, None if is_baseline else found, is_baseline))
-    return entries
-
-
 def _metric_rows(
-    entries: Sequence[_Entry],
+    entries: Sequence[ComparedCell],
     metric: str,
     split: Split,
     users: Mapping[tuple[str, str, str], Mapping[str, float]],
@@ -252,7 +160,7 @@ def _metric_rows(
     return rows
 
 
-def _scores(entry: _Entry, metric: str, split: Split) -> dict[str, Any]:
+def _scores(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
     mean, low, high = _level(entry, metric, split)
     other = math.nan if entry.baseline is None else _level(entry.baseline, metric, split)[0]
     popularity = entry.study.popularity.get(entry.cell.levels["dataset"], {}).get(split, {})
@@ -277,7 +185,7 @@ def _scores(entry: _Entry, metric: str, split: Split) -> dict[str, Any]:
     }
 
 
-def _level(entry: _Entry, metric: str, split: Split) -> tuple[float, float, float]:
+def _level(entry: ComparedCell, metric: str, split: Split) -> tuple[float, float, float]:
     if split == "validation":
         return entry.validation(metric), math.nan, math.nan
     scores = list(entry.scores(metric).values())
@@ -287,7 +195,7 @@ def _level(entry: _Entry, metric: str, split: Split) -> tuple[float, float, floa
     return interval.mean, interval.low, interval.high
 
 
-def _seed_tests(entry: _Entry, metric: str) -> SeedTests | None:
+def _seed_tests(entry: ComparedCell, metric: str) -> SeedTests | None:
     """The tests over seeds; ``None`` without two replicates on both sides."""
     if entry.baseline is None:
         return None
@@ -312,70 +220,13 @@ def _seeds_content(test: SeedTests | None) -> dict[str, Any]:
     }
 
 
-_USER_COLUMNS = {
-    "users_low": "low",
-    "users_high": "high",
-    "p_users_t": "p_t",
-    "p_users_wilcoxon": "p_wilcoxon",
-    "p_users_permutation": "p_permutation",
-}
-
-
 def _users_content(found: Mapping[str, float]) -> dict[str, float]:
-    return {name: found.get(name, math.nan) for name in _USER_COLUMNS}
+    return {name: found.get(name, math.nan) for name in USER_COLUMNS}
 
 
-def _over_users(
-    entries: Sequence[_Entry], metrics: Sequence[str], problems: list[str]
-) -> dict[tuple[str, str, str], dict[str, float]]:
-    """The tests over users of every pair with test scores, by study, cell and metric."""
-    means: dict[tuple[str, str], pd.DataFrame] = {}
-    stacked: dict[bytes, tuple[list[tuple[str, str, str]], list[np.ndarray[Any, Any]]]] = {}
-    for entry in entries:
-        if entry.baseline is None or not entry.complete or not entry.baseline.complete:
-            continue
-        for side in (entry, entry.baseline):
-            key = (side.study.name, side.cell.key)
-            if key not in means:
-                means[key] = _mean_users(side.complete, problems)
-        ours = means[entry.study.name, entry.cell.key]
-        theirs = means[entry.baseline.study.name, entry.baseline.cell.key]
-        if not ours.index.equals(theirs.index):
-            continue
-        # Pairs with the same users are tested together.
-        names, columns = stacked.setdefault(ours.index.to_numpy().tobytes(), ([], []))
-        for metric in metrics:
-            if metric in ours and metric in theirs:
-                names.append((entry.study.name, entry.cell.key, metric))
-                columns.append((ours[metric] - theirs[metric]).to_numpy())
-    results: dict[tuple[str, str, str], dict[str, float]] = {}
-    for names, columns in stacked.values():
-        if not columns:
-            continue
-        tests: UserTests = user_tests(np.column_stack(columns))
-        for position, name in enumerate(names):
-            results[name] = {
-                column: float(getattr(tests, attribute)[position])
-                for column, attribute in _USER_COLUMNS.items()
-            }
-    return results
-
-
-def _mean_users(replicates: Sequence[ConfirmationSummary], problems: list[str]) -> pd.DataFrame:
-    """Every user's scores, averaged over replicates: a column for each metric, users ascending; no
-    users if one of the tables cannot be read, which is noted among the problems."""
-    tables = []
-    for replicate in replicates:
-        try:
-            tables.append(pd.read_parquet(replicate.test_users))
-        except (OSError, ValueError) as error:
-            said = " ".join(str(error).split())
-            problems.append(f"{replicate.test_users}: users' test scores cannot be read: {said}")
-            return pd.DataFrame()
-    return pd.concat(tables).groupby("user").mean()
-
-
-def _verdict(entry: _Entry, row: Mapping[str, Any], test: SeedTests | None, split: Split) -> str:
+def _verdict(
+    entry: ComparedCell, row: Mapping[str, Any], test: SeedTests | None, split: Split
+) -> str:
     """The verdict on one cell, or why there is none."""
     lacking = _what_is_lacking(entry, split)
     if lacking is not None or entry.baseline is None:
@@ -394,7 +245,7 @@ def _verdict(entry: _Entry, row: Mapping[str, Any], test: SeedTests | None, spli
     return verdict(evidence) + missing
 
 
-def _what_is_lacking(entry: _Entry, split: Split) -> str | None:
+def _what_is_lacking(entry: ComparedCell, split: Split) -> str | None:
     """What keeps a cell from being compared with its baseline, if anything does."""
     sides = [("", entry)]
     if entry.baseline is not None:

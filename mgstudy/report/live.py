@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from mgstudy.report.comparison import DEFAULT_BASELINE, baseline_of
+from mgstudy.report.baselines import DEFAULT_BASELINE, baseline_of
 from mgstudy.report.durations import duration
 from mgstudy.report.study_progress import (
     CellProgress,
@@ -86,7 +86,7 @@ class LiveDisplay(StudyListener):
             self._cells[key] = _Cell(
                 labels=tuple(entry.cell.levels[factor] for factor in self.factors),
                 record=entry,
-                baseline=None if baseline is None or baseline is entry.cell else baseline.key,
+                baseline=None if baseline is None else baseline.key,
                 complete=counts[State.COMPLETE],
                 pruned=counts[State.PRUNED],
                 failed=counts[State.FAILED],

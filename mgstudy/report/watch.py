@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from mgstudy.report.comparison import DEFAULT_BASELINE, baseline_of
+from mgstudy.report.baselines import DEFAULT_BASELINE, baseline_of
 from mgstudy.report.status import failed_trials
 from mgstudy.report.study_progress import (
     CellProgress,
@@ -58,7 +58,7 @@ def cells_progress(summary: StudySummary) -> list[CellProgress]:
     for cell in summary.cells:
         counts = cell.counts
         baseline = baseline_of(cell, summary.cells, DEFAULT_BASELINE)
-        other = None if baseline is None or baseline is cell else baseline.best
+        other = None if baseline is None else baseline.best
         found.append(
             CellProgress(
                 labels=tuple(cell.levels[factor] for factor in factors),

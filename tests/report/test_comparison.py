@@ -19,7 +19,8 @@ from scipy import stats
 
 from mgstudy.errors import InputError
 from mgstudy.report import compare as formats
-from mgstudy.report.comparison import Comparison, compare_studies, parse_baseline
+from mgstudy.report.baselines import parse_baseline
+from mgstudy.report.comparison import Comparison, compare_studies
 from mgstudy.report.published import against_published
 from mgstudy.report.results import StudyResults
 from mgstudy.study.events import State

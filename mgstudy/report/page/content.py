@@ -11,10 +11,12 @@ import pandas as pd
 import yaml
 
 from mgstudy.data.workspace import Workspace
+from mgstudy.report.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.compare import caption, default_metrics, short_table
-from mgstudy.report.comparison import DEFAULT_BASELINE, Comparison, compare_studies
+from mgstudy.report.comparison import Comparison, compare_studies
 from mgstudy.report.durations import duration
-from mgstudy.report.page import drawings, tables
+from mgstudy.report.page import scores, strengths, tables
+from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.robustness import accuracy_against_robustness
 from mgstudy.report.page.tables import Table
@@ -90,23 +92,23 @@ def report_content(
     comparison = compare_studies([summary], chosen)
     storage = open_storage(expand_url(manifest["storage"]), create=False)
     names = {cell["key"]: cell["study"] for cell in manifest["cells"]}
-    drawing = drawings.Drawing(summary, chosen, _logarithmic(manifest))
+    drawing = Drawing(summary, chosen, _logarithmic(manifest))
     processors = float(manifest["config"]["resources"]["cpu"])
     importance = tables.importances(summary, names, storage)
     close_storage(storage)
-    strengths = [drawings.strengths(drawing), drawings.surfaces(drawing)]
-    scores, curves = drawings.scores(drawing, comparison), drawings.curves(drawing)
+    by_strength = [strengths.strengths(drawing), strengths.surfaces(drawing)]
+    dots, curves = scores.scores(drawing, comparison), scores.curves(drawing)
     ended = [tables.outcomes(summary), tables.failures(summary), tables.endings(summary)]
     sections = (
         Section(
             "comparison",
             "Comparison",
-            [_table(comparison), *([] if scores is None else [scores]), _every_metric(comparison)],
+            [_table(comparison), *([] if dots is None else [dots]), _every_metric(comparison)],
         ),
         Section(
             "strengths",
             "Effect of interval and strengths",
-            [figure for figure in strengths if figure is not None],
+            [figure for figure in by_strength if figure is not None],
             "No strength of what is compared was searched, or no trial that searched one is "
             "complete.",
         ),
@@ -212,10 +214,7 @@ def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
         missing.append(f"Without a completed trial: {', '.join(without)}.")
     if len(summary.cells) == 1:
         missing.append("The study has one cell: there is nothing to compare it with.")
-    elif not any(
-        all(cell.levels.get(name) == level for name, level in baseline.items())
-        for cell in summary.cells
-    ):
+    elif not any(is_baseline(cell, baseline) for cell in summary.cells):
         wanted = ", ".join(f"{name}={level}" for name, level in baseline.items())
         missing.append(f"No cell has the baseline's levels ({wanted}).")
     return missing

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mgstudy.report.page.drawings import Drawing
+from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Panel, Series
 from mgstudy.report.page.tables import Table
 

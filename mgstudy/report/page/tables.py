@@ -10,8 +10,8 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 
+from mgstudy.report.baselines import baseline_of
 from mgstudy.report.durations import duration
-from mgstudy.report.page.drawings import baseline_cell
 from mgstudy.study.events import State
 from mgstudy.study.spending import GPU_SECONDS
 from mgstudy.study.summary import CellSummary, StudySummary
@@ -195,7 +195,7 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
     rows = []
     for cell in summary.cells:
         computations = _per_epoch(cell)
-        other = baseline_cell(cell, summary.cells, baseline)
+        other = baseline_of(cell, summary.cells, baseline)
         reference = _per_epoch(other) if other is not None else None
         ratio = f"× {computations / reference:.2f}" if computations and reference else ""
         rows.append(

@@ -1,198 +1,23 @@
-"""The figures of a study's report."""
+"""The figures of the strengths that were searched: marginal and two at a time."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.interpolate import griddata
 
-from mgstudy.report.comparison import Comparison
-from mgstudy.report.page.figures import Figure, Look, Panel, Series, Surface, looks
-from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary
+from mgstudy.report.baselines import baseline_of
+from mgstudy.report.page.drawing import Drawing
+from mgstudy.report.page.figures import Figure, Look, Panel, Series, Surface
+from mgstudy.study.summary import CellSummary, TrialSummary
 
 _MOST_VALUES_WITH_A_MEDIAN = 10
 _TRIALS_BEHIND_A_MEDIAN = 2
 _FEWEST_TRIALS_FOR_A_SURFACE = 10
 _GRID = 40
 _STRENGTH_FACTORS = ("gradient", "robust")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What every figure of a study needs.
-
-    Attributes:
-        summary: The study.
-        baseline: Levels that make a cell a baseline.
-        logarithmic: Full names of the parameters that are searched on a logarithmic scale.
-    """
-
-    summary: StudySummary
-    baseline: Mapping[str, str]
-    logarithmic: frozenset[str]
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The factors that the baseline fixes: their levels are what is compared in a panel."""
-        return tuple(self.baseline)
-
-    def panel_factors(self) -> list[str]:
-        """The other factors that vary: each combination of their levels has a panel."""
-        return [name for name in self.summary.varying_factors() if name not in self.baseline]
-
-    def label(self, cell: CellSummary) -> str:
-        """What a cell is called inside its panel."""
-        return " ".join(cell.levels[factor] for factor in self.compared)
-
-    def looks(self) -> dict[str, Look]:
-        """How each label looks, the same in every figure."""
-        labels = list(dict.fromkeys(self.label(cell) for cell in self.summary.cells))
-        return looks(labels, " ".join(self.baseline.values()))
-
-    def panels(self) -> Iterator[tuple[str, list[CellSummary]]]:
-        """The title and the cells of every panel."""
-        factors = self.panel_factors()
-        grouped: dict[tuple[str, ...], list[CellSummary]] = {}
-        for cell in self.summary.cells:
-            grouped.setdefault(tuple(cell.levels[name] for name in factors), []).append(cell)
-        for levels, cells in grouped.items():
-            yield " · ".join(levels) or cells[0].levels["model"], cells
-
-
-def baseline_cell(
-    cell: CellSummary, cells: Sequence[CellSummary], baseline: Mapping[str, str]
-) -> CellSummary | None:
-    """The cell that differs from ``cell`` only in having the baseline's levels; ``None`` if that
-    is the cell itself or there is none."""
-    wanted = {**cell.levels, **baseline}
-    if wanted == dict(cell.levels):
-        return None
-    return next((other for other in cells if dict(other.levels) == wanted), None)
-
-
-def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
-    """The mean score of every cell with its interval, cells of a panel in one row.
-
-    Args:
-        drawing: The study.
-        comparison: Its cells beside their baselines.
-    """
-    known, objective = drawing.looks(), comparison.objective
-    found = {row["cell"]: row for row in comparison.of(objective).to_dict("records")}
-    by_dataset: dict[str, list[tuple[str, CellSummary]]] = {}
-    for title, cells in drawing.panels():
-        for cell in cells:
-            by_dataset.setdefault(cell.levels["dataset"], []).append((title, cell))
-    panels = []
-    for dataset, named in by_dataset.items():
-        series = []
-        for label, look in known.items():
-            rows = [
-                (title, found[cell.key])
-                for title, cell in named
-                if drawing.label(cell) == label and not math.isnan(found[cell.key]["mean"])
-            ]
-            if rows:
-                is_spread = any(not math.isnan(row["low"]) for _, row in rows)
-                series.append(
-                    Series(
-                        look,
-                        [row["mean"] for _, row in rows],
-                        [title for title, _ in rows],
-                        low=[_or(row["low"], row["mean"]) for _, row in rows]
-                        if is_spread
-                        else None,
-                        high=[_or(row["high"], row["mean"]) for _, row in rows]
-                        if is_spread
-                        else None,
-                        hover=[f"{title}, {label}: {row['mean']:.4f}" for title, row in rows],
-                    )
-                )
-        if series:
-            popularity = found[named[0][1].key]["popularity"]
-            panels.append(
-                Panel(
-                    title=dataset,
-                    x_label=f"{objective} on {comparison.split}",
-                    y_label="",
-                    description=f"{objective} on {comparison.split} of {dataset}: "
-                    + "; ".join(hover for entry in series for hover in entry.hover),
-                    series=series,
-                    reference=None if math.isnan(popularity) else (popularity, "popularity"),
-                    categories=list(dict.fromkeys(title for title, _ in named)),
-                )
-            )
-    if not panels:
-        return None
-    meaning = (
-        "Dots are means over seeds on the test split, bars their 95 % intervals."
-        if comparison.split == "test"
-        else "Dots are the best trials' scores on the validation split that chose them: one seed "
-        "each, and no interval."
-    )
-    return Figure(
-        "scores",
-        f"{meaning} The dotted line is ranking by popularity alone.",
-        panels,
-        tuple(known.values()),
-        wide=True,
-    )
-
-
-def _or(value: float, otherwise: float) -> float:
-    return otherwise if math.isnan(value) else value
-
-
-def curves(drawing: Drawing) -> Figure | None:
-    """The validation objective by epoch of each cell's best trial."""
-    known = drawing.looks()
-    panels = []
-    for title, cells in drawing.panels():
-        trials = [(cell, cell.best) for cell in cells if cell.best is not None]
-        series = [
-            Series(
-                look=known[drawing.label(cell)],
-                x=sorted(best.values),
-                y=[best.values[epoch] for epoch in sorted(best.values)],
-                shape="line",
-                hover=[
-                    f"{drawing.label(cell)}, trial {best.number}<br>epoch {epoch}: "
-                    f"{best.values[epoch]:.4f}"
-                    for epoch in sorted(best.values)
-                ],
-            )
-            for cell, best in trials
-            if best is not None
-        ]
-        if series:
-            ends = "; ".join(
-                f"{drawing.label(cell)} ends at epoch {max(best.values)} "
-                f"with its best {best.value:.4f} at epoch {best.outcome.get('best_epoch', '?')}"
-                for cell, best in trials
-                if best is not None and best.values
-            )
-            panels.append(
-                Panel(
-                    title,
-                    "epoch",
-                    drawing.summary.objective,
-                    f"Learning curves, {title}: {ends}",
-                    series,
-                )
-            )
-    if not panels:
-        return None
-    return Figure(
-        "curves",
-        f"Validation {drawing.summary.objective} after every epoch of each cell's best trial. "
-        "A curve ends where early stopping ended the training.",
-        panels,
-        tuple(known.values()),
-    )
 
 
 def strengths(drawing: Drawing) -> Figure | None:
@@ -324,7 +149,7 @@ def _extremes(cells: Sequence[CellSummary], name: str) -> str:
 
 def _baseline_best(drawing: Drawing, cells: Sequence[CellSummary]) -> tuple[float, str] | None:
     for cell in cells:
-        other = baseline_cell(cell, drawing.summary.cells, drawing.baseline)
+        other = baseline_of(cell, drawing.summary.cells, drawing.baseline)
         if other is not None and other.best is not None and other.best.value is not None:
             return other.best.value, f"best {drawing.label(other)}"
     return None
