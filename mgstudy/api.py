@@ -41,11 +41,11 @@ from mgstudy.study.driver import (
     KeepBestCheckpoint,
     ray_session,
     run_trials,
-    terminated_like_interrupt,
 )
 from mgstudy.study.events import StudyListener
 from mgstudy.study.exclusive import only_driver, refuse_local_file
 from mgstudy.study.folder import StudyFolder
+from mgstudy.study.interrupts import terminated_like_interrupt
 from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.record import StudyRecord, cell_study_name
 from mgstudy.study.robustness_driver import remaining_tasks, run_robustness

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import ray
@@ -24,6 +22,7 @@ from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.heartbeat import Heartbeat
+from mgstudy.study.interrupts import interrupt_deferred, terminated_like_interrupt
 from mgstudy.study.placement import GpuPacking, TrialResources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
@@ -53,7 +52,7 @@ def ray_session() -> Iterator[None]:
     Raises:
         MgstudyError: If no cluster answers at that address, it does not let us in, or Ray does not
             start.
-        KeyboardInterrupt: If SIGTERM comes meanwhile.
+        KeyboardInterrupt: If Ctrl-C or SIGTERM comes meanwhile.
     """
     for name, value in _RAY_TUNE_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -65,22 +64,28 @@ def ray_session() -> Iterator[None]:
     if address != "local":
         use_token_that_is_here()
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        _init_ray(address)
+        with terminated_like_interrupt():
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _init_ray(address: str) -> None:
+    try:
+        # Ray imports much while it starts, and other threads import what MLflow needs.
+        with interrupt_deferred():
+            ray.init(
+                address=address,
+                include_dashboard=False if address == "local" else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except SystemExit as error:
         # Ray handles SIGTERM in its own way while it starts.
         raise KeyboardInterrupt from error
     except Exception as error:  # Ray tells of a start that timed out by a bare Exception.
         raise _cannot_begin(address, error) from error
-    try:
-        with terminated_like_interrupt():
-            yield
-    finally:
-        ray.shutdown()
 
 
 def require_cluster(address: str) -> None:
@@ -280,23 +285,3 @@ def storage_failure(record: StudyRecord) -> MgstudyError | None:
     """Why the study's storage takes nothing more, if so."""
     storage = record.storage
     return storage.failure if isinstance(storage, WriteBehindStorage) else None
-
-
-@contextmanager
-def terminated_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the study the way Ctrl-C does, where Ray only handles the latter."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    # Ray blocks SIGINT in the processes it starts, also in the drivers of its jobs.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # Not in the main thread: the caller owns the signals.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

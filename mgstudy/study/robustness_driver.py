@@ -19,7 +19,7 @@ from mgstudy.models.base import Recommender
 from mgstudy.robustness.bootstrap import resampled_means
 from mgstudy.robustness.flatness.measures import measure_flatness, measure_landscape
 from mgstudy.robustness.trained_model import TrainedModel, UserMetrics
-from mgstudy.study.driver import terminated_like_interrupt
+from mgstudy.study.interrupts import terminated_like_interrupt
 from mgstudy.study.placement import TrialResources
 from mgstudy.study.robustness_plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
 from mgstudy.study.robustness_results import RobustnessResults

@@ -1,0 +1,58 @@
+"""How Ctrl-C and SIGTERM reach a driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def terminated_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the study the way Ctrl-C does, where Ray only handles the latter."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    # Ray blocks SIGINT in the processes it starts, also in the drivers of its jobs.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # Not in the main thread: the caller owns the signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def interrupt_deferred() -> Iterator[None]:
+    """Let Ctrl-C wait until a block is left.
+
+    An exception out of nowhere in the middle of an import leaves locks of Python's own taken:
+    another thread that imports then waits for ever, and so does whoever waits for that thread.
+
+    Raises:
+        KeyboardInterrupt: At the end of the block, however it ended, if Ctrl-C came in it.
+    """
+    has_come = False
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal has_come
+        has_come = True
+
+    try:
+        previous = signal.signal(signal.SIGINT, note)
+    except ValueError:  # Not in the main thread, which alone is interrupted.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if has_come:
+            raise KeyboardInterrupt
