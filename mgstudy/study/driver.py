@@ -81,9 +81,6 @@ def _init_ray(address: str) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except SystemExit as error:
-        # Ray handles SIGTERM in its own way while it starts.
-        raise KeyboardInterrupt from error
     except Exception as error:  # Ray tells of a start that timed out by a bare Exception.
         raise _cannot_begin(address, error) from error
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from unittest.mock import patch
+
+import ray._private.utils
 
 
 @contextmanager
@@ -31,13 +35,13 @@ def terminated_like_interrupt() -> Iterator[None]:
 
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Let Ctrl-C wait until a block is left.
+    """Let Ctrl-C and SIGTERM wait until a block is left, in which Ray starts.
 
     An exception out of nowhere in the middle of an import leaves locks of Python's own taken:
     another thread that imports then waits for ever, and so does whoever waits for that thread.
 
     Raises:
-        KeyboardInterrupt: At the end of the block, however it ended, if Ctrl-C came in it.
+        KeyboardInterrupt: At the end of the block, however it ended, if one of them came in it.
     """
     has_come = False
 
@@ -45,14 +49,16 @@ def interrupt_deferred() -> Iterator[None]:
         nonlocal has_come
         has_come = True
 
-    try:
-        previous = signal.signal(signal.SIGINT, note)
-    except ValueError:  # Not in the main thread, which alone is interrupted.
+    if threading.current_thread() is not threading.main_thread():  # Which alone is interrupted.
         yield
         return
+    previous = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        # Ray would put a handler of its own for SIGTERM, which exits from wherever it is.
+        with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
+            yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
         if has_come:
             raise KeyboardInterrupt
