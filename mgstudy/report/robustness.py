@@ -15,12 +15,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mgstudy.data.files import written_whole
-from mgstudy.report.robustness_scores import (
-    CONFIDENCE,
-    CellScores,
-    interval,
-    significance,
-)
+from mgstudy.report.baselines import DEFAULT_BASELINE
+from mgstudy.report.robustness_scores import CellScores, interval, significance
+from mgstudy.report.statistics import CONFIDENCE
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.folder import StudyFolder
@@ -28,7 +25,6 @@ from mgstudy.study.robustness_plan import RobustnessPlan
 from mgstudy.study.robustness_results import RobustnessResults
 
 SIGNIFICANCE = 0.05
-BASELINE = {"gradient": "plain"}
 
 
 @dataclass(frozen=True)
@@ -269,7 +265,7 @@ def _of_cell(measured: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[st
 
 def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
     """The key of the cell that differs from one only in the baseline's levels; empty if none."""
-    wanted = {**levels[key], **BASELINE}
+    wanted = {**levels[key], **DEFAULT_BASELINE}
     if wanted == levels[key]:
         return ""
     return next((other for other, its in levels.items() if its == wanted), "")

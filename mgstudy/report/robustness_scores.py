@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from mgstudy.report.statistics import CONFIDENCE
+
 Samples: TypeAlias = NDArray[np.float64]
 """A value in each bootstrap sample, shape ``[resamples]``."""
 
-CONFIDENCE = 0.95
 _SEED = 7
 
 

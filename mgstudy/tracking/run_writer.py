@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mgstudy.study.events import Stage, State, recorded_name
+from mgstudy.study.spending import GPU_SECONDS
 from mgstudy.tracking.spool import FINISHED, REPORTED
 from mgstudy.tracking.store import TrackingStore
 
@@ -246,7 +247,7 @@ class RunWriter:
                 "seconds_training",
                 "seconds_evaluation",
                 "seconds_test",
-                "gpu_seconds",
+                GPU_SECONDS,
             )
             if name in outcome
         }
