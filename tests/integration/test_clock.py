@@ -1,0 +1,122 @@
+"""A study while the clock is set an hour forwards and two back, again and again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mgstudy import api
+from mgstudy.study.events import State
+from mgstudy.study.summary import summarize
+from mgstudy.study.trial import build_cell_trainer
+
+pytestmark = pytest.mark.integration
+
+DEADLINE = 600.0
+HOUR = 3600
+PARTS = '''
+import os
+
+from mgstudy.models.bpr import BPR
+
+SHIFTS = {2: 3600, 4: -3600, 6: 0}
+
+
+class Jumping(BPR):
+    """Sets the clock that everything sees, where there is one to be set."""
+
+    name = "jumping"
+
+    def before_epoch(self, epoch):
+        super().before_epoch(epoch)
+        if epoch in SHIFTS and "SHIFTED_CLOCK" in os.environ:
+            with open(os.environ["SHIFTED_CLOCK"], "r+") as file:
+                file.write(f"{SHIFTS[epoch]:<16}")
+'''
+STUDY = """\
+name: jumping
+factors:
+  dataset: [tiny]
+  model: ['jumping_parts:Jumping']
+space:
+  model: {embedding_size: 4, regularization: 0.01}
+  optimizer: {learning_rate: {choice: [0.05, 0.02, 0.01]}}
+trials: 3
+training: {epochs: 8, batch_size: 128, objective: ndcg@5, cutoffs: [5], early_stopping: null}
+sampler: GridSampler
+pruner: NopPruner
+start_with_defaults: false
+confirmation: {seeds: 0}
+resources: {max_concurrent: 1}
+checkpoints: {every_seconds: 0.001}
+"""
+
+
+@pytest.fixture
+def shifted_clock(tmp_path: Path) -> dict[str, str]:
+    """Variables of a process whose clock shows what stands in a file more than the machine's."""
+    compiler = shutil.which("cc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("a clock is shifted with a C compiler (cc) on Linux")
+    library, clock = tmp_path / "shifted_clock.so", tmp_path / "clock"
+    source = Path(__file__).with_name("shifted_clock.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    clock.write_text(f"{0:<32}")
+    return {**os.environ, "LD_PRELOAD": str(library), "SHIFTED_CLOCK": str(clock)}
+
+
+def test_a_clock_that_jumps_changes_nothing(home: Path, shifted_clock: dict[str, str]) -> None:
+    (home / "jumping_parts.py").write_text(PARTS)
+    (home / "jumping.yaml").write_text(STUDY)
+    study = api.read_study(home / "jumping.yaml")
+    launched = subprocess.run(
+        [Path(sys.executable).with_name("mgstudy"), "launch", "jumping.yaml"],
+        env=shifted_clock,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert launched.returncode == 0, (launched.stdout, launched.stderr)
+
+    # It did jump, for the driver itself; but no trial's story goes back in time.
+    events = [json.loads(line) for line in study.folder.events.read_text().splitlines()]
+    steps = [after["at"] - before["at"] for before, after in itertools.pairwise(events)]
+    assert max(steps) > 900 * HOUR
+    assert min(steps) < -900 * HOUR
+    for key in {event["trial"] for event in events}:
+        times = [event["at"] for event in events if event["trial"] == key]
+        assert times == sorted(times)
+
+    # Every trial ran once, with the numbers of a training that no clock disturbs.
+    ((cell,), (found,)) = study.plan.cells, summarize(study.workspace, "jumping").cells
+    rates = {trial.parameters["optimizer.learning_rate"] for trial in found.trials}
+    assert (len(found.trials), rates) == (3, {0.05, 0.02, 0.01})
+    for trial in found.trials:
+        assert trial.state is State.COMPLETE
+        trainer = build_cell_trainer(
+            cell, study.datasets["tiny"], trial.parameters, study.config.training
+        )
+        scores = {r.epoch + 1: r.metrics["ndcg@5"] for r in trainer.epochs() if r.metrics}
+        assert dict(trial.values) == scores
+        assert trial.value == max(scores.values())
+        spent = [value for name, value in trial.outcome.items() if name.startswith("seconds_")]
+        assert spent
+        assert all(0 <= seconds < HOUR / 2 for seconds in spent)
+
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("jumping")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 4
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert all(run.info.end_time >= run.info.start_time for run in runs)
