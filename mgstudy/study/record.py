@@ -255,13 +255,15 @@ class StudyRecord:
         """The completed trial with the best value of a cell, or ``None``."""
         return best_trial(self.cells[cell.key].study.get_trials(deepcopy=False))
 
-    def best_checkpoints(self) -> dict[str, str]:
-        """The checkpoint file of each cell's best trial, by the trial's key."""
-        found: dict[str, str] = {}
+    def best_checkpoints(self) -> dict[str, str | None]:
+        """The checkpoint file of each cell's best trial, by the trial's key; ``None`` of a trial
+        whose weights could not be written."""
+        found: dict[str, str | None] = {}
         for key, record in self.cells.items():
             best = self.best(record.cell)
-            if best is not None and "checkpoint" in best.user_attrs[OUTCOME_ATTRIBUTE]:
-                found[f"{key}/{best.number}"] = best.user_attrs[OUTCOME_ATTRIBUTE]["checkpoint"]
+            if best is not None:
+                outcome = best.user_attrs[OUTCOME_ATTRIBUTE]
+                found[f"{key}/{best.number}"] = outcome.get("checkpoint")
         return found
 
     def _finish(self, trial: Assignment, state: State, outcome: Mapping[str, Any]) -> None:

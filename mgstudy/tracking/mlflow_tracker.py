@@ -50,7 +50,7 @@ class MlflowTracker(StudyListener):
         self.spool = spool
         self.undelivered = 0
         self._description = description
-        self._end: tuple[bool, Mapping[str, str]] | None = None
+        self._end: tuple[bool, Mapping[str, str | None]] | None = None
         self._closing = threading.Event()
         self._can_spool = True
         self._thread = threading.Thread(target=self._work, name="mlflow-tracker", daemon=True)
@@ -75,14 +75,15 @@ class MlflowTracker(StudyListener):
     def finish(
         self,
         complete: bool,
-        best: Mapping[str, str] | None = None,
+        best: Mapping[str, str | None] | None = None,
         seconds: float = CLOSING_SECONDS,
     ) -> None:
         """Mark the best trial of each cell, keep its weights as an artifact and close the parent.
 
         Args:
             complete: Whether all of the study's trials have run.
-            best: Keys of the best trials so far, whenever they ran, with their checkpoint files.
+            best: Keys of the best trials so far, whenever they ran, with their checkpoint files;
+                ``None`` where there is none.
             seconds: The longest that is waited for the server.
         """
         self._end = (complete, best or {})

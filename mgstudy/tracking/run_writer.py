@@ -109,13 +109,14 @@ class RunWriter:
             self._parent_run = self._find_or_create_parent()
         return self._parent_run
 
-    def finish_study(self, complete: bool, best: Mapping[str, str]) -> None:
+    def finish_study(self, complete: bool, best: Mapping[str, str | None]) -> None:
         """Mark the best trial of each cell, keep its weights as an artifact and close the parent;
         runs of trials that wait to be continued do not go on as if they ran.
 
         Args:
             complete: Whether all of the study's trials have run.
-            best: Keys of the best trials so far, whenever they ran, with their checkpoint files.
+            best: Keys of the best trials so far, whenever they ran, with their checkpoint files;
+                ``None`` where there is none.
         """
         parent, client = self.open_study(), self.store.client
         best_runs = {key: self._runs[key] for key in best if key in self._runs}
@@ -129,7 +130,8 @@ class RunWriter:
                 client.set_tag(run.info.run_id, STATE_TAG, State.WAITING.value)
                 client.set_terminated(run.info.run_id, status="KILLED")
         for key in best_runs:
-            self.store.log_file(parent, best[key], f"checkpoints/{key.rpartition('/')[0]}")
+            if (checkpoint := best[key]) is not None:
+                self.store.log_file(parent, checkpoint, f"checkpoints/{key.rpartition('/')[0]}")
         client.log_text(
             parent,
             json.dumps({key.rpartition("/")[0]: run for key, run in best_runs.items()}, indent=2),

@@ -159,9 +159,9 @@ def _tracking(manifest: Mapping[str, Any]) -> Tracking:
     return tracking
 
 
-def _best_checkpoints(summary: StudySummary) -> dict[str, str]:
+def _best_checkpoints(summary: StudySummary) -> dict[str, str | None]:
     return {
-        f"{cell.key}/{cell.best.number}": cell.best.outcome["checkpoint"]
+        f"{cell.key}/{cell.best.number}": cell.best.outcome.get("checkpoint")
         for cell in summary.cells
-        if cell.best is not None and "checkpoint" in cell.best.outcome
+        if cell.best is not None
     }

@@ -106,6 +106,10 @@ def test_the_mark_of_the_best_run_moves_with_it_over_launches(
     assert tracker.undelivered == 0
     assert marked() == {"plain #0", "sam #1"}
 
+    # The best trial's weights could not be written: it is the best all the same.
+    open_tracker().finish(True, {"a/BPR/plain/1": None, "a/BPR/sam/1": str(third)})
+    assert marked() == {"plain #1", "sam #1"}
+
 
 def test_a_trial_that_runs_again_goes_on_in_its_run_without_doubled_steps(
     open_tracker, runs_by_name, client
