@@ -245,9 +245,9 @@ def this_platform(task: Task, log: Log, folder: Path) -> None:
 
 APPROACHES: dict[str, Callable[[Task, Log, Path], None]] = {
     "exhaustive grid": grid,
+    "mgstudy": this_platform,
     "Ray Tune + OptunaSearch + ASHA": ray_tune,
     "Optuna alone": optuna_alone,
-    "mgstudy": this_platform,
 }
 
 
