@@ -1,15 +1,18 @@
-"""A workspace at a URL, on a real S3 server."""
+"""A workspace at a URL, on servers that speak Amazon S3 and Google Cloud Storage."""
 
 from __future__ import annotations
 
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import fsspec.config
+import gcp_storage_emulator.server
 import numpy as np
 import pytest
-import s3fs
+from fsspec import AbstractFileSystem, get_filesystem_class
 from moto.server import ThreadedMotoServer
 
 from mgstudy import api
@@ -23,120 +26,152 @@ PIPELINE = """\
 name: tiny
 source: {kind: synthetic, users: 40, items: 30, interactions_per_user: 6}
 """
-URL = "s3://studies/team"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+@dataclass(frozen=True)
+class Cloud:
+    """An object store on this machine, with a bucket ``studies``."""
+
+    scheme: str
+    address_variable: str
+    address: str
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://studies/team"
+
+    def files(self) -> AbstractFileSystem:
+        """A client that remembers nothing."""
+        cls = get_filesystem_class(self.scheme)
+        cls.clear_instance_cache()
+        files: AbstractFileSystem = cls()
+        return files
+
+
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    _host, port = running.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    running.stop()
+    if request.param == "s3":
+        amazon = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        amazon.start()
+        _host, port = amazon.get_host_and_port()
+        yield Cloud("s3", "AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        amazon.stop()
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True):
+        yield Cloud("gs", "STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture
-def machine(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def machine(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """This process as a machine that has seen nothing yet, and an empty bucket."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    # Else its client asks Google who this is, and what kind of bucket that.
+    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    monkeypatch.setenv(cloud.address_variable, cloud.address)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    become(monkeypatch, tmp_path / "first")
-    s3fs.S3FileSystem().mkdir("studies")
+    become(monkeypatch, tmp_path / "first", cloud)
+    cloud.files().mkdir("studies")
     yield
-    s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    s3fs.S3FileSystem().rm("studies", recursive=True)
+    monkeypatch.setenv(cloud.address_variable, cloud.address)
+    cloud.files().rm("studies", recursive=True)
+    cloud.files()
 
 
-def become(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+def become(monkeypatch: pytest.MonkeyPatch, cache: Path, cloud: Cloud) -> None:
     """Go on as another machine, whose copies are in ``cache``."""
     monkeypatch.setenv("MGSTUDY_CACHE", str(cache))
-    s3fs.S3FileSystem.clear_instance_cache()
+    cloud.files()
 
 
 @pytest.fixture
-def prepared(machine: None, tmp_path: Path) -> None:
+def prepared(machine: None, cloud: Cloud, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(PIPELINE)
-    api.prepare(tmp_path / "tiny.yaml", home=URL)
+    api.prepare(tmp_path / "tiny.yaml", home=cloud.url)
 
 
 def test_what_one_machine_prepares_another_trains_on(
-    prepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: None, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = api.load_dataset("tiny", home=URL)
-    become(monkeypatch, tmp_path / "second")
-    there = api.load_dataset("tiny", home=URL)
+    here = api.load_dataset("tiny", home=cloud.url)
+    become(monkeypatch, tmp_path / "second", cloud)
+    there = api.load_dataset("tiny", home=cloud.url)
     assert there.fingerprint == here.fingerprint
     np.testing.assert_array_equal(there.train.items, here.train.items)
     for modality, table in here.features.items():
         np.testing.assert_array_equal(there.features[modality], table)
-    assert [manifest.name for manifest in list_datasets(Workspace.resolve(URL))] == ["tiny"]
-    assert str(Workspace.resolve(URL).home).startswith(str(tmp_path / "second"))
+    assert [manifest.name for manifest in list_datasets(Workspace.resolve(cloud.url))] == ["tiny"]
+    assert str(Workspace.resolve(cloud.url).home).startswith(str(tmp_path / "second"))
 
 
 def test_a_table_is_fetched_once_and_a_manifest_every_time(
-    prepared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: None, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    become(monkeypatch, tmp_path / "second")
-    workspace = Workspace.resolve(URL)
-    api.load_dataset("tiny", home=URL)
+    become(monkeypatch, tmp_path / "second", cloud)
+    workspace = Workspace.resolve(cloud.url)
+    api.load_dataset("tiny", home=cloud.url)
     tables = sorted(workspace.tables.glob("*.parquet"))
     assert tables
-    files = s3fs.S3FileSystem()
+    files = cloud.files()
     for table in tables:
         files.rm(f"studies/team/.mgstudy/tables/{table.name}")
-    api.load_dataset("tiny", home=URL)
+    api.load_dataset("tiny", home=cloud.url)
 
     files.rm("studies/team/.mgstudy/datasets/tiny/manifest.json")
-    with pytest.raises(InputError, match=rf"'tiny' is not prepared in {URL}"):
-        api.load_dataset("tiny", home=URL)
+    with pytest.raises(InputError, match=rf"'tiny' is not prepared in {cloud.url}"):
+        api.load_dataset("tiny", home=cloud.url)
 
 
-def test_a_table_that_was_cut_short_on_this_machine_is_made_again(prepared: None) -> None:
-    workspace = Workspace.resolve(URL)
+def test_a_table_that_was_cut_short_on_this_machine_is_made_again(
+    prepared: None, cloud: Cloud
+) -> None:
+    workspace = Workspace.resolve(cloud.url)
     manifest = list_datasets(workspace)[0]
     path = TableStore(workspace.tables).path(manifest.interactions.key)
     path.write_bytes(path.read_bytes()[:100])
-    assert api.load_dataset("tiny", home=URL).fingerprint == manifest.interactions.key
+    assert api.load_dataset("tiny", home=cloud.url).fingerprint == manifest.interactions.key
 
 
 def test_the_manifest_of_a_study_is_found_from_another_machine(
-    machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: None, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    StudyFolder.of(Workspace.resolve(URL), "tiktok").write_manifest({"name": "tiktok"})
-    become(monkeypatch, tmp_path / "second")
-    found = StudyFolder.existing(Workspace.resolve(URL), "tiktok")
+    StudyFolder.of(Workspace.resolve(cloud.url), "tiktok").write_manifest({"name": "tiktok"})
+    become(monkeypatch, tmp_path / "second", cloud)
+    found = StudyFolder.existing(Workspace.resolve(cloud.url), "tiktok")
     assert found.read_manifest() == {"name": "tiktok"}
     with pytest.raises(InputError, match=r"no study 'tictok' in .*did you mean 'tiktok'"):
-        StudyFolder.existing(Workspace.resolve(URL), "tictok")
+        StudyFolder.existing(Workspace.resolve(cloud.url), "tictok")
 
 
 def test_a_study_there_needs_servers_and_says_how_to_name_them(
-    prepared: None, tmp_path: Path
+    prepared: None, cloud: Cloud, tmp_path: Path
 ) -> None:
     (tmp_path / "study.yaml").write_text(
         "name: x\nfactors: {dataset: [tiny], model: [BPR]}\ntrials: 1\n"
     )
-    study = api.read_study(tmp_path / "study.yaml", home=URL)
+    study = api.read_study(tmp_path / "study.yaml", home=cloud.url)
     with pytest.raises(InputError, match=r"needs a database.*storage: postgresql://"):
         api.launch(study)
     database = f"storage=sqlite:///{tmp_path}/x.db"
-    study = api.read_study(tmp_path / "study.yaml", [database], home=URL)
+    study = api.read_study(tmp_path / "study.yaml", [database], home=cloud.url)
     with pytest.raises(InputError, match="needs an MLflow server"):
         api.launch(study)
 
 
+@pytest.mark.parametrize("cloud", ["s3"], indirect=True)
 def test_a_server_that_does_not_answer_is_named(
-    machine: None, monkeypatch: pytest.MonkeyPatch
+    machine: None, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+        monkeypatch.setenv(cloud.address_variable, f"http://127.0.0.1:{free.getsockname()[1]}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    with pytest.raises(MgstudyError, match=rf"{URL}/.*manifest\.json: cannot be reached"):
-        api.load_dataset("tiny", home=URL)
+    cloud.files()
+    with pytest.raises(MgstudyError, match=rf"{cloud.url}/.*manifest\.json: cannot be reached"):
+        api.load_dataset("tiny", home=cloud.url)
