@@ -54,6 +54,7 @@ SPACE: dict[str, dict[str, list[Any]]] = {
         "learning_rate": [5e-4, 1e-3, 5e-3],
     },
     "BPR": {
+        "embedding_size": [32, 64, 128],
         "regularization": [1e-1, 1e-2, 1e-3, 1e-4, 1e-5],
         "learning_rate": [5e-4, 1e-3, 2e-3, 5e-3],
     },
