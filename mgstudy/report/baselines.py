@@ -27,6 +27,15 @@ def is_baseline(cell: HasLevels, baseline: Mapping[str, str]) -> bool:
     return all(cell.levels.get(factor) == level for factor, level in baseline.items())
 
 
+def baseline_levels(
+    levels: Mapping[str, str], baseline: Mapping[str, str]
+) -> dict[str, str] | None:
+    """The levels of what a cell with ``levels`` is compared with: the same but for the baseline's;
+    ``None`` if it is a baseline itself."""
+    wanted = {**levels, **baseline}
+    return None if wanted == dict(levels) else wanted
+
+
 def baseline_of(
     cell: AnyCell, candidates: Iterable[AnyCell], baseline: Mapping[str, str]
 ) -> AnyCell | None:
@@ -40,9 +49,7 @@ def baseline_of(
     Returns:
         ``None`` if the cell is a baseline itself, or there is none.
     """
-    if is_baseline(cell, baseline):
-        return None
-    wanted = {**cell.levels, **baseline}
+    wanted = baseline_levels(cell.levels, baseline)
     return next((found for found in candidates if dict(found.levels) == wanted), None)
 
 

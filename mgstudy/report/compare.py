@@ -358,7 +358,7 @@ def _number(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:+.1%}"
+    return "" if value is None or pd.isna(value) else f"{value:+z.1%}"
 
 
 def _count(value: float) -> str:

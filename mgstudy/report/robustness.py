@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mgstudy.data.files import written_whole
-from mgstudy.report.baselines import DEFAULT_BASELINE
+from mgstudy.report.baselines import DEFAULT_BASELINE, baseline_levels
 from mgstudy.report.robustness_scores import CellScores, interval, significance
 from mgstudy.report.statistics import CONFIDENCE
 from mgstudy.robustness.flatness.measures import MEASURES
@@ -264,11 +264,9 @@ def _of_cell(measured: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[st
 
 
 def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
-    """The key of the cell that differs from one only in the baseline's levels; empty if none."""
-    wanted = {**levels[key], **DEFAULT_BASELINE}
-    if wanted == levels[key]:
-        return ""
-    return next((other for other, its in levels.items() if its == wanted), "")
+    """The key of the cell that another is compared with; empty if none."""
+    wanted = baseline_levels(levels[key], DEFAULT_BASELINE)
+    return next((other for other, its in levels.items() if dict(its) == wanted), "")
 
 
 def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:

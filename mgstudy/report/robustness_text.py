@@ -139,7 +139,7 @@ def _area(row: Mapping[Hashable, Any] | None) -> str:
         return ""
     if not row["reached"]:
         return "0 (unreached)"
-    return f"{row['area']:+.1%}{_star(row)}"
+    return f"{row['area']:+z.1%}{_star(row)}"
 
 
 def _star(row: Mapping[Hashable, Any]) -> str:

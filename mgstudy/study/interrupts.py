@@ -8,9 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from unittest.mock import patch
 
-import ray._private.utils
+import ray._private.utils as ray_utils
 
 
 @contextmanager
@@ -53,11 +52,13 @@ def interrupt_deferred() -> Iterator[None]:
         yield
         return
     previous = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
+    # Ray would put a handler of its own for SIGTERM, which exits from wherever it is.
+    of_ray = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda handler: None
     try:
-        # Ray would put a handler of its own for SIGTERM, which exits from wherever it is.
-        with patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None):
-            yield
+        yield
     finally:
+        ray_utils.set_sigterm_handler = of_ray
         for kind, handler in previous.items():
             signal.signal(kind, handler)
         if has_come:

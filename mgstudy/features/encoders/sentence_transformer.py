@@ -137,7 +137,7 @@ def _from_hub(name: str, parameters: SentenceTransformer.Parameters) -> Path:
     wanted["ignore_patterns"] = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.ot"]
     try:
         return Path(snapshot_download(**wanted, local_files_only=True))
-    except Exception:
+    except Exception:  # Whatever the copy on this machine lacks, the hub may have.
         try:
             return Path(snapshot_download(**wanted))
         except Exception as error:  # Network, authentication and naming each have their own.

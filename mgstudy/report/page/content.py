@@ -187,7 +187,7 @@ def _verdict(comparison: Comparison) -> list[str]:
     factors = comparison.varying_factors()
     return [
         f"{' '.join(str(row[name]) for name in factors)}: {row['verdict']} "
-        f"({comparison.objective} {row['relative_difference']:+.1%})."
+        f"({comparison.objective} {row['relative_difference']:+z.1%})."
         for row in comparison.of(comparison.objective).to_dict("records")
         if row["verdict"] != "baseline" and not pd.isna(row["relative_difference"])
     ] or ["Nothing could be compared on the test split."]

@@ -86,7 +86,7 @@ def _series(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risk: str) -> l
                     [100 * float(row[_AREA + risk]) for row in dots],
                     hover=[
                         f"{name}, {label}<br>clean {row['clean']:.4f}, "
-                        f"area {row[_AREA + risk]:+.1%}"
+                        f"area {row[_AREA + risk]:+z.1%}"
                         for name, row in zip(names, dots, strict=True)
                     ],
                 )
@@ -113,7 +113,7 @@ def _table(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risks: Sequence[
                 *(levels[row["cell"]][name] for name in factors),
                 f"{row['clean']:.4f}",
                 *(
-                    "" if pd.isna(row[_AREA + risk]) else f"{row[_AREA + risk]:+.1%}"
+                    "" if pd.isna(row[_AREA + risk]) else f"{row[_AREA + risk]:+z.1%}"
                     for risk in risks
                 ),
             ]
