@@ -54,13 +54,19 @@ class TrackingStore:
         workspace: The workspace, for the default store.
         tracking: The study file's settings.
         study: Name of the study, for the default experiment.
+
+    Attributes:
+        place: ``uri`` and ``experiment``, as they may be written down: without a password.
     """
 
     def __init__(self, workspace: Workspace, tracking: Tracking, study: str) -> None:
         self.workspace = workspace
         self.uri = tracking_uri(workspace, tracking.uri)
-        self.recorded_uri = recorded_url(_given_uri(workspace, tracking.uri))
         self.experiment = tracking.experiment or study
+        self.place = {
+            "uri": recorded_url(_given_uri(workspace, tracking.uri)),
+            "experiment": self.experiment,
+        }
 
     @property
     def shown_uri(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 from mgstudy import api
 from mgstudy.data.workspace import Workspace
 from mgstudy.study.events import Assignment
+from mgstudy.study.manifest import study_manifest
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.storage import open_storage, sqlite_url
 from mgstudy.tracking.store import TrackingStore
@@ -71,7 +72,7 @@ def record(prepared: Path) -> Iterator[Record]:
             study.config, study.plan.cells, study.datasets, open_storage(url), []
         )
         store = TrackingStore(study.workspace, study.config.tracking, name)
-        study.folder.write_manifest(api._manifest(study, url, store))
+        study.folder.write_manifest(study_manifest(study, url, store.place))
         while (trial := recorded.next_assignment()) is not None:
             outcome = become(trial)
             if outcome is None:

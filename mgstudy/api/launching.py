@@ -1,0 +1,211 @@
+"""Studies: launched, and gone on with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mgstudy.api.results import keep_report
+from mgstudy.api.robustness import measure
+from mgstudy.config.document import Document
+from mgstudy.data.workspace import Workspace
+from mgstudy.environment import installed_packages
+from mgstudy.report.live import LiveDisplay
+from mgstudy.report.page.content import report_content
+from mgstudy.report.page.render import render
+from mgstudy.report.results import StudyResults
+from mgstudy.study.definition import Study, check_study
+from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
+from mgstudy.study.events import StudyListener
+from mgstudy.study.exclusive import only_driver, refuse_local_file
+from mgstudy.study.folder import StudyFolder
+from mgstudy.study.interrupts import terminated_like_interrupt
+from mgstudy.study.manifest import study_manifest
+from mgstudy.study.placement import alive_nodes, trial_resources
+from mgstudy.study.record import StudyRecord
+from mgstudy.study.storage import expand_url, open_driven_storage, shown_url
+from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.tracking.description import describe_study
+from mgstudy.tracking.mlflow_tracker import MlflowTracker
+from mgstudy.tracking.models import register_models
+from mgstudy.tracking.spool import Spool
+from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.sync import add_missing
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a launch ended.
+
+    Attributes:
+        summary: What the study has come to.
+        finished: Whether all trials have run; false after an interruption.
+        undelivered: Records that MLflow did not take.
+    """
+
+    summary: StudySummary
+    finished: bool
+    undelivered: int
+
+
+def launch(
+    study: Study,
+    console: Console | None = None,
+    listeners: Iterable[StudyListener] = (),
+    on_record: Callable[[StudyRecord], None] | None = None,
+    retry_failed: bool = False,
+) -> Launched:
+    """Run what is left of a study, here or on the cluster of ``RAY_ADDRESS``.
+
+    A study that was launched before goes on: finished trials stay, missing ones run. When all have
+    run, the robustness of the trained models is measured, if the study file asks for it.
+
+    Args:
+        study: The study.
+        console: Where to show progress; nowhere when not given.
+        listeners: Told of every event besides the display and MLflow.
+        on_record: Called with the record before the first trial.
+        retry_failed: Whether trials that failed run again, under new numbers, with the same
+            parameters and seeds; the record of the failures stays.
+
+    Raises:
+        InputError: If the study was begun with another space or protocol.
+        MgstudyError: If another process drives the study, or storage or Ray cannot be reached.
+    """
+    config, folder = study.config, study.folder
+    storage_url = folder.storage_url(config)
+    database = expand_url(storage_url)
+    with (
+        terminated_like_interrupt(),
+        folder.driver_lock(),
+        only_driver(database, config.name) as hold,
+        ExitStack() as ending,
+    ):
+        store = TrackingStore(study.workspace, config.tracking, config.name)
+        told: list[StudyListener] = list(listeners)
+        storage = open_driven_storage(database)
+        ending.callback(storage.close)
+        hold.tell(storage.give_up)
+        record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
+        if retry_failed:
+            record.retry_failed()
+        manifest = study_manifest(study, storage_url, store.place)
+        folder.write_manifest(manifest)
+        best = {
+            key: (trial.number, float(trial.value or 0.0))
+            for key, entry in record.cells.items()
+            if (trial := record.best(entry.cell)) is not None
+        }
+        policy = config.checkpoints
+        keeps_states = policy.keep_last or policy.keep_every is not None
+        checkpoints = KeepBestCheckpoint(folder.trial_files, best, keeps_states)
+        checkpoints.sweep(record)
+        told.append(checkpoints)
+        spool = Spool(folder.events)
+        add_missing(spool, summarize(study.workspace, config.name))
+        description = describe_study(manifest, installed_packages())
+        tracker = MlflowTracker(store, description, spool)
+        told.append(tracker)
+        finished = False
+        try:
+            if on_record is not None:
+                on_record(record)
+            finished = _run(study, record, told, console)
+        finally:
+            checkpoints.sweep(record)
+            tracker.finish(finished, record.best_checkpoints())
+    summary = StudyResults.load(study.workspace, config.name).summary
+    if finished and tracker.undelivered == 0:
+        _register_models(store, study, summary)
+    if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
+        try:
+            measure(study.workspace, config.name, console)
+        except KeyboardInterrupt:
+            finished = False
+    if finished:
+        keep_report(
+            store, config.name, lambda: render(report_content(study.workspace, config.name))
+        )
+    return Launched(summary, finished, tracker.undelivered)
+
+
+def resume(
+    name: str,
+    console: Console | None = None,
+    home: Path | str | None = None,
+    **parts: Any,
+) -> Launched:
+    """Go on with a study that was launched before, as its study file was then.
+
+    Args:
+        name: The study's name.
+        console: Where to show progress; nowhere when not given.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        **parts: As in ``launch``.
+
+    Raises:
+        InputError: If there is no such study, or its datasets are no longer there.
+        MgstudyError: As in ``launch``.
+    """
+    return launch(read_launched_study(name, home), console, **parts)
+
+
+def read_launched_study(name: str, home: Path | str | None = None) -> Study:
+    """Read a study as it was launched last, from the workspace.
+
+    Raises:
+        InputError: If there is no such study, or its datasets are no longer there.
+        MgstudyError: If what is kept of it is damaged.
+    """
+    workspace = Workspace.resolve(home)
+    folder = StudyFolder.existing(workspace, name)
+    return check_study(Document(str(folder.manifest), folder.read_manifest()["config"]), workspace)
+
+
+def _run(
+    study: Study, record: StudyRecord, told: list[StudyListener], console: Console | None
+) -> bool:
+    """Run what is left, if anything is; whether all of it ran."""
+    config = study.config
+    if record.remaining() == 0:
+        return True
+    with ray_session():
+        database = expand_url(study.folder.storage_url(config))
+        refuse_local_file(database, len(alive_nodes()))
+        resources = trial_resources(config.resources, alive_nodes())
+        display = None
+        if console is not None:
+            display = LiveDisplay(
+                record,
+                study.varying_factors,
+                config.training.objective,
+                resources.slots,
+                console,
+            )
+            told.append(display)
+            display.start()
+        try:
+            return run_trials(record, resources, study.folder)
+        finally:
+            if display is not None:
+                display.close()
+
+
+def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:
+    try:
+        register_models(store, study, summary)
+    except Exception as error:  # Whatever goes wrong here, the study has its results.
+        first_line = shown_url(str(error).partition("\n")[0])
+        logger.warning(
+            "no models are registered in MLflow at %s: %s; launching again tries again",
+            store.shown_uri,
+            first_line,
+        )

@@ -1,0 +1,100 @@
+"""The robustness of what a study has trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mgstudy.config.study import Robustness
+from mgstudy.data.workspace import Workspace
+from mgstudy.report.robustness import (
+    RobustnessTables,
+    measurements,
+    robustness_tables,
+    write_tables,
+)
+from mgstudy.report.robustness_plots import write_plots
+from mgstudy.report.robustness_progress import RobustnessProgress
+from mgstudy.study.driver import ray_session
+from mgstudy.study.placement import alive_nodes, trial_resources
+from mgstudy.study.robustness_driver import remaining_tasks, run_robustness
+from mgstudy.study.robustness_plan import plan_robustness
+from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.tracking.robustness import record_robustness
+from mgstudy.tracking.store import TrackingStore
+
+logger = logging.getLogger(__name__)
+
+
+def measure_robustness(
+    name: str,
+    home: Path | str | None = None,
+    console: Console | None = None,
+    settings: Robustness | None = None,
+    cells: Sequence[str] = (),
+    risks: Sequence[str] = (),
+) -> RobustnessTables:
+    """Measure what is not yet measured of a study's trained models, and write tables and plots.
+
+    Confirmed models are measured on the test split; of a cell without, the best trial is, on the
+    validation split.
+
+    Args:
+        name: The study's name.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        console: Where to show progress; nowhere when not given.
+        settings: What to measure; what the study file says, or the defaults, when not given.
+        cells: Parts of cell keys, to measure only some.
+        risks: Labels of risks, ``flatness`` among them, to measure only some.
+
+    Returns:
+        The tables of everything measured so far, also in the study's folder under ``robustness``.
+
+    Raises:
+        InputError: If there is no such study, cell or risk, or nothing is trained yet.
+        MgstudyError: If another process measures the study, or a measurement fails.
+        KeyboardInterrupt: After Ctrl-C; what was measured is kept.
+    """
+    return measure(Workspace.resolve(home), name, console, settings, cells, risks)
+
+
+def measure(
+    workspace: Workspace,
+    name: str,
+    console: Console | None = None,
+    settings: Robustness | None = None,
+    cells: Sequence[str] = (),
+    risks: Sequence[str] = (),
+) -> RobustnessTables:
+    """As ``measure_robustness``, in a workspace that is already resolved."""
+    plan = plan_robustness(workspace, name, settings, cells, risks)
+    results = RobustnessResults(plan.study.folder)
+    progress = RobustnessProgress(
+        remaining_tasks(plan, results),
+        plan.summary.varying_factors(),
+        plan.summary.objective,
+        console or Console(quiet=True),
+    )
+    with results.writing():
+        if progress.total:
+            with ray_session(), progress.shown() as on_result:
+                resources = trial_resources(plan.study.config.resources, alive_nodes())
+                run_robustness(plan, results, resources, on_result)
+        # What was measured before belongs into the tables too.
+        everything = plan_robustness(workspace, name, settings) if cells or risks else plan
+        tables = robustness_tables(everything, results)
+        files = write_tables(tables, everything, results)
+        risk_names = {risk.label: risk.name for risk in everything.settings.risks}
+        objective = everything.summary.objective
+        files += write_plots(tables, objective, results.path / "plots", risk_names)
+        config = everything.study.config
+        store = TrackingStore(workspace, config.tracking, config.name)
+        try:
+            record_robustness(store, config.name, measurements(everything, results), files)
+        except Exception as error:  # Whatever the server does, the measurements are on disk.
+            first_line = str(error).partition("\n")[0]
+            logger.warning("MLflow at %s does not take records: %s", store.shown_uri, first_line)
+    return tables
