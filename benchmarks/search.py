@@ -46,6 +46,7 @@ from mgstudy.study.events import Assignment, StudyListener
 from mgstudy.training.run import build_trainer
 
 OBJECTIVE = "recall@20"
+GRID = "exhaustive grid"
 GOOD_ENOUGH = 0.99
 SPACE: dict[str, dict[str, list[Any]]] = {
     "LightGCN": {
@@ -239,13 +240,14 @@ def this_platform(task: Task, log: Log, folder: Path) -> None:
             "arguments": {"n_startup_trials": 4, "n_warmup_steps": task.warm_up},
         },
         "resources": {"cpu": 1, "max_concurrent": task.slots},
+        "confirmation": {"seeds": 0},  # Nobody else retrains the winner.
     }
     checked = check_study(parse_document(json.dumps(study), "search"), workspace)
     mgstudy.launch(checked, listeners=[_Observer(log)])
 
 
 APPROACHES: dict[str, Callable[[Task, Log, Path], None]] = {
-    "exhaustive grid": grid,
+    GRID: grid,
     "mgstudy": this_platform,
     "Ray Tune + OptunaSearch + ASHA": ray_tune,
     "Optuna alone": optuna_alone,
@@ -275,6 +277,17 @@ class Course:
     def computed(self) -> float:
         """Seconds of training and evaluation."""
         return sum(observation["seconds"] for observation in self.observations)
+
+    @property
+    def before(self) -> float:
+        """Seconds from its start to that of the first training."""
+        first = self.observations[0]
+        return first["at"] - first["seconds"] - self.began
+
+    @property
+    def after(self) -> float:
+        """Seconds from the last validation to its end."""
+        return self.began + self.wall - self.observations[-1]["at"]
 
     def reached(self, value: float) -> float | None:
         """Seconds until a validation was at least ``value``; ``None`` if none was."""
@@ -314,48 +327,62 @@ def main() -> None:
     arguments.add_argument("--trials", type=int, default=60)
     arguments.add_argument("--slots", type=int, default=2)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments.add_argument("--approaches", nargs="+", default=list(APPROACHES), choices=APPROACHES)
+    arguments.add_argument("--best", type=float, help="the grid's, when it is not to run again")
     options = arguments.parse_args()
-    settings = {name: value for name, value in vars(options).items() if name != "seeds"}
-    tasks = [Task(**{**settings, "home": str(options.home), "seed": s}) for s in options.seeds]
+    if options.best is None and GRID not in options.approaches:
+        arguments.error(f"--best: the {GRID} must run, or its best be given")
+    names = ("dataset", "model", "epochs", "warm_up", "trials", "slots")
+    settings = {name: getattr(options, name) for name in names}
+    tasks = [Task(home=str(options.home), seed=seed, **settings) for seed in options.seeds]
     size = len(list(itertools.product(*tasks[0].space.values())))
     print(
         f"{options.model} on {options.dataset}: {size} combinations, {options.trials} trials of "
         f"at most {options.epochs} epochs, {options.slots} slots, seeds {options.seeds}\n"
     )
-    exhaustive = run_apart("exhaustive grid", tasks[0])
-    target = GOOD_ENOUGH * exhaustive.best
-    print(f"best validation {OBJECTIVE} of the grid: {exhaustive.best:.4f}\n")
+    courses: dict[str, list[Course]] = {}
+    best = options.best
+    if GRID in options.approaches:
+        courses[GRID] = [run_apart(GRID, tasks[0])]
+        best = courses[GRID][0].best
+    target = GOOD_ENOUGH * best
+    print(f"best validation {OBJECTIVE} of the grid: {best:.6f}\n")
     columns = (
         "approach",
         "reached 99 % of it, s",
-        "over the grid's whole time",
         "wall s",
+        "before the first training s",
+        "after the last validation s",
         "training and evaluation s",
         "share of the slots",
         "best",
     )
     print(f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}")
-    slots_of = {"Optuna alone": 1}
-    for approach in APPROACHES:
-        courses = [exhaustive] if approach == "exhaustive grid" else []
-        # Seeds alternate between approaches only through the loop above: what disturbs the
-        # machine for long shows as a spread between them.
-        courses = courses or [run_apart(approach, task) for task in tasks]
-        slots = slots_of.get(approach, options.slots)
-        reached = [course.reached(target) for course in courses]
-        found = [seconds for seconds in reached if seconds is not None]
-        median = statistics.median(found) if len(found) == len(reached) else None
-        shown = " ".join("never" if s is None else f"{s:.0f}" for s in reached)
-        ratio = "" if median is None else f"1/{exhaustive.wall / median:.1f}"
-        wall = statistics.median(course.wall for course in courses)
-        computed = statistics.median(course.computed for course in courses)
-        share = statistics.median(c.computed / (slots * c.wall) for c in courses)
-        best = max(course.best for course in courses)
-        print(
-            f"| {approach} | {shown} | {ratio} | {wall:.0f} | {computed:.0f} | {share:.0%} "
-            f"| {best:.4f} |",
-            flush=True,
-        )
+    for approach in options.approaches:
+        # Seeds alternate between approaches only through this loop: what disturbs the machine for
+        # long shows as a spread between them.
+        if approach != GRID:
+            courses[approach] = [run_apart(approach, task) for task in tasks]
+        slots = 1 if approach == "Optuna alone" else options.slots
+        print(row(approach, courses[approach], target, slots), flush=True)
+
+
+def row(approach: str, courses: list[Course], target: float, slots: int) -> str:
+    """A row of the table: when each seed reached the target, and medians over the seeds."""
+    reached = [course.reached(target) for course in courses]
+    shares = [course.computed / (slots * course.wall) for course in courses]
+    return " | ".join(
+        [
+            f"| {approach}",
+            " ".join("never" if seconds is None else f"{seconds:.0f}" for seconds in reached),
+            f"{statistics.median(course.wall for course in courses):.0f}",
+            f"{statistics.median(course.before for course in courses):.0f}",
+            f"{statistics.median(course.after for course in courses):.0f}",
+            f"{statistics.median(course.computed for course in courses):.0f}",
+            f"{statistics.median(shares):.0%}",
+            f"{max(course.best for course in courses):.4f} |",
+        ]
+    )
 
 
 if __name__ == "__main__":
