@@ -237,7 +237,8 @@ class StudyConfig(Section):
     trials: int = Field(
         ge=1,
         strict=True,
-        description="trials per cell, the same for every cell; more later runs the difference",
+        description="trials per cell, the same for every cell, but no more than it has "
+        "combinations; more later runs the difference",
     )
     budget: Budget = Field(
         default_factory=Budget,

@@ -24,7 +24,7 @@ from mgstudy.study.search import (
     GRID_SAMPLERS,
     budget,
     build_pruner,
-    build_sampler,
+    cell_sampler,
     queue_grid,
     queue_published_defaults,
     suggest,
@@ -320,7 +320,7 @@ class StudyRecord:
         seed = cell.derived_seed(self.config.seed, f"sampler after {len(begun)} trials")
         gone = replaced(known)
         trials = [trial for trial in begun if trial.number not in gone]
-        study.sampler = build_sampler(self.config.sampler, seed)
+        study.sampler = cell_sampler(self.config.sampler, cell, seed)
         record = CellRecord(
             cell=cell,
             study=study,

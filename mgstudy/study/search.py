@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
@@ -18,6 +19,7 @@ from mgstudy.config.parameters import Choice, FloatRange, IntegerRange, LogFloat
 from mgstudy.config.study import OptunaPart, StudyConfig
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.study.cells import Cell
+from mgstudy.study.unrepeated import UnrepeatedSampler
 
 GRID_SAMPLERS = frozenset({"GridSampler", "BruteForceSampler"})
 """Samplers that try every combination once.
@@ -57,6 +59,25 @@ def build_sampler(part: OptunaPart, seed: int) -> BaseSampler:
     if not isinstance(sampler, BaseSampler):
         raise InputError(f"{part.name!r} is not an Optuna sampler")
     return sampler
+
+
+def cell_sampler(part: OptunaPart, cell: Cell, seed: int) -> BaseSampler:
+    """The sampler of one cell, which repeats no combination where those can be counted.
+
+    Raises:
+        InputError: As ``build_sampler``.
+    """
+    sampler = build_sampler(part, seed)
+    if part.name in GRID_SAMPLERS or not cell.searched or cell.size() > _LARGEST_GRID:
+        return sampler
+    distributions = {
+        name: CategoricalDistribution(space.choices)
+        if isinstance(space, Choice)
+        else IntDistribution(space.low, space.high)
+        for name, space in cell.searched.items()
+        if isinstance(space, Choice | IntegerRange)
+    }
+    return UnrepeatedSampler(sampler, distributions, seed)
 
 
 def queue_grid(study: optuna.Study, cell: Cell, budget: int, shuffle_seed: int) -> None:
@@ -135,13 +156,9 @@ def _is_countable(space: Space) -> bool:
 
 
 def budget(config: StudyConfig, cell: Cell) -> int:
-    """How many trials a cell gets: the study's, but one where nothing is searched, and no more
-    than there are combinations where the sampler tries each once."""
-    if not cell.searched:
-        return 1
-    if config.sampler.name in GRID_SAMPLERS:
-        return int(min(config.trials, cell.size()))
-    return config.trials
+    """How many trials a cell gets: the study's, but no more than it has combinations, of which
+    none is tried twice: one where nothing is searched."""
+    return int(min(config.trials, cell.size()))
 
 
 def _build(part: OptunaPart, kind: str, seed: int | None) -> Any:

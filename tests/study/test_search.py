@@ -37,11 +37,12 @@ def test_a_cell_where_nothing_is_searched_gets_one_trial(read, expanded) -> None
     assert [budget(config, cell) for cell in expanded(factors, rest).cells] == [1, 1]
 
 
+@pytest.mark.parametrize("sampler", ["GridSampler", "TPESampler"])
 @pytest.mark.parametrize(("trials", "expected"), [(3, 3), (4, 4), (100, 4)])
-def test_a_grid_gets_no_more_trials_than_it_has_combinations(
-    read, expanded, trials: int, expected: int
+def test_a_cell_gets_no_more_trials_than_it_has_combinations(
+    read, expanded, sampler: str, trials: int, expected: int
 ) -> None:
-    config, _ = read("", f"{GRID}sampler: GridSampler\ntrials: {trials}")
+    config, _ = read("", f"{GRID}sampler: {sampler}\ntrials: {trials}")
     (cell,) = expanded("", GRID).cells
     assert budget(config, cell) == expected
 
@@ -86,6 +87,64 @@ def test_an_interrupted_combination_runs_again_and_is_counted_once(opened) -> No
     assert (again.number, again.parameters) == (first.number, first.parameters)
     record.complete(again, {"best_value": 0.1})
     assert len(run_all(record)) == 3
+
+
+# Combinations that can be counted, without a grid.
+
+COUNTABLE = """
+space:
+  model: {embedding_size: {integer: [4, 8]}, regularization: {choice: [0.1, 0.01, 0.001]}}
+  optimizer: {learning_rate: {choice: [0.01, 1.0e-3]}}
+"""
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("defaults", ["true", "false"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "TPESampler",
+        "{name: TPESampler, arguments: {multivariate: true, n_startup_trials: 1}}",
+        "RandomSampler",
+        "QMCSampler",
+    ],
+)
+def test_no_combination_is_tried_twice_over_several_sessions(
+    opened, sampler: str, defaults: str
+) -> None:
+    visited = []
+    for trials in (1, 12, 99):
+        rest = f"{COUNTABLE}sampler: {sampler}\nstart_with_defaults: {defaults}\n"
+        found = run_all(opened("", f"{rest}trials: {trials}"))
+        visited += [tuple(combination.values()) for combination in found]
+        assert len(set(visited)) == len(visited) == min(trials, 30)
+
+
+def test_a_combination_that_still_runs_is_not_tried_beside_it(opened) -> None:
+    record = opened("", f"{GRID}start_with_defaults: false\ntrials: 4")
+    beside = [record.next_assignment() for _ in range(4)]
+    assert len({tuple(trial.parameters.values()) for trial in beside}) == 4
+    assert record.next_assignment() is None
+
+
+def test_a_sampler_that_learns_still_decides_what_is_tried(opened) -> None:
+    """An even draw of 40 would have 8 within 100 of the best."""
+    wide = """
+space:
+  model: {embedding_size: {integer: [1, 1000]}, regularization: 0.1}
+  optimizer: {learning_rate: 0.01}
+start_with_defaults: false
+trials: 60
+"""
+    record = opened("", f"{wide}sampler: {{name: TPESampler, arguments: {{n_startup_trials: 10}}}}")
+    sizes = []
+    while (trial := record.next_assignment()) is not None:
+        size = trial.parameters["model.BPR.embedding_size"]
+        record.complete(trial, {"best_value": -abs(size - 300) / 1000})
+        sizes.append(size)
+    assert len(set(sizes)) == 60
+    near = [abs(size - 300) < 100 for size in sizes[20:]]
+    assert sum(near) > len(near) / 2
 
 
 # What a study file can name.
