@@ -30,7 +30,8 @@ source: {kind: synthetic, users: 40, items: 30, interactions_per_user: 6}
 
 @dataclass(frozen=True)
 class Cloud:
-    """An object store on this machine, with a bucket ``studies``."""
+    """An object store on this machine, with a bucket ``shared``; moto keeps those of other tests
+    for the whole process."""
 
     scheme: str
     address_variable: str
@@ -38,7 +39,7 @@ class Cloud:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://studies/team"
+        return f"{self.scheme}://shared/team"
 
     def files(self) -> AbstractFileSystem:
         """A client that remembers nothing."""
@@ -77,10 +78,10 @@ def machine(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv(cloud.address_variable, cloud.address)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     become(monkeypatch, tmp_path / "first", cloud)
-    cloud.files().mkdir("studies")
+    cloud.files().mkdir("shared")
     yield
     monkeypatch.setenv(cloud.address_variable, cloud.address)
-    cloud.files().rm("studies", recursive=True)
+    cloud.files().rm("shared", recursive=True)
     cloud.files()
 
 
@@ -120,10 +121,10 @@ def test_a_table_is_fetched_once_and_a_manifest_every_time(
     assert tables
     files = cloud.files()
     for table in tables:
-        files.rm(f"studies/team/.mgstudy/tables/{table.name}")
+        files.rm(f"shared/team/.mgstudy/tables/{table.name}")
     api.load_dataset("tiny", home=cloud.url)
 
-    files.rm("studies/team/.mgstudy/datasets/tiny/manifest.json")
+    files.rm("shared/team/.mgstudy/datasets/tiny/manifest.json")
     with pytest.raises(InputError, match=rf"'tiny' is not prepared in {cloud.url}"):
         api.load_dataset("tiny", home=cloud.url)
 
