@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from fsspec import AbstractFileSystem, get_filesystem_class
 from moto.server import ThreadedMotoServer
+from waiting import free_port
 
 from mgstudy import api
 from mgstudy.data.loading import list_datasets
@@ -59,9 +59,7 @@ def cloud(request: pytest.FixtureRequest) -> Iterator[Cloud]:
         yield Cloud("s3", "AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         amazon.stop()
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with gcp_storage_emulator.server.create_server("127.0.0.1", port, in_memory=True):
         yield Cloud("gs", "STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
 
@@ -169,9 +167,7 @@ def test_a_study_there_needs_servers_and_says_how_to_name_them(
 def test_a_server_that_does_not_answer_is_named(
     machine: None, cloud: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv(cloud.address_variable, f"http://127.0.0.1:{free.getsockname()[1]}")
+    monkeypatch.setenv(cloud.address_variable, f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     cloud.files()
     with pytest.raises(MgstudyError, match=rf"{cloud.url}/.*manifest\.json: cannot be reached"):

@@ -7,18 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from undisturbed import check_against_the_library
 from waiting import wait_until
 
 from mgstudy import api
 from mgstudy.data.workspace import Workspace
-from mgstudy.study.events import Assignment, State, StudyListener
-from mgstudy.study.summary import StudySummary, summarize
-from mgstudy.study.trial import build_cell_trainer
+from mgstudy.study.events import Assignment, StudyListener
+from mgstudy.study.summary import summarize
 
 pytestmark = pytest.mark.integration
 
@@ -42,20 +41,6 @@ confirmation: {{seeds: 0}}
 checkpoints: {{every_epochs: 2, every_seconds: null}}
 retries: {{max_retries: 20}}
 """
-
-
-def check_against_the_library(summary: StudySummary, study: Any) -> None:
-    """Every trial ran once, to its end, and has the numbers of an undisturbed training."""
-    for cell, found in zip(study.plan.cells, summary.cells, strict=True):
-        assert [trial.number for trial in found.trials] == [0, 1, 2]
-        for trial in found.trials:
-            assert trial.state is State.COMPLETE
-            trainer = build_cell_trainer(
-                cell, study.datasets["tiny"], trial.parameters, study.config.training
-            )
-            scores = {r.epoch + 1: r.metrics["ndcg@5"] for r in trainer.epochs() if r.metrics}
-            assert dict(trial.values) == scores
-            assert trial.outcome["gradient_computations"] == trainer.gradient_computations
 
 
 class ReplaceNode(StudyListener):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from waiting import free_port
 
 from mgstudy import api
 from mgstudy.data.workspace import Workspace
@@ -69,10 +69,8 @@ def summary(workspace: Workspace) -> StudySummary:
 @pytest.fixture(scope="module")
 def server(workspace: Workspace) -> Iterator[str]:
     """Address of ``mgstudy ui`` on the study."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "mgstudy.cli", "ui", "pages", "--port", port]
+    port = free_port()
+    command = [sys.executable, "-m", "mgstudy.cli", "ui", "pages", "--port", str(port)]
     process = subprocess.Popen(
         [*command, "--home", str(workspace.home)],
         stdout=subprocess.PIPE,
