@@ -136,7 +136,7 @@ PARTS = frozenset(part for layer in LAYERS for part in layer)
         ),
         (
             "models.bpr",
-            "def build():\n    from mgstudy.study.cells import Cell",
+            "def build():\n    from mgstudy.study.cell import Cell",
             "models must not import study",
         ),
     ],

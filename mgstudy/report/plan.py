@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgstudy.report.durations import duration
-from mgstudy.study.cells import Cell
+from mgstudy.study.cell import Cell
 from mgstudy.study.definition import Study
 from mgstudy.study.estimate import seconds_from_trials, seconds_per_epoch
 from mgstudy.study.placement import trial_resources

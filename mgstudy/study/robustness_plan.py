@@ -17,7 +17,7 @@ from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.models.base import models
 from mgstudy.robustness.risks.base import Risk, make_risk
-from mgstudy.study.cells import Cell
+from mgstudy.study.cell import Cell
 from mgstudy.study.definition import Study, check_study
 from mgstudy.study.events import State
 from mgstudy.study.folder import StudyFolder

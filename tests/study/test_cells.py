@@ -6,7 +6,8 @@ import pytest
 
 from mgstudy.config.parameters import Fixed, LogFloatRange
 from mgstudy.errors import InputError
-from mgstudy.study.cells import FACTORS, Cell, expand
+from mgstudy.study.cell import FACTORS, Cell
+from mgstudy.study.cells import expand
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
 
 

@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from mgstudy.config.study import Tracking
 from mgstudy.data.workspace import Workspace
-from mgstudy.study.cells import Cell
+from mgstudy.study.cell import Cell
 from mgstudy.study.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
