@@ -255,8 +255,19 @@ class StudyConfig(Section):
         "parameter whose space holds it, so that no search ends below the authors' own setting",
     )
     pruner: OptunaChoice = Field(
-        OptunaPart(name="MedianPruner", arguments={"n_startup_trials": 4, "n_warmup_steps": 20}),
-        description="Optuna pruner that stops unpromising trials; NopPruner for none",
+        OptunaPart(
+            name="PatientPruner",
+            arguments={
+                "wrapped_pruner": {
+                    "name": "MedianPruner",
+                    "arguments": {"n_startup_trials": 4, "n_warmup_steps": 10},
+                },
+                "patience": 1,
+            },
+        ),
+        description="Optuna pruner that stops unpromising trials; NopPruner for none. By default "
+        "one is stopped when it is below the median and has ceased to improve: with a small "
+        "learning rate, what wins in the end is long below the median",
     )
     confirmation: Confirmation = Field(
         default_factory=Confirmation,

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import itertools
 import random
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +69,9 @@ def cell_sampler(part: OptunaPart, cell: Cell, seed: int) -> BaseSampler:
         InputError: As ``build_sampler``.
     """
     sampler = build_sampler(part, seed)
-    if part.name in GRID_SAMPLERS or not cell.searched or cell.size() > _LARGEST_GRID:
+    # A sampler that holds parameters fixed would be led away from them.
+    is_bound = isinstance(sampler, optuna.samplers.PartialFixedSampler)
+    if part.name in GRID_SAMPLERS or is_bound or not 1 < cell.size() <= _LARGEST_GRID:
         return sampler
     distributions = {
         name: CategoricalDistribution(space.choices)
@@ -172,7 +175,10 @@ def _build(part: OptunaPart, kind: str, seed: int | None) -> Any:
             )
         arguments["seed"] = seed
     try:
-        return found(**arguments)
+        with warnings.catch_warnings():
+            # Whoever names a class has chosen it.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return found(**arguments)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"{part.name}: {' '.join(str(error).split())}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 _DRAWS = 32
+_SAME_DRAWS = 3
 
 
 class UnrepeatedSampler(BaseSampler):
@@ -67,10 +69,13 @@ class UnrepeatedSampler(BaseSampler):
             if other.number != trial.number and other.state is not TrialState.WAITING
         }
         proposal: dict[str, Any] = {}
-        for _ in range(_DRAWS):
+        repeated: Counter[tuple[Any, ...]] = Counter()
+        # Some samplers compute for long to come to the same proposal again.
+        while repeated.total() < _DRAWS and max(repeated.values(), default=0) < _SAME_DRAWS:
             proposal = {**self._draw(study, trial), **given}
             if self._combination(proposal) not in tried:
                 return proposal
+            repeated[self._combination(proposal)] += 1
         left = [values for values in self._combinations(given) if values not in tried]
         return (
             dict(zip(self.distributions, self._random.choice(left), strict=True))

@@ -9,6 +9,7 @@ import pytest
 
 from mgstudy.errors import InputError
 from mgstudy.study.search import budget, check_search
+from mgstudy.study.unrepeated import UnrepeatedSampler
 
 GRID = """
 space:
@@ -147,6 +148,41 @@ trials: 60
     assert sum(near) > len(near) / 2
 
 
+def test_what_a_sampler_holds_fixed_stays_fixed_when_it_only_repeats_itself(opened) -> None:
+    bound = (
+        "{name: PartialFixedSampler, arguments: {fixed_params: {model.BPR.embedding_size: 4}, "
+        "base_sampler: {name: RandomSampler}}}"
+    )
+    found = run_all(opened("", f"{GRID}sampler: {bound}\nstart_with_defaults: false\ntrials: 4"))
+    assert [values["model.BPR.embedding_size"] for values in found] == [4] * 4
+
+
+class _Stubborn(optuna.samplers.RandomSampler):
+    """Proposes one combination, and counts how often it is asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = 0
+
+    def sample_independent(self, study, trial, param_name, param_distribution):
+        self.draws += param_name == "a"
+        return 0
+
+
+def test_a_sampler_that_proposes_the_same_again_is_not_asked_for_long() -> None:
+    stubborn = _Stubborn()
+    values = optuna.distributions.CategoricalDistribution([0, 1, 2])
+    sampler = UnrepeatedSampler(stubborn, {"a": values, "b": values}, seed=0)
+    study = optuna.create_study(sampler=sampler)
+    visited = set()
+    for _ in range(9):
+        trial = study.ask()
+        visited.add(tuple(trial.suggest_categorical(name, [0, 1, 2]) for name in "ab"))
+        study.tell(trial, 0.0)
+    assert len(visited) == 9
+    assert stubborn.draws <= 1 + 8 * 3
+
+
 # What a study file can name.
 
 SAMPLERS = [
@@ -242,7 +278,7 @@ PRUNERS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.filterwarnings("error::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("name", PRUNERS)
 def test_any_pruner_can_be_named(opened, name: str) -> None:
     record = opened("", f"{SPACE}{part('pruner', name)}\ntrials: 2")
@@ -254,6 +290,19 @@ def test_any_pruner_can_be_named(opened, name: str) -> None:
     assert all(isinstance(decision, bool) for decision in pruned)
     if name == "ThresholdPruner":
         assert pruned[0]
+
+
+def test_by_default_a_trial_is_stopped_when_it_is_behind_and_no_longer_improves(opened) -> None:
+    record = opened("", f"{SPACE}trials: 6")
+    for _ in range(4):
+        leader = record.next_assignment()
+        for epoch in range(1, 41):
+            record.report(leader, epoch, 0.5, {})
+        record.complete(leader, {"best_value": 0.5})
+    slow, stuck = record.next_assignment(), record.next_assignment()
+    assert not any(record.report(slow, epoch, 0.01 * epoch, {}) for epoch in range(1, 41))
+    stopped = [record.report(stuck, epoch, 0.1 - 0.001 * epoch, {}) for epoch in range(1, 41)]
+    assert stopped.index(True) == 9
 
 
 @pytest.mark.parametrize(
