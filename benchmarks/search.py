@@ -97,7 +97,7 @@ class Task:
         return TrainingSettings(
             epochs=self.epochs,
             objective=OBJECTIVE,
-            early_stopping=EarlyStopping(patience=20, minimum_epochs=self.warm_up),
+            early_stopping=EarlyStopping(patience=20, minimum_epochs=30),
         )
 
     def load(self) -> Dataset:
@@ -111,9 +111,11 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, value: float, seconds: float) -> None:
-        """A validation that took ``seconds`` of training and evaluation."""
-        line = json.dumps({"at": time.time(), "value": value, "seconds": seconds})
+    def add(self, parameters: Mapping[str, Any], value: float, seconds: float) -> None:
+        """A validation under these parameters, after ``seconds`` of training and evaluation."""
+        line = json.dumps(
+            {"at": time.time(), "parameters": parameters, "value": value, "seconds": seconds}
+        )
         with self.path.open("a") as file:
             file.write(line + "\n")
 
@@ -136,7 +138,7 @@ def validations(
     for result in trainer.epochs():
         assert result.metrics is not None
         value = result.metrics[OBJECTIVE]
-        log.add(value, result.seconds_training + result.seconds_evaluation)
+        log.add(configuration, value, result.seconds_training + result.seconds_evaluation)
         yield result.epoch, value
 
 
@@ -215,17 +217,13 @@ class _Observer(StudyListener):
         self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
     ) -> None:
         seconds = metrics["time/training_seconds"] + metrics["time/evaluation_seconds"]
-        self.log.add(value, seconds)
+        self.log.add(trial.parameters, value, seconds)
 
 
-def this_platform(task: Task, log: Log, folder: Path) -> None:
-    """mgstudy, launched as from the command line."""
-    source, workspace = Workspace.resolve(Path(task.home)), Workspace.resolve(folder / "home")
-    workspace.datasets.parent.mkdir(parents=True)
-    workspace.datasets.symlink_to(source.datasets.resolve())
-    workspace.tables.symlink_to(source.tables.resolve())
+def study_file(task: Task) -> dict[str, Any]:
+    """The task as mgstudy's study file."""
     model_space = {n: {"choice": v} for n, v in task.space.items() if n != "learning_rate"}
-    study = {
+    return {
         "name": "search",
         "factors": {"dataset": [task.dataset], "model": [task.model]},
         "space": {
@@ -236,13 +234,27 @@ def this_platform(task: Task, log: Log, folder: Path) -> None:
         "seed": task.seed,
         "training": task.settings.model_dump(mode="json"),
         "pruner": {
-            "name": "MedianPruner",
-            "arguments": {"n_startup_trials": 4, "n_warmup_steps": task.warm_up},
+            "name": "PatientPruner",
+            "arguments": {
+                "patience": 1,
+                "wrapped_pruner": {
+                    "name": "MedianPruner",
+                    "arguments": {"n_startup_trials": 4, "n_warmup_steps": task.warm_up},
+                },
+            },
         },
         "resources": {"cpu": 1, "max_concurrent": task.slots},
         "confirmation": {"seeds": 0},  # Nobody else retrains the winner.
     }
-    checked = check_study(parse_document(json.dumps(study), "search"), workspace)
+
+
+def this_platform(task: Task, log: Log, folder: Path) -> None:
+    """mgstudy, launched as from the command line."""
+    source, workspace = Workspace.resolve(Path(task.home)), Workspace.resolve(folder / "home")
+    workspace.datasets.parent.mkdir(parents=True)
+    workspace.datasets.symlink_to(source.datasets.resolve())
+    workspace.tables.symlink_to(source.tables.resolve())
+    checked = check_study(parse_document(json.dumps(study_file(task)), "search"), workspace)
     mgstudy.launch(checked, listeners=[_Observer(log)])
 
 
@@ -266,7 +278,7 @@ class Course:
 
     began: float
     wall: float
-    observations: list[dict[str, float]]
+    observations: list[dict[str, Any]]
 
     @property
     def best(self) -> float:
@@ -317,18 +329,39 @@ def run_apart(approach: str, task: Task) -> Course:
     return Course(began, wall, sorted(map(json.loads, lines), key=lambda line: line["at"]))
 
 
+def write_curves(path: Path, task: Task, grid_course: Course) -> None:
+    """Write every combination's validations and their seconds, for ``search_replay.py``."""
+    curves: dict[str, dict[str, Any]] = {}
+    for observation in grid_course.observations:
+        key = json.dumps(observation["parameters"], sort_keys=True)
+        empty = {"parameters": observation["parameters"], "values": [], "seconds": []}
+        curve = curves.setdefault(key, empty)
+        curve["values"].append(observation["value"])
+        curve["seconds"].append(observation["seconds"])
+    content = {
+        "task": vars(task),
+        "space": task.space,
+        "wall": grid_course.wall,
+        "curves": list(curves.values()),
+    }
+    path.write_text(json.dumps(content))
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("--home", type=Path, required=True, help="workspace with the dataset")
     arguments.add_argument("--dataset", default="tiktok")
     arguments.add_argument("--model", default="LightGCN", choices=SPACE)
     arguments.add_argument("--epochs", type=int, default=300)
-    arguments.add_argument("--warm-up", type=int, default=30)
+    arguments.add_argument(
+        "--warm-up", type=int, default=10, help="epochs before a trial is judged"
+    )
     arguments.add_argument("--trials", type=int, default=60)
     arguments.add_argument("--slots", type=int, default=2)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments.add_argument("--approaches", nargs="+", default=list(APPROACHES), choices=APPROACHES)
     arguments.add_argument("--best", type=float, help="the grid's, when it is not to run again")
+    arguments.add_argument("--curves", type=Path, help="write the grid's validations, to replay")
     options = arguments.parse_args()
     if options.best is None and GRID not in options.approaches:
         arguments.error(f"--best: the {GRID} must run, or its best be given")
@@ -345,6 +378,8 @@ def main() -> None:
     if GRID in options.approaches:
         courses[GRID] = [run_apart(GRID, tasks[0])]
         best = courses[GRID][0].best
+        if options.curves is not None:
+            write_curves(options.curves, tasks[0], courses[GRID][0])
     target = GOOD_ENOUGH * best
     print(f"best validation {OBJECTIVE} of the grid: {best:.6f}\n")
     columns = (
