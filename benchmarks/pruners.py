@@ -1,10 +1,12 @@
 """How often a pruner would have stopped what was to win, in a study that is finished.
 
     python benchmarks/pruners.py --home WORKSPACE --study tiktok
+    python benchmarks/pruners.py --curves FILE  # of search.py --curves
 
-The completed trials of each cell are replayed in random orders, two at a time, under one pruner
-after another. They are those that the study's own pruner let pass: what every pruner stops is not
-among them, so a pruner loses more here, and saves less, than it would in a whole search.
+The completed trials of each cell, or those of a grid, are replayed in random orders, two at a time,
+under one pruner after another. A study's completed trials are those that its own pruner let pass:
+what every pruner stops is not among them, so a pruner loses more, and saves less, than it would in
+a whole search. A grid's are all.
 
 Printed, over all cells and orders: how often the best trial was stopped, the best of those that ran
 to their end over the best of all, and the share of the epochs that was trained.
@@ -18,21 +20,27 @@ import statistics
 from pathlib import Path
 
 import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, PatientPruner
 from optuna.pruners import SuccessiveHalvingPruner as HalvingPruner
-from search_replay import Curve, Search, replay
+from search_replay import Curve, Recorded, Search, replay
 
 import mgstudy
 from mgstudy.study.events import Stage
 
 PRUNERS: dict[str, BasePruner] = {
     "none": NopPruner(),
-    **{f"median, from epoch {n} on": MedianPruner(4, n) for n in (5, 10, 20, 30)},
-    **{f"lowest quarter, from epoch {n} on": PercentilePruner(75, 4, n) for n in (5, 10, 20)},
+    **{f"median, from epoch {n} on": MedianPruner(4, n) for n in (10, 20, 30)},
+    **{
+        f"median, from epoch {n} on, patience {patience}": PatientPruner(
+            MedianPruner(4, n), patience
+        )
+        for patience in (0, 1, 3)
+        for n in (10, 20)
+    },
     **{
         f"halving by {factor}, from epoch {n} on": HalvingPruner(n, factor)
-        for n in (5, 10, 20)
         for factor in (2, 4)
+        for n in (10, 20)
     },
 }
 
@@ -56,8 +64,8 @@ class InOrder(Search):
         self.study.tell(trial, None if stopped else best, state)
 
 
-def completed_curves(home: Path, study: str) -> dict[str, list[Curve]]:
-    """The completed trials of each cell; an epoch counts as a second."""
+def completed_curves(home: Path | None, study: str) -> dict[str, list[Curve]]:
+    """The completed trials of each cell."""
     results = mgstudy.load_study(study, home)
     trials = results.trials()
     complete = trials.loc[trials["state"] == "complete", ["cell", "trial"]]
@@ -65,22 +73,32 @@ def completed_curves(home: Path, study: str) -> dict[str, list[Curve]]:
     rows = curves[curves["stage"] == Stage.SEARCH.value].merge(complete)
     cells: dict[str, list[Curve]] = {}
     for (cell, _trial), epochs in rows.groupby(["cell", "trial"]):
-        values = epochs["value"].tolist()
-        cells.setdefault(cell, []).append(Curve(values, [1.0] * len(values)))
+        cells.setdefault(cell, []).append(timed(epochs["value"].tolist()))
     return cells
+
+
+def timed(values: list[float]) -> Curve:
+    """A training whose epochs count as a second each."""
+    return Curve(values, [1.0] * len(values))
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--home", type=Path, required=True, help="the workspace of the study")
-    arguments.add_argument("--study", required=True)
+    what = arguments.add_mutually_exclusive_group(required=True)
+    what.add_argument("--study", help="a finished study")
+    what.add_argument("--curves", type=Path, help="what search.py --curves wrote")
+    arguments.add_argument("--home", type=Path, help="the workspace of the study")
     arguments.add_argument("--orders", type=int, default=20, help="random orders of each cell")
     options = arguments.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    cells = completed_curves(options.home, options.study)
+    if options.curves is None:
+        cells = completed_curves(options.home, options.study)
+    else:
+        recorded = Recorded.read(options.curves)
+        cells = {recorded.task.model: [timed(c.values) for c in recorded.curves.values()]}
     print(
-        f"{options.study}: {sum(map(len, cells.values()))} completed trials of {len(cells)} cells, "
-        f"each cell in {options.orders} orders\n"
+        f"{options.study or options.curves.name}: {sum(map(len, cells.values()))} completed trials "
+        f"of {len(cells)} cells, each cell in {options.orders} orders\n"
     )
     print("| pruner | best trial stopped | best of the finished | worst cell | epochs trained |")
     print("|---|---:|---:|---:|---:|", flush=True)
