@@ -282,8 +282,8 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=100, help="searches of every approach")
     arguments.add_argument("--warm-up", type=int, help="epochs before any approach may stop one")
     arguments.add_argument("--start", type=float, default=13.0, help="s before the first training")
-    arguments.add_argument("--gap", type=float, default=0.5, help="s between trials of mgstudy")
-    arguments.add_argument("--ray-gap", type=float, default=8.0, help="s between those of Ray Tune")
+    arguments.add_argument("--gap", type=float, default=0.7, help="s between trials of mgstudy")
+    arguments.add_argument("--ray-gap", type=float, default=6.5, help="s between those of Ray Tune")
     arguments.add_argument(
         "--variant",
         nargs="+",
