@@ -63,7 +63,8 @@ def build_sampler(part: OptunaPart, seed: int) -> BaseSampler:
 
 
 def cell_sampler(part: OptunaPart, cell: Cell, seed: int) -> BaseSampler:
-    """The sampler of one cell, which repeats no combination where those can be counted.
+    """The sampler of one cell, which repeats no combination where those can be counted; only one
+    that holds parameters fixed is left to itself.
 
     Raises:
         InputError: As ``build_sampler``.
