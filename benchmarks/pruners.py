@@ -22,7 +22,7 @@ from pathlib import Path
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, PatientPruner
 from optuna.pruners import SuccessiveHalvingPruner as HalvingPruner
-from search_replay import Curve, Recorded, Search, replay
+from search_replay import Curve, OptunaStudy, Recorded, replay
 
 import mgstudy
 from mgstudy.study.events import Stage
@@ -45,23 +45,15 @@ PRUNERS: dict[str, BasePruner] = {
 }
 
 
-class InOrder(Search):
+class InOrder(OptunaStudy):
     """Recorded trials, one after another, under a pruner of Optuna's."""
 
     def __init__(self, curves: list[Curve], pruner: BasePruner) -> None:
+        super().__init__(optuna.create_study(direction="maximize", pruner=pruner))
         self.left = list(curves)
-        self.study = optuna.create_study(direction="maximize", pruner=pruner)
 
     def begin(self) -> tuple[optuna.Trial, Curve] | None:
         return (self.study.ask(), self.left.pop()) if self.left else None
-
-    def report(self, trial: optuna.Trial, epoch: int, value: float) -> bool:
-        trial.report(value, epoch)
-        return trial.should_prune()
-
-    def end(self, trial: optuna.Trial, best: float, stopped: bool) -> None:
-        state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
-        self.study.tell(trial, None if stopped else best, state)
 
 
 def completed_curves(home: Path | None, study: str) -> dict[str, list[Curve]]:

@@ -37,6 +37,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 import mgstudy
 from mgstudy.config.document import parse_document
+from mgstudy.config.study import StudyConfig
 from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
@@ -169,16 +170,37 @@ def grid(task: Task, log: Log, folder: Path) -> None:
     _tune(task, log, folder, space=space, num_samples=1)
 
 
+def ray_tune_parts(task: Task) -> dict[str, Any]:
+    """What its documentation recommends for Ray Tune: OptunaSearch and ASHA."""
+    return {
+        "space": {name: tune.choice(values) for name, values in task.space.items()},
+        "search_alg": OptunaSearch(sampler=optuna.samplers.TPESampler(seed=task.seed)),
+        "scheduler": ASHAScheduler(max_t=task.epochs, grace_period=task.warm_up),
+    }
+
+
+def optuna_parts(task: Task) -> dict[str, Any]:
+    """Optuna's default sampler and pruner."""
+    return {
+        "direction": "maximize",
+        "sampler": optuna.samplers.TPESampler(seed=task.seed),
+        "pruner": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=task.warm_up),
+    }
+
+
+def suggest(trial: optuna.Trial, task: Task) -> dict[str, Any]:
+    """Optuna's next parameters."""
+    return {name: trial.suggest_categorical(name, values) for name, values in task.space.items()}
+
+
 def ray_tune(task: Task, log: Log, folder: Path) -> None:
-    """Ray Tune with the parts its documentation recommends."""
+    """Ray Tune with MLflow's callback."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     _tune(
         task,
         log,
         folder,
-        space={name: tune.choice(values) for name, values in task.space.items()},
-        search_alg=OptunaSearch(sampler=optuna.samplers.TPESampler(seed=task.seed)),
-        scheduler=ASHAScheduler(max_t=task.epochs, grace_period=task.warm_up),
+        **ray_tune_parts(task),
         num_samples=task.trials,
         callbacks=[MLflowLoggerCallback(tracking_uri=uri, experiment_name="search")],
     )
@@ -189,23 +211,16 @@ def optuna_alone(task: Task, log: Log, folder: Path) -> None:
     dataset = task.load()
 
     def objective(trial: optuna.Trial) -> float:
-        configuration = {
-            name: trial.suggest_categorical(name, values) for name, values in task.space.items()
-        }
         best = 0.0
-        for epoch, value in validations(task, dataset, configuration, log):
+        for epoch, value in validations(task, dataset, suggest(trial, task), log):
             best = max(best, value)
             trial.report(value, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
         return best
 
-    study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'optuna.db'}",
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=task.seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=task.warm_up),
-    )
+    storage = f"sqlite:///{folder / 'optuna.db'}"
+    study = optuna.create_study(storage=storage, **optuna_parts(task))
     study.optimize(objective, n_trials=task.trials)
 
 
@@ -221,8 +236,10 @@ class _Observer(StudyListener):
 
 
 def study_file(task: Task) -> dict[str, Any]:
-    """The task as mgstudy's study file."""
+    """The task as mgstudy's study file, under its default pruner."""
     model_space = {n: {"choice": v} for n, v in task.space.items() if n != "learning_rate"}
+    pruner = StudyConfig.model_fields["pruner"].default.model_dump()
+    pruner["arguments"]["wrapped_pruner"]["arguments"]["n_warmup_steps"] = task.warm_up
     return {
         "name": "search",
         "factors": {"dataset": [task.dataset], "model": [task.model]},
@@ -233,16 +250,7 @@ def study_file(task: Task) -> dict[str, Any]:
         "trials": task.trials,
         "seed": task.seed,
         "training": task.settings.model_dump(mode="json"),
-        "pruner": {
-            "name": "PatientPruner",
-            "arguments": {
-                "patience": 1,
-                "wrapped_pruner": {
-                    "name": "MedianPruner",
-                    "arguments": {"n_startup_trials": 4, "n_warmup_steps": task.warm_up},
-                },
-            },
-        },
+        "pruner": pruner,
         "resources": {"cpu": 1, "max_concurrent": task.slots},
         "confirmation": {"seeds": 0},  # Nobody else retrains the winner.
     }
@@ -338,13 +346,7 @@ def write_curves(path: Path, task: Task, grid_course: Course) -> None:
         curve = curves.setdefault(key, empty)
         curve["values"].append(observation["value"])
         curve["seconds"].append(observation["seconds"])
-    content = {
-        "task": vars(task),
-        "space": task.space,
-        "wall": grid_course.wall,
-        "curves": list(curves.values()),
-    }
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps({"task": vars(task), "curves": list(curves.values())}))
 
 
 def main() -> None:

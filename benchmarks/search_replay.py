@@ -31,11 +31,9 @@ from typing import Any
 
 import optuna
 from optuna.storages import InMemoryStorage
-from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
-from ray.tune.search.optuna import OptunaSearch
-from search import GOOD_ENOUGH, Task, study_file
+from ray.tune.schedulers import TrialScheduler
+from search import GOOD_ENOUGH, Task, optuna_parts, ray_tune_parts, study_file, suggest
 
 from mgstudy.config.document import load_document
 from mgstudy.data.workspace import Workspace
@@ -157,10 +155,9 @@ class RayTune(Search):
 
     def __init__(self, recorded: Recorded, task: Task) -> None:
         self.recorded = recorded
-        self.searcher = OptunaSearch(sampler=optuna.samplers.TPESampler(seed=task.seed))
-        space = {name: tune.choice(values) for name, values in task.space.items()}
-        self.searcher.set_search_properties("value", "max", space)
-        self.scheduler = ASHAScheduler(max_t=task.epochs, grace_period=task.warm_up)
+        parts = ray_tune_parts(task)
+        self.searcher, self.scheduler = parts["search_alg"], parts["scheduler"]
+        self.searcher.set_search_properties("value", "max", parts["space"])
         self.scheduler.set_search_properties("value", "max")
         self.left = task.trials
         self.last: dict[str, dict[str, Any]] = {}
@@ -187,34 +184,33 @@ class RayTune(Search):
             self.scheduler.on_trial_complete(None, trial, result)
 
 
-class OptunaAlone(Search):
-    """Optuna's TPESampler and MedianPruner."""
+class OptunaStudy(Search):
+    """An Optuna study, whose pruner decides."""
 
-    def __init__(self, recorded: Recorded, task: Task) -> None:
-        self.recorded, self.task = recorded, task
-        self.study = optuna.create_study(
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=task.seed),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=task.warm_up),
-        )
-
-    def begin(self) -> tuple[optuna.Trial, Curve] | None:
-        if len(self.study.get_trials(deepcopy=False)) == self.task.trials:
-            return None
-        trial = self.study.ask()
-        space = self.task.space
-        parameters = {name: trial.suggest_categorical(name, space[name]) for name in space}
-        return trial, self.recorded.curve(parameters)
+    def __init__(self, study: optuna.Study) -> None:
+        self.study = study
 
     def report(self, trial: optuna.Trial, epoch: int, value: float) -> bool:
         trial.report(value, epoch)
         return trial.should_prune()
 
     def end(self, trial: optuna.Trial, best: float, stopped: bool) -> None:
-        if stopped:
-            self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        else:
-            self.study.tell(trial, best)
+        state = optuna.trial.TrialState.PRUNED if stopped else optuna.trial.TrialState.COMPLETE
+        self.study.tell(trial, None if stopped else best, state)
+
+
+class OptunaAlone(OptunaStudy):
+    """Optuna's sampler and pruner."""
+
+    def __init__(self, recorded: Recorded, task: Task) -> None:
+        super().__init__(optuna.create_study(**optuna_parts(task)))
+        self.recorded, self.task = recorded, task
+
+    def begin(self) -> tuple[optuna.Trial, Curve] | None:
+        if len(self.study.get_trials(deepcopy=False)) == self.task.trials:
+            return None
+        trial = self.study.ask()
+        return trial, self.recorded.curve(suggest(trial, self.task))
 
 
 @dataclass(frozen=True)
