@@ -11,7 +11,7 @@ from mgstudy.config.document import Document
 from mgstudy.config.factors import level_label, short_name
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
-from mgstudy.errors import InputError, UnknownNameError, suggestion
+from mgstudy.errors import InputError, suggestion
 from mgstudy.models.base import Recommender
 from mgstudy.study.cell import FACTORS, REGISTRIES, Cell, declared_parameters
 from mgstudy.study.cell_spaces import cell_spaces, each_level, refuse_unused_space
@@ -104,8 +104,6 @@ def _resolve_parts(config: StudyConfig, document: Document, factor: str) -> dict
     for location, level in each_level(config, factor):
         try:
             found[level.name] = REGISTRIES[factor].get(level.name)
-        except UnknownNameError as error:
-            raise document.error(location, str(error)) from error
         except InputError as error:
             raise document.error(location, str(error)) from error
         declared = declared_parameters(found[level.name])
