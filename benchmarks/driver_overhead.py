@@ -23,7 +23,6 @@ import ray
 from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.definition import check_study
 from mgstudy.study.driver import ray_session, run_trials
 from mgstudy.study.folder import StudyFolder
@@ -35,6 +34,7 @@ from mgstudy.study.trial import StudyTrial
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.workspace import Workspace
 
 PIPELINE = {
     "name": "tiny",

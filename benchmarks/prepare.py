@@ -27,7 +27,7 @@ import resource, sys, time
 began = time.perf_counter()
 from pathlib import Path
 from mgstudy.data.prepare import prepare_file
-from mgstudy.data.workspace import Workspace
+from mgstudy.workspace import Workspace
 manifest = prepare_file(Path(sys.argv[1]), (), Workspace(Path(sys.argv[2])))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(time.perf_counter() - began, time.process_time(), peak, manifest.counts.users,
@@ -135,10 +135,10 @@ def measure_parsing(path: Path, reviews: int) -> None:
     import pyarrow as pa  # noqa: PLC0415
 
     from mgstudy.config.pipeline import PipelineConfig  # noqa: PLC0415
-    from mgstudy.data.files import no_progress, sha256_of  # noqa: PLC0415
     from mgstudy.data.pipeline import validate_pipeline  # noqa: PLC0415
     from mgstudy.data.reading import Malformed, line_blocks  # noqa: PLC0415
     from mgstudy.data.records import Column, read_json_lines  # noqa: PLC0415
+    from mgstudy.files import no_progress, sha256_of  # noqa: PLC0415
 
     pa.set_cpu_count(1)
     size = path.stat().st_size

@@ -29,7 +29,6 @@ from rich.table import Table
 from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.definition import check_study
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE, OptunaPruner, OptunaSearcher
@@ -37,6 +36,7 @@ from mgstudy.study.storage import open_driven_storage, sqlite_url
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.workspace import Workspace
 
 STUDY = """
 name: scale

@@ -41,10 +41,10 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.definition import check_study
 from mgstudy.study.events import Assignment, StudyListener
 from mgstudy.training.run import build_trainer
+from mgstudy.workspace import Workspace
 
 OBJECTIVE = "recall@20"
 GRID = "exhaustive grid"

@@ -26,12 +26,12 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
 from mgstudy.models.base import models
 from mgstudy.training.gradient.base import gradient_strategies
 from mgstudy.training.robust.base import robust_methods
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import EpochResult
+from mgstudy.workspace import Workspace
 
 ENDLESS = 10**6
 GOALS = {"mirror_gradient": 1.40, "sam": 2.10, "feature_noise": 1.15}

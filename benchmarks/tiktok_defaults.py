@@ -16,8 +16,8 @@ import torch
 
 from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.loading import load_dataset
-from mgstudy.data.workspace import Workspace
 from mgstudy.training.run import train
+from mgstudy.workspace import Workspace
 
 MODELS = ("VBPR", "BM3", "FREEDOM", "LightGCN")
 STRATEGIES = {

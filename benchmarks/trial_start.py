@@ -23,8 +23,8 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.sampling import epoch_batches
-from mgstudy.data.workspace import Workspace
 from mgstudy.training.run import build_trainer
+from mgstudy.workspace import Workspace
 
 MODELS = ("BPR", "VBPR", "LightGCN", "FREEDOM", "BM3")
 REPEATS = 3

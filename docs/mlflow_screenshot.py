@@ -25,8 +25,8 @@ from urllib.request import urlopen
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import sync_playwright
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.summary import summarize
+from mgstudy.workspace import Workspace
 
 _START_SECONDS = 300
 _PAGE_MILLISECONDS = 120_000

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mgstudy.data import loading
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import prepare_file
-from mgstudy.data.workspace import Workspace
+from mgstudy.files import Progress, no_progress
+from mgstudy.workspace import Workspace
 
 
 def prepare(

@@ -14,7 +14,6 @@ from rich.console import Console
 from mgstudy.api.results import keep_report
 from mgstudy.api.robustness import measure
 from mgstudy.config.document import Document
-from mgstudy.data.workspace import Workspace
 from mgstudy.environment import installed_packages
 from mgstudy.report.live import LiveDisplay
 from mgstudy.report.page.content import report_content
@@ -37,6 +36,7 @@ from mgstudy.tracking.models import register_models
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.sync import add_missing
+from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

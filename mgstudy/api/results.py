@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mgstudy.config.study import Tracking
-from mgstudy.data.files import Progress, no_progress
-from mgstudy.data.workspace import Workspace
+from mgstudy.files import Progress, no_progress
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
 from mgstudy.report.results import StudyResults
@@ -17,6 +16,7 @@ from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.sync import Synced
+from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 REPORT_FILE = "report.html"

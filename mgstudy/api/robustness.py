@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from mgstudy.config.study import Robustness
-from mgstudy.data.workspace import Workspace
 from mgstudy.report.robustness import (
     RobustnessTables,
     measurements,
@@ -25,6 +24,7 @@ from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -190,7 +190,7 @@ def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) 
     from mgstudy.cluster import jobs as studies  # noqa: PLC0415
     from mgstudy.cluster.doctor import examine  # noqa: PLC0415
     from mgstudy.cluster.findings import problems  # noqa: PLC0415
-    from mgstudy.data.workspace import Workspace  # noqa: PLC0415
+    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     if address is None:
         findings = examine(Workspace.resolve(home))

@@ -24,12 +24,12 @@ def describe(
 ) -> None:
     """Describe a dataset: size, degrees, cold items, modalities, steps, and leakage checks."""
     from mgstudy.data.description import describe_dataset  # noqa: PLC0415
-    from mgstudy.data.files import locked, written_whole  # noqa: PLC0415
-    from mgstudy.data.workspace import Workspace  # noqa: PLC0415
+    from mgstudy.files import locked, written_whole  # noqa: PLC0415
     from mgstudy.report.dataset_description import (  # noqa: PLC0415
         description_page,
         description_text,
     )
+    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     described = describe_dataset(Workspace.resolve(home), name)
     if html is not None:

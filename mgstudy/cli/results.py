@@ -23,9 +23,9 @@ def status(
     ] = 2.0,
 ) -> None:
     """Show where a study stands, also while it runs."""
-    from mgstudy.data.workspace import Workspace  # noqa: PLC0415
     from mgstudy.report.status import print_status, status_content  # noqa: PLC0415
     from mgstudy.study.summary import summarize  # noqa: PLC0415
+    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     if watches and as_json:
         raise InputError("give one of --watch and --json")

@@ -17,9 +17,9 @@ from mgstudy.cluster.findings import Finding, fine, problem, warning
 from mgstudy.cluster.open_ports import check_open_ports
 from mgstudy.cluster.probe import check_machine, look
 from mgstudy.cluster.stores import check_storage, check_tracking
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
 from mgstudy.study.folder import StudyFolder
+from mgstudy.workspace import Workspace
 
 _PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "lustre", "fuse.sshfs"})

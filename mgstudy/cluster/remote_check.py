@@ -22,11 +22,11 @@ from mgstudy.cluster.probe import (
     look_at_nodes,
 )
 from mgstudy.cluster.stores import check_storage, check_tracking
-from mgstudy.data.workspace import HOME_VARIABLE
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition import Study, read_study
 from mgstudy.study.driver import ray_session
 from mgstudy.study.placement import alive_nodes, trial_resources
+from mgstudy.workspace import HOME_VARIABLE
 
 
 def check_cluster(request: dict[str, Any]) -> list[Finding]:

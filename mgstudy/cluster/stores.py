@@ -7,12 +7,12 @@ import urllib.request
 
 from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import Finding, fine, problem
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
 from mgstudy.study.exclusive import refuse_local_file
 from mgstudy.study.storage import expand_url, open_storage, shown_url
 from mgstudy.study.write_behind import close_storage
 from mgstudy.tracking.store import tracking_uri
+from mgstudy.workspace import Workspace
 
 _TIMEOUT_SECONDS = 15
 

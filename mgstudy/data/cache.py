@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from mgstudy.data.derived import INPUTS_FILE
-from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.files import Progress, no_progress
+from mgstudy.workspace import Workspace
 
 Kind = Literal["table", "derived", "download", "unfinished"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.data.derived import DerivedArrays
-from mgstudy.data.fingerprint import fingerprint_arrays
+from mgstudy.fingerprint import fingerprint_arrays
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from mgstudy.data.fingerprint import fingerprint
+from mgstudy.fingerprint import fingerprint
 
 Arrays = dict[str, NDArray[Any]]
 INPUTS_FILE = "inputs.json"

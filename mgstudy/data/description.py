@@ -15,7 +15,7 @@ from mgstudy.data.interactions import SPLITS
 from mgstudy.data.loading import load_dataset, read_manifest
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.tables import TableStore
-from mgstudy.data.workspace import Workspace
+from mgstudy.workspace import Workspace
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 _PER_USER = ("split_per_user_temporal", "split_leave_out")

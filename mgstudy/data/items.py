@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from mgstudy.data.files import Progress
 from mgstudy.data.sources.base import Source
 from mgstudy.errors import InputError
+from mgstudy.files import Progress
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from mgstudy.data.layouts import read_features, read_interactions
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import repair
 from mgstudy.data.tables import DamagedTableError, TableStore
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, suggestion
+from mgstudy.workspace import Workspace
 
 
 def load_dataset(workspace: Workspace, name: str) -> Dataset:

@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mgstudy.config.pipeline import PipelineConfig
-from mgstudy.data.files import SourceFile, locked, written_whole
 from mgstudy.data.interactions import Counts, StepRecord
 from mgstudy.data.tables import StoredTable
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import SourceFile, locked, written_whole
 
 
 class FeatureTable(StoredTable):

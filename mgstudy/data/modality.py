@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mgstudy.data.encoder import Encoded, Encoder, FeatureStep
-from mgstudy.data.files import SourceFile
 from mgstudy.data.filling import fill, refuse_missing
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.data.items import Items
 from mgstudy.data.layouts import (
     FORMAT_VERSION,
@@ -22,6 +20,8 @@ from mgstudy.data.layouts import (
 )
 from mgstudy.data.manifest import FeatureTable
 from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_facts
+from mgstudy.files import SourceFile
+from mgstudy.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)

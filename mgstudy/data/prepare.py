@@ -13,8 +13,6 @@ from pydantic import ValidationError
 
 from mgstudy.config.document import load_document
 from mgstudy.config.pipeline import PipelineConfig, SourceConfig
-from mgstudy.data.files import Progress, identify, no_progress
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.data.interactions import SPLITS, UNSPLIT, Counts, RawInteractions, StepRecord
 from mgstudy.data.items import Items
 from mgstudy.data.layouts import (
@@ -33,8 +31,10 @@ from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.base import steps as installed_steps
 from mgstudy.data.steps.cold_start import ColdStart
 from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_facts
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
+from mgstudy.files import Progress, identify, no_progress
+from mgstudy.fingerprint import fingerprint
+from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from mgstudy.data.files import Progress
 from mgstudy.errors import InputError
+from mgstudy.files import Progress
 
 BLOCK_BYTES = 4 << 20
 GZIP_MAGIC, ZSTANDARD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.json
 
-from mgstudy.data.files import Progress
 from mgstudy.data.reading import Block, Malformed, line_blocks
 from mgstudy.errors import InputError
+from mgstudy.files import Progress
 
 Record = Mapping[str, Any]
 TEXT = pa.string()

@@ -9,9 +9,9 @@ from typing import Any
 
 import fsspec
 
-from mgstudy.data.files import Progress, locked, written_whole
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import Progress, locked, written_whole
+from mgstudy.fingerprint import fingerprint
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _BLOCK = 1 << 22

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mgstudy.data.files import Progress, locked, no_progress, sha256_of, written_whole
 from mgstudy.errors import InputError
+from mgstudy.files import Progress, locked, no_progress, sha256_of, written_whole
 
 logger = logging.getLogger(__name__)
 

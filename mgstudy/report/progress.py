@@ -15,7 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from mgstudy.data.files import Progress as ProgressCallback
+from mgstudy.files import Progress as ProgressCallback
 
 
 @contextmanager

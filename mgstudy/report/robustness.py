@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mgstudy.data.files import written_whole
+from mgstudy.files import written_whole
 from mgstudy.report.baselines import DEFAULT_BASELINE, baseline_levels
 from mgstudy.report.robustness_scores import CellScores, interval, significance
 from mgstudy.report.statistics import CONFIDENCE

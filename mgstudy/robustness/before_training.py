@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.fingerprint import fingerprint
+from mgstudy.fingerprint import fingerprint
 from mgstudy.robustness.risks.base import Risk
 
 _VERSION = 1

@@ -10,7 +10,7 @@ from typing import Any
 
 from mgstudy.config.factors import short_name
 from mgstudy.config.parameters import Choice, Fixed, IntegerRange, ParameterSet, Space, Value
-from mgstudy.data.fingerprint import fingerprint
+from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import Recommender, models
 from mgstudy.registry import Registry
 from mgstudy.training.gradient.base import gradient_strategies

@@ -7,7 +7,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import StudyConfig
-from mgstudy.data.fingerprint import fingerprint
+from mgstudy.fingerprint import fingerprint
 from mgstudy.study.cell import Cell
 from mgstudy.study.events import Assignment, Replicate
 from mgstudy.study.retried import replaced

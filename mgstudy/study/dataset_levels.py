@@ -11,10 +11,10 @@ from mgstudy.config.document import Document, Location
 from mgstudy.config.factors import ChangedDataset, DatasetLevel, level_label
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, UnknownNameError, suggestion
 from mgstudy.robustness.before_training import AppliedRisk, with_risks_applied
 from mgstudy.robustness.risks.base import Risk, risks
+from mgstudy.workspace import Workspace
 
 _SINGULAR = {"severities": "severity", "seeds": "seed"}
 """What is an axis when a trained model is measured is one value before training."""

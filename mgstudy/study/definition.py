@@ -9,13 +9,13 @@ from pathlib import Path
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 from mgstudy.study.cells import CellPlan, expand
 from mgstudy.study.dataset_levels import load_levels
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.search import budget, check_search
 from mgstudy.study.storage import parse_storage_url
+from mgstudy.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mgstudy.config.study import StudyConfig
-from mgstudy.data.files import written_whole
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.files import written_whole
 from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.heartbeat import Driver, introduce, read_driver
 from mgstudy.study.storage import sqlite_url
+from mgstudy.workspace import Workspace
 
 _LONGEST_LOOK_SECONDS = 1
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.files import written_whole
+from mgstudy.files import written_whole
 from mgstudy.models.popularity import Popularity
 from mgstudy.study.folder import StudyFolder
 from mgstudy.training.trainer import Trainer

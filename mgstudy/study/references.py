@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.folder import StudyFolder
+from mgstudy.workspace import Workspace
 
 
 def workspace_and_studies(home: str | Path | None) -> tuple[Workspace, dict[str, list[str]]]:

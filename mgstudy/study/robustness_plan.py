@@ -11,10 +11,9 @@ from typing import Any, Literal
 from mgstudy.config.document import Document
 from mgstudy.config.parameters import Value
 from mgstudy.config.study import Robustness
-from mgstudy.data.files import sha256_of
-from mgstudy.data.fingerprint import fingerprint
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.files import sha256_of
+from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import models
 from mgstudy.robustness.risks.base import Risk, make_risk
 from mgstudy.study.cell import Cell
@@ -22,6 +21,7 @@ from mgstudy.study.definition import Study, check_study
 from mgstudy.study.events import State
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.summary import CellSummary, StudySummary, summarize
+from mgstudy.workspace import Workspace
 
 _VERSION = 1
 """To be raised when what a measurement means changes."""

@@ -13,7 +13,6 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import Budget
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
 from mgstudy.study.events import State, confirmation_key
@@ -26,6 +25,7 @@ from mgstudy.study.retried import replaced
 from mgstudy.study.spending import total_spent
 from mgstudy.study.storage import expand_url, open_storage, shown_url
 from mgstudy.study.write_behind import close_storage
+from mgstudy.workspace import Workspace
 
 _STATES = {
     TrialState.COMPLETE: State.COMPLETE,

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mgstudy.data.files import Progress, no_progress
+from mgstudy.files import Progress, no_progress
 from mgstudy.study.events import Assignment, State, StudyListener
 from mgstudy.study.storage import shown_url
 from mgstudy.tracking.run_writer import RunWriter, StudyDescription

@@ -22,9 +22,9 @@ import pandas as pd
 import torch
 
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.files import Progress, no_progress
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import MgstudyError
+from mgstudy.files import Progress, no_progress
+from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition import Study
 from mgstudy.study.robustness_plan import TrainedCell, trained_models
 from mgstudy.study.summary import CellSummary, StudySummary

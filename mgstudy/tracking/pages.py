@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mgstudy.config.study import Tracking
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.folder import StudyFolder
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.views import comparison_address, experiment_tags, study_views
+from mgstudy.workspace import Workspace
 
 _COMPARED_RUNS = 100
 _IN_ORDER_OF_START = "attributes.start_time ASC"

@@ -10,11 +10,11 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.folder import StudyFolder
 from mgstudy.study.storage import expand_url, open_storage
 from mgstudy.tracking.pages import Page, study_pages
+from mgstudy.workspace import Workspace
 
 
 def become_mlflow(uri: str, host: str, port: int) -> NoReturn:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mgstudy.data.files import written_whole
 from mgstudy.errors import MgstudyError
+from mgstudy.files import written_whole
 
 STARTED = "started"
 REPORTED = "reported"

@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mgstudy.config.study import Tracking
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 from mgstudy.study.checkpoints import local_copy
 from mgstudy.study.storage import expand_url, recorded_url, shown_url
+from mgstudy.workspace import Workspace
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

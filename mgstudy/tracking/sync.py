@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgstudy.config.study import Tracking
-from mgstudy.data.files import Progress, no_progress
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import Progress, no_progress
 from mgstudy.study.events import Stage, State, confirmation_key
 from mgstudy.study.exclusive import only_driver
 from mgstudy.study.folder import StudyFolder
@@ -29,6 +28,7 @@ from mgstudy.tracking.models import cells_without_model, register_models
 from mgstudy.tracking.run_writer import RunWriter
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore
+from mgstudy.workspace import Workspace
 
 _ENDED = (State.COMPLETE, State.PRUNED, State.FAILED)
 

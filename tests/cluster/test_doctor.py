@@ -13,8 +13,8 @@ from mgstudy.cluster import doctor
 from mgstudy.cluster.doctor import check_ports, check_token, examine
 from mgstudy.cluster.findings import Level
 from mgstudy.cluster.stores import check_storage, check_tracking
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.storage import open_storage, sqlite_url
+from mgstudy.workspace import Workspace
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mgstudy.config.pipeline import PipelineConfig
-from mgstudy.data.workspace import Workspace
+from mgstudy.workspace import Workspace
 
 ROWS: tuple[tuple[int, int, int], ...] = (
     (0, 0, 0), (0, 1, 0), (0, 2, 1), (0, 3, 2),

@@ -12,7 +12,7 @@ from mgstudy.cli import main
 from mgstudy.data.layouts import read_ids
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.manifest import Manifest
-from mgstudy.data.workspace import Workspace
+from mgstudy.workspace import Workspace
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "amazon_baby.yaml"
 USERS, ITEMS, WIDTH = 24, 14, 4

@@ -109,7 +109,7 @@ import os, signal, sys
 from pathlib import Path
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
+from mgstudy.workspace import Workspace
 
 home, config, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 count = 0

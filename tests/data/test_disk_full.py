@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.workspace import Workspace
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from mgstudy.data.loading import load_dataset
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import prepare
 from mgstudy.data.tables import read_facts
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
+from mgstudy.workspace import Workspace
 
 ITEMS = 12
 

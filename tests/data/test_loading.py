@@ -5,8 +5,8 @@ import pytest
 
 from mgstudy.data.loading import list_datasets, load_dataset
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
+from mgstudy.workspace import Workspace
 
 
 @pytest.fixture

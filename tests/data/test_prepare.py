@@ -184,7 +184,7 @@ import json, logging, os, signal, sys
 from pathlib import Path
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
-from mgstudy.data.workspace import Workspace
+from mgstudy.workspace import Workspace
 
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 home, config, behaviour = sys.argv[1:]

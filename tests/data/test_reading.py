@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 import zstandard
 
-from mgstudy.data.files import no_progress
 from mgstudy.data.reading import Malformed, line_blocks
 from mgstudy.data.records import (
     Column,
@@ -17,6 +16,7 @@ from mgstudy.data.records import (
     read_json_lines,
 )
 from mgstudy.errors import InputError
+from mgstudy.files import no_progress
 
 COLUMNS = {
     "user": Column(),

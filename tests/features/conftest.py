@@ -12,9 +12,9 @@ import pytest
 
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.encoder import Encoded
-from mgstudy.data.files import no_progress
 from mgstudy.data.items import Items
 from mgstudy.data.pipeline import validate_pipeline
+from mgstudy.files import no_progress
 
 RECORDS = [
     {"parent_asin": "B1", "title": "Wooden train", "tags": ["toy", "wood"], "price": "10"},

@@ -362,8 +362,8 @@ class SoakedWorkspace:
 
     def _trials(self, name: str) -> dict[str, dict[str, Any]]:
         """Everything that is recorded of each trial, but for times and places."""
-        from mgstudy.data.workspace import Workspace
         from mgstudy.study.summary import summarize
+        from mgstudy.workspace import Workspace
 
         found: dict[str, dict[str, Any]] = {}
         for cell in summarize(Workspace(self.home), name).cells:

@@ -31,9 +31,9 @@ from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.findings import problems
 from mgstudy.cluster.package import collect
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
 from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 

@@ -18,9 +18,9 @@ from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.findings import Level, problems
 from mgstudy.cluster.package import collect
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 from mgstudy.study.summary import summarize
+from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 

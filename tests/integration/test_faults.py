@@ -15,9 +15,9 @@ from undisturbed import check_against_the_library
 from waiting import wait_until
 
 from mgstudy import api
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.events import Assignment, StudyListener
 from mgstudy.study.summary import summarize
+from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 

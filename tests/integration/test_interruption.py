@@ -17,9 +17,9 @@ from mlflow.tracking import MlflowClient
 from waiting import wait_until
 
 from mgstudy import api
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import MgstudyError
 from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 

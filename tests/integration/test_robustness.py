@@ -18,7 +18,6 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from mgstudy import api
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness import RobustnessTables, load_robustness
 from mgstudy.study.definition import Study
@@ -27,6 +26,7 @@ from mgstudy.study.robustness_driver import remaining_tasks
 from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.workspace import Workspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
 

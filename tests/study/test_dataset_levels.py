@@ -8,9 +8,9 @@ import pytest
 
 from mgstudy.api import prepare
 from mgstudy.config.document import parse_document
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 from mgstudy.study.definition import Study, check_study
+from mgstudy.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 

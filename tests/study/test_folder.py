@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.folder import StudyFolder
+from mgstudy.workspace import Workspace
 
 HOLD = """
 import sys

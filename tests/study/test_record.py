@@ -10,8 +10,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import InputError
+from mgstudy.fingerprint import fingerprint
 from mgstudy.study.cells import expand
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause

@@ -10,12 +10,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from mgstudy.config.study import Tracking
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.cell import Cell
 from mgstudy.study.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.workspace import Workspace
 
 LEVELS = {"dataset": "a", "model": "BPR", "gradient": "plain"}
 CELL = Cell(LEVELS, "a", "BPR", "plain", (), "adam", 1, {})

@@ -6,9 +6,9 @@ import mlflow
 import pytest
 
 from mgstudy.config.study import Tracking
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
 from mgstudy.tracking.store import TrackingStore, tracking_uri
+from mgstudy.workspace import Workspace
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, ConfigDict, Field
 
 from mgstudy.config.parameters import ParameterSet, parameter
-from mgstudy.data.files import Progress, no_progress
 from mgstudy.data.interactions import RawInteractions
 from mgstudy.errors import InputError
+from mgstudy.files import Progress, no_progress
 from mgstudy.registry import Registry
 
 DuplicateItems = Literal["error", "first", "last"]

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mgstudy.data.files import Progress
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Column, read_delimited
+from mgstudy.files import Progress
 
 
 def delimited_items(

@@ -10,10 +10,10 @@ import numpy as np
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.data.items import Items
 from mgstudy.data.sources.base import RawPath, Recipe
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.fingerprint import fingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 

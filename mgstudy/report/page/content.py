@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.report.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.compare import caption, default_metrics, short_table
 from mgstudy.report.comparison import Comparison, compare_studies
@@ -26,6 +25,7 @@ from mgstudy.study.folder import StudyFolder
 from mgstudy.study.storage import expand_url, open_storage
 from mgstudy.study.summary import StudySummary
 from mgstudy.study.write_behind import close_storage
+from mgstudy.workspace import Workspace
 
 _SPENT = ("trials", "gradients", "time")
 

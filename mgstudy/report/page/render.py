@@ -12,8 +12,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
-from mgstudy.data.files import written_whole
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import written_whole
 from mgstudy.report.page.content import ReportContent
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.interactive import plotly_figure

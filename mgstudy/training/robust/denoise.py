@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.data.tensors import as_tensor
+from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import ModalityNeed, Recommender
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from mgstudy import api
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.events import Assignment
 from mgstudy.study.manifest import study_manifest
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.storage import open_storage, sqlite_url
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.workspace import Workspace
 
 PIPELINE = """\
 name: tiny

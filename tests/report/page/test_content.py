@@ -5,12 +5,12 @@ import statistics
 import numpy as np
 import pytest
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure, Panel
 from mgstudy.report.page.tables import Table, costs
 from mgstudy.study.events import State
 from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
+from mgstudy.workspace import Workspace
 
 PREFIX = "gradient.mirror_gradient."
 

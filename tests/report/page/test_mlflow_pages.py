@@ -16,10 +16,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waiting import free_port
 
 from mgstudy import api
-from mgstudy.data.workspace import Workspace
 from mgstudy.study.events import Stage
 from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking.pages import study_pages
+from mgstudy.workspace import Workspace
 
 CHROMIUM = Path("/usr/bin/chromium")
 MILLISECONDS = 120_000

@@ -7,7 +7,6 @@ import pytest
 
 from mgstudy import api
 from mgstudy.config.study import Robustness
-from mgstudy.data.workspace import Workspace
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
@@ -17,6 +16,7 @@ from mgstudy.report.robustness_scores import CellScores
 from mgstudy.study.robustness_plan import RobustnessPlan
 from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.study.summary import CellSummary, summarize
+from mgstudy.workspace import Workspace
 
 CLEAN = {"plain": 0.4, "mirror_gradient": 0.5}
 # At the only severity: a trapezoid from no drop has half the drop as its area.

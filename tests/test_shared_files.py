@@ -18,9 +18,9 @@ from waiting import free_port
 from mgstudy import api
 from mgstudy.data.loading import list_datasets
 from mgstudy.data.tables import TableStore
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.folder import StudyFolder
+from mgstudy.workspace import Workspace
 
 PIPELINE = """\
 name: tiny

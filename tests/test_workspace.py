@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mgstudy.data.workspace import Workspace
 from mgstudy.errors import InputError
+from mgstudy.workspace import Workspace
 
 
 def test_home_comes_from_the_argument_then_the_environment_then_the_directory(

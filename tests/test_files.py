@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mgstudy.data.files import identify, written_whole
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import identify, written_whole
 
 
 def test_a_known_file_is_read_again_only_when_its_size_or_time_changed(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_nothing_is_left(tmp_path: 
     program = """
 import resource, sys
 from pathlib import Path
-from mgstudy.data.files import written_whole
+from mgstudy.files import written_whole
 from mgstudy.errors import MgstudyError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

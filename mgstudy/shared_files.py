@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from fsspec.core import url_to_fs
 
-from mgstudy.data.files import locked, written_whole
-from mgstudy.data.fingerprint import fingerprint
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import locked, written_whole
+from mgstudy.fingerprint import fingerprint
 
 CACHE_VARIABLE = "MGSTUDY_CACHE"
 _BLOCK = 1 << 22

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mgstudy.data.fingerprint import fingerprint, fingerprint_arrays
+from mgstudy.fingerprint import fingerprint, fingerprint_arrays
 
 
 def test_fingerprint_is_that_of_the_content_on_every_machine() -> None:

@@ -6,8 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgstudy.data.shared import SharedFiles
 from mgstudy.errors import InputError
+from mgstudy.shared_files import SharedFiles
 
 HOME_VARIABLE = "MGSTUDY_HOME"
 
