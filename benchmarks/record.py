@@ -22,9 +22,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
-from mgstudy.study.bulk_reports import Report, write_reports
-from mgstudy.study.storage import open_driven_storage
-from mgstudy.study.write_behind import WriteBehindStorage, close_storage
+from mgstudy.study.storage.bulk_reports import Report, write_reports
+from mgstudy.study.storage.optuna_storage import open_driven_storage
+from mgstudy.study.storage.write_behind import WriteBehindStorage, close_storage
 
 REFERENCE = "mgstudy, SQLite"
 

@@ -32,7 +32,7 @@ from mgstudy.data.prepare import prepare
 from mgstudy.study.definition import check_study
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE, OptunaPruner, OptunaSearcher
-from mgstudy.study.storage import open_driven_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_driven_storage, sqlite_url
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore

@@ -19,7 +19,7 @@ from mgstudy import api
 from mgstudy.data.loading import list_datasets
 from mgstudy.data.tables import TableStore
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 PIPELINE = """\

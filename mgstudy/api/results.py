@@ -11,7 +11,7 @@ from mgstudy.files import Progress, no_progress
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
 from mgstudy.report.results import StudyResults
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.store import TrackingStore

@@ -26,7 +26,7 @@ def ui(
     ] = 8080,
 ) -> None:
     """Open MLflow's UI on the workspace's store, and say where each study's pages are."""
-    from mgstudy.study.storage import shown_url  # noqa: PLC0415
+    from mgstudy.study.storage.optuna_storage import shown_url  # noqa: PLC0415
     from mgstudy.tracking import servers  # noqa: PLC0415
     from mgstudy.tracking.store import tracking_uri  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415

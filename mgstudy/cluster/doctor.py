@@ -18,7 +18,7 @@ from mgstudy.cluster.open_ports import check_open_ports
 from mgstudy.cluster.probe import check_machine, look
 from mgstudy.cluster.stores import check_storage, check_tracking
 from mgstudy.errors import MgstudyError
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 _PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}

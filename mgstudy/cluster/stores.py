@@ -8,9 +8,9 @@ import urllib.request
 from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import Finding, fine, problem
 from mgstudy.errors import MgstudyError
-from mgstudy.study.exclusive import refuse_local_file
-from mgstudy.study.storage import expand_url, open_storage, shown_url
-from mgstudy.study.write_behind import close_storage
+from mgstudy.study.storage.lease import refuse_local_file
+from mgstudy.study.storage.optuna_storage import expand_url, open_storage, shown_url
+from mgstudy.study.storage.write_behind import close_storage
 from mgstudy.tracking.store import tracking_uri
 from mgstudy.workspace import Workspace
 

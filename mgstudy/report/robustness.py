@@ -20,9 +20,9 @@ from mgstudy.report.robustness_scores import CellScores, interval, significance
 from mgstudy.report.statistics import CONFIDENCE
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
-from mgstudy.study.folder import StudyFolder
 from mgstudy.study.robustness_plan import RobustnessPlan
 from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.storage.layout import StudyFolder
 
 SIGNIFICANCE = 0.05
 

@@ -12,9 +12,9 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.cells import CellPlan, expand
 from mgstudy.study.dataset_levels import load_levels
-from mgstudy.study.folder import StudyFolder
 from mgstudy.study.search import budget, check_search
-from mgstudy.study.storage import parse_storage_url
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.optuna_storage import parse_storage_url
 from mgstudy.workspace import Workspace
 
 

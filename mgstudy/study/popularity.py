@@ -10,7 +10,7 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.files import written_whole
 from mgstudy.models.popularity import Popularity
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.training.trainer import Trainer
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]

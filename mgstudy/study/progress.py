@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFolder
 from mgstudy.study.spending import GPU_SECONDS
+from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFolder
 from mgstudy.training.trainer import EpochResult, Trainer
 
 _COSTS = ("seconds_setup", "seconds_training", "seconds_evaluation")

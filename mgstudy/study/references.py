@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 

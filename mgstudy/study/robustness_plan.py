@@ -19,7 +19,7 @@ from mgstudy.robustness.risks.base import Risk, make_risk
 from mgstudy.study.cell import Cell
 from mgstudy.study.definition import Study, check_study
 from mgstudy.study.events import State
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.summary import CellSummary, StudySummary, summarize
 from mgstudy.workspace import Workspace
 

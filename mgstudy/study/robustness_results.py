@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,18 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import Budget
-from mgstudy.study.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
 from mgstudy.study.events import State, confirmation_key
-from mgstudy.study.exclusive import is_driven_anywhere
-from mgstudy.study.folder import StudyFolder
-from mgstudy.study.heartbeat import Driver
 from mgstudy.study.popularity import read_popularity
 from mgstudy.study.record import OUTCOME_ATTRIBUTE
 from mgstudy.study.retried import replaced
 from mgstudy.study.spending import total_spent
-from mgstudy.study.storage import expand_url, open_storage, shown_url
-from mgstudy.study.write_behind import close_storage
+from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, TEST_USERS
+from mgstudy.study.storage.heartbeat import Driver
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import is_driven_anywhere
+from mgstudy.study.storage.optuna_storage import expand_url, open_storage, shown_url
+from mgstudy.study.storage.write_behind import close_storage
 from mgstudy.workspace import Workspace
 
 _STATES = {

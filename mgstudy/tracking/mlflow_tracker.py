@@ -14,7 +14,7 @@ from typing import Any
 
 from mgstudy.files import Progress, no_progress
 from mgstudy.study.events import Assignment, State, StudyListener
-from mgstudy.study.storage import shown_url
+from mgstudy.study.storage.optuna_storage import shown_url
 from mgstudy.tracking.run_writer import RunWriter, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore

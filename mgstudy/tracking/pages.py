@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mgstudy.config.study import Tracking
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.views import comparison_address, experiment_tags, study_views
 from mgstudy.workspace import Workspace

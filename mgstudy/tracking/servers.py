@@ -11,8 +11,8 @@ from types import FrameType
 from typing import NoReturn
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.folder import StudyFolder
-from mgstudy.study.storage import expand_url, open_storage
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.optuna_storage import expand_url, open_storage
 from mgstudy.tracking.pages import Page, study_pages
 from mgstudy.workspace import Workspace
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError
-from mgstudy.study.checkpoints import local_copy
-from mgstudy.study.storage import expand_url, recorded_url, shown_url
+from mgstudy.study.storage.checkpoints import local_copy
+from mgstudy.study.storage.optuna_storage import expand_url, recorded_url, shown_url
 from mgstudy.workspace import Workspace
 
 if TYPE_CHECKING:

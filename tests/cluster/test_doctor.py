@@ -13,7 +13,7 @@ from mgstudy.cluster import doctor
 from mgstudy.cluster.doctor import check_ports, check_token, examine
 from mgstudy.cluster.findings import Level
 from mgstudy.cluster.stores import check_storage, check_tracking
-from mgstudy.study.storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 from mgstudy.workspace import Workspace
 
 

@@ -16,7 +16,7 @@ from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.study.cells import CellPlan, expand
 from mgstudy.study.events import StudyListener
 from mgstudy.study.record import StudyRecord
-from mgstudy.study.storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 
 
 def tiny_dataset(name: str, modalities: tuple[str, ...], seed: int = 0) -> Dataset:

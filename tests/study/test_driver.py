@@ -7,9 +7,9 @@ import pytest
 import ray
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, require_cluster
 from mgstudy.study.events import Assignment, State
+from mgstudy.study.storage.checkpoints import CheckpointFolder
 
 
 def test_only_the_best_weights_of_a_cell_are_kept(expanded, tmp_path) -> None:

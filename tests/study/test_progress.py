@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.checkpoints import CheckpointFolder
 from mgstudy.study.progress import TrialProgress
+from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.trial import build_cell_trainer
 
 FACTORS = "model: [BPR]"

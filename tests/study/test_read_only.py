@@ -10,8 +10,8 @@ import optuna
 import pytest
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.folder import StudyFolder
-from mgstudy.study.storage import open_storage, sqlite_url
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 
 
 @pytest.fixture

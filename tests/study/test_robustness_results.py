@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.folder import StudyFolder
 from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.storage.layout import StudyFolder
 
 
 def test_what_was_appended_is_read_and_a_torn_line_is_dropped(tmp_path: Path) -> None:

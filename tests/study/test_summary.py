@@ -6,7 +6,7 @@ import pytest
 
 from mgstudy.report.status import driver_lines
 from mgstudy.study.events import State
-from mgstudy.study.heartbeat import Driver
+from mgstudy.study.storage.heartbeat import Driver
 from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
+from mgstudy.study.storage.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
 from mgstudy.study.trial import StudyTrial
 
 FACTORS = """

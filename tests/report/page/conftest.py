@@ -13,7 +13,7 @@ from mgstudy import api
 from mgstudy.study.events import Assignment
 from mgstudy.study.manifest import study_manifest
 from mgstudy.study.record import StudyRecord
-from mgstudy.study.storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.workspace import Workspace
 

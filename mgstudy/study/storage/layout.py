@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.files import written_whole
-from mgstudy.study.checkpoints import CheckpointFolder
-from mgstudy.study.heartbeat import Driver, introduce, read_driver
-from mgstudy.study.storage import sqlite_url
+from mgstudy.study.storage.checkpoints import CheckpointFolder
+from mgstudy.study.storage.heartbeat import Driver, introduce, read_driver
+from mgstudy.study.storage.optuna_storage import sqlite_url
 from mgstudy.workspace import Workspace
 
 _LONGEST_LOOK_SECONDS = 1

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from mgstudy.errors import InputError
-from mgstudy.study.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder, local_copy
+from mgstudy.study.storage.checkpoints import (
+    BEFORE_LAST,
+    BEST_WEIGHTS,
+    LAST,
+    CheckpointFolder,
+    local_copy,
+)
 
 TRIAL = "tiny/BPR/plain/none/adam/999/0"
 

@@ -7,7 +7,13 @@ import optuna
 import pytest
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage import expand_url, open_storage, recorded_url, shown_url, sqlite_url
+from mgstudy.study.storage.optuna_storage import (
+    expand_url,
+    open_storage,
+    recorded_url,
+    shown_url,
+    sqlite_url,
+)
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from mgstudy.study.heartbeat import SILENT_SECONDS, Driver, Heartbeat, introduce, read_driver
+from mgstudy.study.storage.heartbeat import (
+    SILENT_SECONDS,
+    Driver,
+    Heartbeat,
+    introduce,
+    read_driver,
+)
 
 
 @pytest.fixture

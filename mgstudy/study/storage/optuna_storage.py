@@ -20,8 +20,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage_errors import said
-from mgstudy.study.write_behind import STORAGE_PATIENCE, WriteBehindStorage
+from mgstudy.study.storage.storage_errors import said
+from mgstudy.study.storage.write_behind import STORAGE_PATIENCE, WriteBehindStorage
 
 JOURNAL = "journal:///"
 PASSWORD_MASK = "***"

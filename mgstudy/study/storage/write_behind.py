@@ -22,8 +22,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.bulk_reports import Report, write_reports
-from mgstudy.study.storage_errors import is_lasting, is_of_storage, said
+from mgstudy.study.storage.bulk_reports import Report, write_reports
+from mgstudy.study.storage.storage_errors import is_lasting, is_of_storage, said
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ import sqlalchemy
 from waiting import wait_until
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.exclusive import is_driven_anywhere, only_driver, refuse_local_file
+from mgstudy.study.storage.lease import is_driven_anywhere, only_driver, refuse_local_file
 
 pytestmark = pytest.mark.integration
 
 HOLDER = """
 import sys
-from mgstudy.study.exclusive import only_driver
+from mgstudy.study.storage.lease import only_driver
 with only_driver(sys.argv[1], sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()

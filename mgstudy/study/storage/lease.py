@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage import parse_storage_url, shown_url
+from mgstudy.study.storage.optuna_storage import parse_storage_url, shown_url
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.storage import open_driven_storage, open_storage
-from mgstudy.study.write_behind import SECONDS_AT_RISK, WriteBehindStorage, close_storage
+from mgstudy.study.storage.optuna_storage import open_driven_storage, open_storage
+from mgstudy.study.storage.write_behind import SECONDS_AT_RISK, WriteBehindStorage, close_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -160,7 +160,7 @@ def test_a_trial_that_has_ended_is_there_for_others_at_once(opened: Opened, url:
 DIE = """
 import os, sys, time
 import optuna
-from mgstudy.study.storage import open_driven_storage
+from mgstudy.study.storage.optuna_storage import open_driven_storage
 
 study = optuna.create_study(study_name="s", storage=open_driven_storage(sys.argv[1]))
 trial = study.ask()

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 HOLD = """
 import sys
 from pathlib import Path
-from mgstudy.study.folder import StudyFolder
+from mgstudy.study.storage.layout import StudyFolder
 
 with StudyFolder(Path(sys.argv[1])).driver_lock():
     print("held", flush=True)
