@@ -23,7 +23,7 @@ import ray
 from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
-from mgstudy.study.definition import check_study
+from mgstudy.study.definition.study import check_study
 from mgstudy.study.driver import ray_session, run_trials
 from mgstudy.study.placement import TrialResources
 from mgstudy.study.record import StudyRecord

@@ -41,7 +41,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
-from mgstudy.study.definition import check_study
+from mgstudy.study.definition.study import check_study
 from mgstudy.study.events import Assignment, StudyListener
 from mgstudy.training.run import build_trainer
 from mgstudy.workspace import Workspace

@@ -36,7 +36,7 @@ from ray.tune.schedulers import TrialScheduler
 from search import GOOD_ENOUGH, Task, optuna_parts, ray_tune_parts, study_file, suggest
 
 from mgstudy.config.document import load_document
-from mgstudy.study.definition import Study, check_study
+from mgstudy.study.definition.study import Study, check_study
 from mgstudy.study.events import Assignment
 from mgstudy.study.record import StudyRecord
 from mgstudy.workspace import Workspace

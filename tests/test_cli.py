@@ -195,7 +195,7 @@ STUDY: dict[str, Any] = {
 )
 def test_the_schema_and_the_reader_agree(change: dict[str, Any], valid: bool) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    from mgstudy.study.schema import study_schema
+    from mgstudy.study.definition.schema import study_schema
 
     assert jsonschema.Draft202012Validator(study_schema()).is_valid({**STUDY, **change}) == valid
 

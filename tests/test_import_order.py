@@ -137,7 +137,7 @@ PARTS = frozenset(part for layer in LAYERS for part in layer)
         ),
         (
             "models.bpr",
-            "def build():\n    from mgstudy.study.cell import Cell",
+            "def build():\n    from mgstudy.study.definition.cell import Cell",
             "models must not import study",
         ),
     ],

@@ -9,7 +9,7 @@ from mgstudy.api.datasets import load_dataset, prepare
 from mgstudy.api.launching import Launched, launch, read_launched_study, resume
 from mgstudy.api.results import load_study, sync, write_report
 from mgstudy.api.robustness import measure_robustness
-from mgstudy.study.definition import read_study
+from mgstudy.study.definition.study import read_study
 from mgstudy.tracking.sync import Synced
 
 __all__ = [

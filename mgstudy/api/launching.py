@@ -19,11 +19,11 @@ from mgstudy.report.live import LiveDisplay
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
-from mgstudy.study.definition import Study, check_study
+from mgstudy.study.definition.manifest import study_manifest
+from mgstudy.study.definition.study import Study, check_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.events import StudyListener
 from mgstudy.study.interrupts import terminated_like_interrupt
-from mgstudy.study.manifest import study_manifest
 from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder

@@ -15,7 +15,7 @@ def schema(
 ) -> None:
     """Print the JSON Schema of study or pipeline files, for editors."""
     from mgstudy.data.pipeline import pipeline_schema  # noqa: PLC0415
-    from mgstudy.study.schema import study_schema  # noqa: PLC0415
+    from mgstudy.study.definition.schema import study_schema  # noqa: PLC0415
 
     print_json(study_schema() if kind == "study" else pipeline_schema())
 

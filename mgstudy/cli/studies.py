@@ -43,7 +43,7 @@ def plan(
     """Show what a study would run: cells, trials, parameters, time. Runs nothing."""
     from mgstudy.cluster.address import connect  # noqa: PLC0415
     from mgstudy.report.plan import plan_content, print_plan  # noqa: PLC0415
-    from mgstudy.study.definition import read_study  # noqa: PLC0415
+    from mgstudy.study.definition.study import read_study  # noqa: PLC0415
 
     nodes = connect(address).nodes() if address else None
     content = plan_content(read_study(file, overrides, home), measure, nodes)
@@ -62,7 +62,7 @@ def launch(
 ) -> None:
     """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.study.definition import read_study  # noqa: PLC0415
+    from mgstudy.study.definition.study import read_study  # noqa: PLC0415
 
     console = make_console()
     study = read_study(file, overrides, home)

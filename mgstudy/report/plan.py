@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mgstudy.report.durations import duration
-from mgstudy.study.cell import Cell
-from mgstudy.study.definition import Study
+from mgstudy.study.definition.cell import Cell
+from mgstudy.study.definition.study import Study
 from mgstudy.study.estimate import seconds_from_trials, seconds_per_epoch
 from mgstudy.study.placement import trial_resources
 from mgstudy.study.spending import total_spent

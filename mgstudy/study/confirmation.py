@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import StudyConfig
 from mgstudy.fingerprint import fingerprint
-from mgstudy.study.cell import Cell
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.events import Assignment, Replicate
 from mgstudy.study.retried import replaced
 from mgstudy.study.search import suggest

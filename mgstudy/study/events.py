@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from mgstudy.config.parameters import Value
-from mgstudy.study.cell import Cell
+from mgstudy.study.definition.cell import Cell
 
 
 def recorded_name(group: str, metric: str) -> str:

@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import Budget, StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.study.cell import Cell
 from mgstudy.study.confirmation import SEED_ATTRIBUTE, CellConfirmation
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause
 from mgstudy.study.retried import queue_failed, replaced

@@ -16,8 +16,8 @@ from mgstudy.files import sha256_of
 from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import models
 from mgstudy.robustness.risks.base import Risk, make_risk
-from mgstudy.study.cell import Cell
-from mgstudy.study.definition import Study, check_study
+from mgstudy.study.definition.cell import Cell
+from mgstudy.study.definition.study import Study, check_study
 from mgstudy.study.events import State
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.summary import CellSummary, StudySummary, summarize

@@ -19,7 +19,7 @@ from mgstudy.config.document import Document
 from mgstudy.config.parameters import Choice, FloatRange, IntegerRange, LogFloatRange, Space, Value
 from mgstudy.config.study import OptunaPart, StudyConfig
 from mgstudy.errors import InputError, UnknownNameError
-from mgstudy.study.cell import Cell
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.unrepeated import UnrepeatedSampler
 
 GRID_SAMPLERS = frozenset({"GridSampler", "BruteForceSampler"})

@@ -18,7 +18,7 @@ from mgstudy.config.study import Checkpoints
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.study.cell import Cell
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.events import Stage, recorded_name
 from mgstudy.study.failures import Cause
 from mgstudy.study.progress import TrialProgress

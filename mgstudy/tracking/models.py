@@ -25,7 +25,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
-from mgstudy.study.definition import Study
+from mgstudy.study.definition.study import Study
 from mgstudy.study.robustness_plan import TrainedCell, trained_models
 from mgstudy.study.summary import CellSummary, StudySummary
 from mgstudy.study.trial import build_cell_trainer

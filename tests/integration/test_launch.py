@@ -22,7 +22,7 @@ from rich.console import Console
 
 from mgstudy import api, cli
 from mgstudy.errors import InputError
-from mgstudy.study.definition import Study
+from mgstudy.study.definition.study import Study
 from mgstudy.study.events import State, StudyListener
 from mgstudy.study.summary import StudySummary, TrialSummary
 from mgstudy.study.trial import build_cell_trainer

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mgstudy import api
-from mgstudy.study.definition import Study
+from mgstudy.study.definition.study import Study
 from mgstudy.study.summary import StudySummary
 from mgstudy.study.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint

@@ -20,7 +20,7 @@ from rich.console import Console
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness import RobustnessTables, load_robustness
-from mgstudy.study.definition import Study
+from mgstudy.study.definition.study import Study
 from mgstudy.study.robustness_driver import remaining_tasks
 from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults

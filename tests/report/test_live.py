@@ -12,7 +12,7 @@ from mgstudy.config.document import parse_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.report.live import LiveDisplay
-from mgstudy.study.cells import expand
+from mgstudy.study.definition.expansion import expand
 from mgstudy.study.record import StudyRecord
 
 STUDY = """

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from mgstudy.errors import InputError
 from mgstudy.fingerprint import fingerprint
-from mgstudy.study.cells import expand
+from mgstudy.study.definition.expansion import expand
 from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause
 from mgstudy.study.record import OUTCOME_ATTRIBUTE, StudyRecord

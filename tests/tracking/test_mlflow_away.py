@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from waiting import WITHOUT_JOBS, answers, free_port, wait_until
 
 from mgstudy.config.study import Tracking
-from mgstudy.study.cell import Cell
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from mgstudy.config.study import Tracking
-from mgstudy.study.cell import Cell
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool

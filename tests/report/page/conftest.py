@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mgstudy import api
+from mgstudy.study.definition.manifest import study_manifest
 from mgstudy.study.events import Assignment
-from mgstudy.study.manifest import study_manifest
 from mgstudy.study.record import StudyRecord
 from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 from mgstudy.tracking.store import TrackingStore

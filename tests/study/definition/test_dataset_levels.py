@@ -9,7 +9,7 @@ import pytest
 from mgstudy.api import prepare
 from mgstudy.config.document import parse_document
 from mgstudy.errors import InputError
-from mgstudy.study.definition import Study, check_study
+from mgstudy.study.definition.study import Study, check_study
 from mgstudy.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

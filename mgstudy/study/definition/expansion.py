@@ -13,8 +13,8 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, suggestion
 from mgstudy.models.base import Recommender
-from mgstudy.study.cell import FACTORS, REGISTRIES, Cell, declared_parameters
-from mgstudy.study.cell_spaces import cell_spaces, each_level, refuse_unused_space
+from mgstudy.study.definition.cell import FACTORS, REGISTRIES, Cell, declared_parameters
+from mgstudy.study.definition.cell_spaces import cell_spaces, each_level, refuse_unused_space
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mgstudy.config.parameters import ParameterSet, Space, is_space, parse_space
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import suggestion
 from mgstudy.models.base import Recommender
-from mgstudy.study.cell import REGISTRIES, declared_parameters, owner_name
+from mgstudy.study.definition.cell import REGISTRIES, declared_parameters, owner_name
 
 _CORNERS_CHECKED = 4096
 

@@ -10,8 +10,8 @@ from mgstudy.config.document import Document, load_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.study.cells import CellPlan, expand
-from mgstudy.study.dataset_levels import load_levels
+from mgstudy.study.definition.dataset_levels import load_levels
+from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.search import budget, check_search
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import parse_storage_url

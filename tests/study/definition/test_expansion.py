@@ -6,8 +6,8 @@ import pytest
 
 from mgstudy.config.parameters import Fixed, LogFloatRange
 from mgstudy.errors import InputError
-from mgstudy.study.cell import FACTORS, Cell
-from mgstudy.study.cells import expand
+from mgstudy.study.definition.cell import FACTORS, Cell
+from mgstudy.study.definition.expansion import expand
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
 
 

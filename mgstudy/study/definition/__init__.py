@@ -1,0 +1,1 @@
+"""What a study asks: its file checked, its cells, their spaces."""
