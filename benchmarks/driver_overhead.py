@@ -26,7 +26,7 @@ from mgstudy.data.prepare import prepare
 from mgstudy.study.definition.study import check_study
 from mgstudy.study.driver import ray_session, run_trials
 from mgstudy.study.placement import TrialResources
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_driven_storage, open_storage, sqlite_url

@@ -42,7 +42,7 @@ from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.study.definition.study import check_study
-from mgstudy.study.events import Assignment, StudyListener
+from mgstudy.study.search.events import Assignment, StudyListener
 from mgstudy.training.run import build_trainer
 from mgstudy.workspace import Workspace
 

@@ -37,8 +37,8 @@ from search import GOOD_ENOUGH, Task, optuna_parts, ray_tune_parts, study_file, 
 
 from mgstudy.config.document import load_document
 from mgstudy.study.definition.study import Study, check_study
-from mgstudy.study.events import Assignment
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.events import Assignment
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.workspace import Workspace
 
 

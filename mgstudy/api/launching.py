@@ -22,10 +22,10 @@ from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import study_manifest
 from mgstudy.study.definition.study import Study, check_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
-from mgstudy.study.events import StudyListener
 from mgstudy.study.interrupts import terminated_like_interrupt
 from mgstudy.study.placement import alive_nodes, trial_resources
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.events import StudyListener
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver, refuse_local_file
 from mgstudy.study.storage.optuna_storage import expand_url, open_driven_storage, shown_url

@@ -21,8 +21,8 @@ from mgstudy.report.study_progress import (
     remaining_text,
     trials_per_hour,
 )
-from mgstudy.study.events import Assignment, Stage, State, StudyListener
-from mgstudy.study.record import CellRecord, StudyRecord
+from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
+from mgstudy.study.search.record import CellRecord, StudyRecord
 
 _SHOWN_FAILURES = 3
 _REFRESHES_PER_SECOND = 2

@@ -12,8 +12,8 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison import compare_studies
-from mgstudy.study.events import Stage
 from mgstudy.study.popularity import Scores, ensure_popularity
+from mgstudy.study.search.events import Stage
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
 from mgstudy.workspace import Workspace

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mgstudy.report.durations import duration
 from mgstudy.report.study_progress import failure_lines
-from mgstudy.study.events import State
+from mgstudy.study.search.events import State
 from mgstudy.study.summary import StudySummary, TrialSummary
 
 

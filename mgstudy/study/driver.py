@@ -18,10 +18,10 @@ from ray._private.authentication.authentication_token_setup import (
 )
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.interrupts import interrupt_deferred, terminated_like_interrupt
 from mgstudy.study.placement import GpuPacking, TrialResources
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.heartbeat import Heartbeat

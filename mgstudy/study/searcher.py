@@ -19,10 +19,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from mgstudy.study.events import Assignment
 from mgstudy.study.failures import Cause, FailureStorm, cause_of, larger_share
 from mgstudy.study.placement import GpuPacking
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.events import Assignment
+from mgstudy.study.search.record import StudyRecord
 
 logger = logging.getLogger(__name__)
 

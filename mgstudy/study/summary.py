@@ -13,12 +13,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import Budget
-from mgstudy.study.confirmation import SEED_ATTRIBUTE, confirmation_study_name
-from mgstudy.study.events import State, confirmation_key
 from mgstudy.study.popularity import read_popularity
-from mgstudy.study.record import OUTCOME_ATTRIBUTE
-from mgstudy.study.retried import replaced
-from mgstudy.study.spending import total_spent
+from mgstudy.study.search.confirmation import SEED_ATTRIBUTE, confirmation_study_name
+from mgstudy.study.search.events import State, confirmation_key
+from mgstudy.study.search.record import OUTCOME_ATTRIBUTE
+from mgstudy.study.search.retried import replaced
+from mgstudy.study.search.spending import total_spent
 from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.storage.heartbeat import Driver
 from mgstudy.study.storage.layout import StudyFolder

@@ -19,9 +19,9 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.events import Stage, recorded_name
 from mgstudy.study.failures import Cause
 from mgstudy.study.progress import TrialProgress
+from mgstudy.study.search.events import Stage, recorded_name
 from mgstudy.study.searcher import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.training.run import build_trainer

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mgstudy.files import Progress, no_progress
-from mgstudy.study.events import Assignment, State, StudyListener
+from mgstudy.study.search.events import Assignment, State, StudyListener
 from mgstudy.study.storage.optuna_storage import shown_url
 from mgstudy.tracking.run_writer import RunWriter, StudyDescription
 from mgstudy.tracking.spool import Spool

@@ -10,8 +10,8 @@ from typing import Any
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import Progress, no_progress
-from mgstudy.study.events import Stage, State, confirmation_key
 from mgstudy.study.robustness_plan import launched_study
+from mgstudy.study.search.events import Stage, State, confirmation_key
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver
 from mgstudy.study.storage.optuna_storage import PASSWORD_MASK, expand_url, shown_url

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mgstudy.study.events import recorded_name
+from mgstudy.study.search.events import recorded_name
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 KIND_TAG = "mlflow.experimentKind"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgstudy.study.definition.study import Study
-from mgstudy.study.events import State
+from mgstudy.study.search.events import State
 from mgstudy.study.summary import StudySummary
 from mgstudy.study.trial import build_cell_trainer
 

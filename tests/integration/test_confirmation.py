@@ -19,7 +19,7 @@ from scipy import stats
 import mgstudy
 from mgstudy import api
 from mgstudy.study.definition.study import Study
-from mgstudy.study.events import Stage, State, StudyListener
+from mgstudy.study.search.events import Stage, State, StudyListener
 from mgstudy.study.summary import CellSummary, StudySummary
 from mgstudy.study.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint

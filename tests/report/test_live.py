@@ -13,7 +13,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.report.live import LiveDisplay
 from mgstudy.study.definition.expansion import expand
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.record import StudyRecord
 
 STUDY = """
 name: s

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mgstudy.report.watch import pace, watch
-from mgstudy.study.events import State
+from mgstudy.study.search.events import State
 from mgstudy.study.summary import CellSummary, ConfirmationSummary, StudySummary, TrialSummary
 
 BEGIN = datetime(2026, 1, 1)

@@ -14,8 +14,8 @@ from mgstudy.config.document import Document, parse_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.study.definition.expansion import CellPlan, expand
-from mgstudy.study.events import StudyListener
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.events import StudyListener
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 
 

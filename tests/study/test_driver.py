@@ -8,7 +8,7 @@ import ray
 
 from mgstudy.errors import MgstudyError
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, require_cluster
-from mgstudy.study.events import Assignment, State
+from mgstudy.study.search.events import Assignment, State
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mgstudy.report.status import driver_lines
-from mgstudy.study.events import State
+from mgstudy.study.search.events import State
 from mgstudy.study.storage.heartbeat import Driver
 from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary
 

@@ -19,7 +19,7 @@ from waiting import WITHOUT_JOBS, answers, free_port, wait_until
 
 from mgstudy.config.study import Tracking
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.events import Assignment, State
+from mgstudy.study.search.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore

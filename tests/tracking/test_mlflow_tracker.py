@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from mgstudy.config.study import Tracking
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.events import Assignment, State
+from mgstudy.study.search.events import Assignment, State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore

@@ -8,7 +8,7 @@ from typing import Any
 
 from mgstudy.environment import describe_environment
 from mgstudy.study.definition.study import Study
-from mgstudy.study.record import cell_study_name
+from mgstudy.study.search.record import cell_study_name
 from mgstudy.study.storage.optuna_storage import recorded_url
 
 

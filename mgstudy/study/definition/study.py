@@ -12,7 +12,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
-from mgstudy.study.search import budget, check_search
+from mgstudy.study.search.samplers import budget, check_search
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import parse_storage_url
 from mgstudy.workspace import Workspace

@@ -11,8 +11,8 @@ import pytest
 
 from mgstudy import api
 from mgstudy.study.definition.manifest import study_manifest
-from mgstudy.study.events import Assignment
-from mgstudy.study.record import StudyRecord
+from mgstudy.study.search.events import Assignment
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.workspace import Workspace

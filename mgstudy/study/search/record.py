@@ -15,12 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import Budget, StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.study.confirmation import SEED_ATTRIBUTE, CellConfirmation
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause
-from mgstudy.study.retried import queue_failed, replaced
-from mgstudy.study.search import (
+from mgstudy.study.search.confirmation import SEED_ATTRIBUTE, CellConfirmation
+from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
+from mgstudy.study.search.retried import queue_failed, replaced
+from mgstudy.study.search.samplers import (
     GRID_SAMPLERS,
     budget,
     build_pruner,
@@ -29,7 +29,7 @@ from mgstudy.study.search import (
     queue_published_defaults,
     suggest,
 )
-from mgstudy.study.spending import Spent, total_spent
+from mgstudy.study.search.spending import Spent, total_spent
 
 CELL_ATTRIBUTE = "mgstudy:cell"
 PROTOCOL_ATTRIBUTE = "mgstudy:protocol"

@@ -9,9 +9,9 @@ import pytest
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
-from mgstudy.study.events import Assignment, Stage, State
-from mgstudy.study.record import OUTCOME_ATTRIBUTE, StudyRecord
-from mgstudy.study.retried import replaced
+from mgstudy.study.search.events import Assignment, Stage, State
+from mgstudy.study.search.record import OUTCOME_ATTRIBUTE, StudyRecord
+from mgstudy.study.search.retried import replaced
 
 Open = Callable[..., StudyRecord]
 SPACE = "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}"

@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 from mgstudy.errors import InputError
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.expansion import expand
-from mgstudy.study.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.failures import Cause
-from mgstudy.study.record import OUTCOME_ATTRIBUTE, StudyRecord
+from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
+from mgstudy.study.search.record import OUTCOME_ATTRIBUTE, StudyRecord
 
 SPACE = (
     "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}\n"

@@ -9,9 +9,9 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import StudyConfig
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.events import Assignment, Replicate
-from mgstudy.study.retried import replaced
-from mgstudy.study.search import suggest
+from mgstudy.study.search.events import Assignment, Replicate
+from mgstudy.study.search.retried import replaced
+from mgstudy.study.search.samplers import suggest
 
 WINNER_ATTRIBUTE = "mgstudy:winner"
 SEED_ATTRIBUTE = "mgstudy:seed"

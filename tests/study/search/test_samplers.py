@@ -8,8 +8,8 @@ import optuna
 import pytest
 
 from mgstudy.errors import InputError
-from mgstudy.study.search import budget, check_search
-from mgstudy.study.unrepeated import UnrepeatedSampler
+from mgstudy.study.search.samplers import budget, check_search
+from mgstudy.study.search.unrepeated import UnrepeatedSampler
 
 GRID = """
 space:

@@ -20,7 +20,7 @@ from mgstudy.config.parameters import Choice, FloatRange, IntegerRange, LogFloat
 from mgstudy.config.study import OptunaPart, StudyConfig
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.unrepeated import UnrepeatedSampler
+from mgstudy.study.search.unrepeated import UnrepeatedSampler
 
 GRID_SAMPLERS = frozenset({"GridSampler", "BruteForceSampler"})
 """Samplers that try every combination once.

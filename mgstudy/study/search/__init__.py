@@ -1,0 +1,1 @@
+"""Which trial comes next, and what is recorded of each."""
