@@ -25,7 +25,7 @@ from urllib.request import urlopen
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import sync_playwright
 
-from mgstudy.study.summary import summarize
+from mgstudy.study.results.summary import summarize
 from mgstudy.workspace import Workspace
 
 _START_SECONDS = 300

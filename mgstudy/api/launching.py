@@ -24,12 +24,12 @@ from mgstudy.study.definition.study import Study, check_study
 from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.interrupts import terminated_like_interrupt
 from mgstudy.study.placement import alive_nodes, trial_resources
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver, refuse_local_file
 from mgstudy.study.storage.optuna_storage import expand_url, open_driven_storage, shown_url
-from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import MlflowTracker
 from mgstudy.tracking.models import register_models

@@ -22,7 +22,7 @@ app.add_typer(cache, name="cache")
 def list_entries(home: Home = None, as_json: AsJson = False) -> None:
     """List tables, derived arrays and fetched files, with what refers to them."""
     from mgstudy.data.cache import list_cache  # noqa: PLC0415
-    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
     entries = list_cache(*workspace_and_studies(home))
     if as_json:
@@ -46,7 +46,7 @@ def show(
 ) -> None:
     """Show what an entry is and everything that it was made from."""
     from mgstudy.data.cache import describe_entry, find_entry, list_cache  # noqa: PLC0415
-    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
     content = describe_entry(find_entry(list_cache(*workspace_and_studies(home)), key))
     if as_json:
@@ -62,7 +62,7 @@ def verify(home: Home = None, as_json: AsJson = False) -> None:
     """Compare every table with its checksum; the exit code is 1 if one is damaged."""
     from mgstudy.data.cache import verify_cache  # noqa: PLC0415
     from mgstudy.report.progress import progress_bar  # noqa: PLC0415
-    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
     workspace, _ = workspace_and_studies(home)
     with progress_bar(Console(stderr=True)) as progress:
@@ -88,7 +88,7 @@ def gc(
 ) -> None:
     """Remove what no dataset and no study refers to."""
     from mgstudy.data.cache import collect_garbage  # noqa: PLC0415
-    from mgstudy.study.references import workspace_and_studies  # noqa: PLC0415
+    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
     removed = collect_garbage(*workspace_and_studies(home), all_derived=derived, dry_run=dry_run)
     if as_json:

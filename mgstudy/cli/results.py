@@ -24,7 +24,7 @@ def status(
 ) -> None:
     """Show where a study stands, also while it runs."""
     from mgstudy.report.status import print_status, status_content  # noqa: PLC0415
-    from mgstudy.study.summary import summarize  # noqa: PLC0415
+    from mgstudy.study.results.summary import summarize  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     if watches and as_json:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from mgstudy.errors import InputError, suggestion
-from mgstudy.study.summary import StudySummary
+from mgstudy.study.results.summary import StudySummary
 
 DEFAULT_BASELINE = {"gradient": "plain"}
 

@@ -16,7 +16,7 @@ from mgstudy.report.durations import duration
 from mgstudy.report.markdown import markdown_table
 from mgstudy.report.published import CAVEAT
 from mgstudy.report.verdict import mark
-from mgstudy.study.summary import StudySummary
+from mgstudy.study.results.summary import StudySummary
 
 _DECIMALS = 4
 _NO_BETTER_THAN_POPULARITY = "‡"

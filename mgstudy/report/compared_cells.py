@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgstudy.report.baselines import baseline_of, is_baseline
-from mgstudy.study.summary import CellSummary, ConfirmationSummary, StudySummary
+from mgstudy.study.results.summary import CellSummary, ConfirmationSummary, StudySummary
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mgstudy.report.statistics import (
     seed_tests,
 )
 from mgstudy.report.verdict import Evidence, verdict
-from mgstudy.study.summary import CellSummary, StudySummary
+from mgstudy.study.results.summary import CellSummary, StudySummary
 
 Split = Literal["test", "validation"]
 

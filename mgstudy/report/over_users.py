@@ -10,7 +10,7 @@ import pandas as pd
 
 from mgstudy.report.compared_cells import ComparedCell
 from mgstudy.report.statistics import UserTests, user_tests
-from mgstudy.study.summary import ConfirmationSummary
+from mgstudy.study.results.summary import ConfirmationSummary
 
 USER_COLUMNS = {
     "users_low": "low",

@@ -16,8 +16,8 @@ from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.study import Study
 from mgstudy.study.estimate import seconds_from_trials, seconds_per_epoch
 from mgstudy.study.placement import trial_resources
+from mgstudy.study.results.summary import CellSummary, summarize
 from mgstudy.study.search.spending import total_spent
-from mgstudy.study.summary import CellSummary, summarize
 
 
 def plan_content(

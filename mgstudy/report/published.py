@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mgstudy.report.comparison import Comparison
-from mgstudy.study.summary import StudySummary
+from mgstudy.study.results.summary import StudySummary
 
 CAVEAT = (
     "Published figures come from one seed and from the configuration that was best on the test "

@@ -12,10 +12,10 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison import compare_studies
-from mgstudy.study.popularity import Scores, ensure_popularity
+from mgstudy.study.results.popularity import Scores, ensure_popularity
+from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary, summarize
 from mgstudy.study.search.events import Stage
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
 from mgstudy.workspace import Workspace
 
 

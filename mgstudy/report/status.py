@@ -10,8 +10,8 @@ from rich.table import Table
 
 from mgstudy.report.durations import duration
 from mgstudy.report.study_progress import failure_lines
+from mgstudy.study.results.summary import StudySummary, TrialSummary
 from mgstudy.study.search.events import State
-from mgstudy.study.summary import StudySummary, TrialSummary
 
 
 def status_content(summary: StudySummary) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from mgstudy.report.study_progress import (
     remaining_text,
     trials_per_hour,
 )
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.events import State
-from mgstudy.study.summary import StudySummary
 
 _ENDS = (State.COMPLETE, State.PRUNED, State.FAILED)
 

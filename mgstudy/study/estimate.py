@@ -10,7 +10,7 @@ from mgstudy.config.parameters import Fixed, Space, Value
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.summary import CellSummary
+from mgstudy.study.results.summary import CellSummary
 from mgstudy.study.trial import build_cell_trainer
 
 _TIMED_EPOCHS = 2

@@ -18,9 +18,9 @@ from mgstudy.models.base import models
 from mgstudy.robustness.risks.base import Risk, make_risk
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.study import Study, check_study
+from mgstudy.study.results.summary import CellSummary, StudySummary, summarize
 from mgstudy.study.search.events import State
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.summary import CellSummary, StudySummary, summarize
 from mgstudy.workspace import Workspace
 
 _VERSION = 1

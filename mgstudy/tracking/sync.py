@@ -10,18 +10,18 @@ from typing import Any
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import Progress, no_progress
-from mgstudy.study.robustness_plan import launched_study
-from mgstudy.study.search.events import Stage, State, confirmation_key
-from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.lease import only_driver
-from mgstudy.study.storage.optuna_storage import PASSWORD_MASK, expand_url, shown_url
-from mgstudy.study.summary import (
+from mgstudy.study.results.summary import (
     CellSummary,
     ConfirmationSummary,
     StudySummary,
     TrialSummary,
     summarize,
 )
+from mgstudy.study.robustness_plan import launched_study
+from mgstudy.study.search.events import Stage, State, confirmation_key
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import only_driver
+from mgstudy.study.storage.optuna_storage import PASSWORD_MASK, expand_url, shown_url
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import deliver_pending
 from mgstudy.tracking.models import cells_without_model, register_models

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.events import State
-from mgstudy.study.summary import StudySummary
 from mgstudy.study.trial import build_cell_trainer
 
 

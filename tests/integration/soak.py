@@ -362,7 +362,7 @@ class SoakedWorkspace:
 
     def _trials(self, name: str) -> dict[str, dict[str, Any]]:
         """Everything that is recorded of each trial, but for times and places."""
-        from mgstudy.study.summary import summarize
+        from mgstudy.study.results.summary import summarize
         from mgstudy.workspace import Workspace
 
         found: dict[str, dict[str, Any]] = {}

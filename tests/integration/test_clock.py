@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 from undisturbed import check_against_the_library
 
 from mgstudy import api
-from mgstudy.study.summary import summarize
+from mgstudy.study.results.summary import summarize
 
 pytestmark = pytest.mark.integration
 

@@ -32,7 +32,7 @@ from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.findings import problems
 from mgstudy.cluster.package import collect
 from mgstudy.errors import MgstudyError
-from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration

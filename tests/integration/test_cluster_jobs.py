@@ -19,7 +19,7 @@ from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.findings import Level, problems
 from mgstudy.cluster.package import collect
 from mgstudy.errors import InputError
-from mgstudy.study.summary import summarize
+from mgstudy.study.results.summary import summarize
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration

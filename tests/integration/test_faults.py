@@ -15,8 +15,8 @@ from undisturbed import check_against_the_library
 from waiting import wait_until
 
 from mgstudy import api
+from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.events import Assignment, StudyListener
-from mgstudy.study.summary import summarize
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration

@@ -18,7 +18,7 @@ from waiting import wait_until
 
 from mgstudy import api
 from mgstudy.errors import MgstudyError
-from mgstudy.study.summary import StudySummary, summarize
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration

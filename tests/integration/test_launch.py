@@ -23,8 +23,8 @@ from rich.console import Console
 from mgstudy import api, cli
 from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary, TrialSummary
 from mgstudy.study.search.events import State, StudyListener
-from mgstudy.study.summary import StudySummary, TrialSummary
 from mgstudy.study.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from mgstudy import api
 from mgstudy.study.definition.study import Study
-from mgstudy.study.summary import StudySummary
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 

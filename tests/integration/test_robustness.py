@@ -21,11 +21,11 @@ from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness import RobustnessTables, load_robustness
 from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness_driver import remaining_tasks
 from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.workspace import Workspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]

@@ -23,8 +23,13 @@ from mgstudy.report.baselines import parse_baseline
 from mgstudy.report.comparison import Comparison, compare_studies
 from mgstudy.report.published import against_published
 from mgstudy.report.results import StudyResults
+from mgstudy.study.results.summary import (
+    CellSummary,
+    ConfirmationSummary,
+    StudySummary,
+    TrialSummary,
+)
 from mgstudy.study.search.events import State
-from mgstudy.study.summary import CellSummary, ConfirmationSummary, StudySummary, TrialSummary
 
 METRICS = ("recall@20", "ndcg@20")
 Scores = Sequence[np.ndarray[Any, Any]]

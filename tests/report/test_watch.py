@@ -9,8 +9,13 @@ import pytest
 from rich.console import Console
 
 from mgstudy.report.watch import pace, watch
+from mgstudy.study.results.summary import (
+    CellSummary,
+    ConfirmationSummary,
+    StudySummary,
+    TrialSummary,
+)
 from mgstudy.study.search.events import State
-from mgstudy.study.summary import CellSummary, ConfirmationSummary, StudySummary, TrialSummary
 
 BEGIN = datetime(2026, 1, 1)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mgstudy.report.page.figures import Look, looks
-from mgstudy.study.summary import CellSummary, StudySummary
+from mgstudy.study.results.summary import CellSummary, StudySummary
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from mgstudy.report.comparison import Comparison
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Panel, Series
-from mgstudy.study.summary import CellSummary
+from mgstudy.study.results.summary import CellSummary
 
 
 def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:

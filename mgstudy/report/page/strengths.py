@@ -11,7 +11,7 @@ from scipy.interpolate import griddata
 from mgstudy.report.baselines import baseline_of
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Look, Panel, Series, Surface
-from mgstudy.study.summary import CellSummary, TrialSummary
+from mgstudy.study.results.summary import CellSummary, TrialSummary
 
 _MOST_VALUES_WITH_A_MEDIAN = 10
 _TRIALS_BEHIND_A_MEDIAN = 2

@@ -12,9 +12,9 @@ from optuna.storages import BaseStorage
 
 from mgstudy.report.baselines import baseline_of
 from mgstudy.report.durations import duration
+from mgstudy.study.results.summary import CellSummary, StudySummary
 from mgstudy.study.search.events import State
 from mgstudy.study.search.spending import GPU_SECONDS
-from mgstudy.study.summary import CellSummary, StudySummary
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
 _EVALUATOR_SEED = 0

@@ -12,8 +12,8 @@ from scipy import stats
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
+from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.events import Stage
-from mgstudy.study.summary import summarize
 
 SEEDS = 4
 METRICS = ("recall@20", "ndcg@20")

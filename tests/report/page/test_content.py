@@ -8,8 +8,8 @@ import pytest
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure, Panel
 from mgstudy.report.page.tables import Table, costs
+from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary, summarize
 from mgstudy.study.search.events import State
-from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary, summarize
 from mgstudy.workspace import Workspace
 
 PREFIX = "gradient.mirror_gradient."

@@ -16,8 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from waiting import free_port
 
 from mgstudy import api
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.events import Stage
-from mgstudy.study.summary import StudySummary, summarize
 from mgstudy.tracking.pages import study_pages
 from mgstudy.workspace import Workspace
 

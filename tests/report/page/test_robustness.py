@@ -13,9 +13,9 @@ from mgstudy.report.page.render import render
 from mgstudy.report.page.tables import Table
 from mgstudy.report.robustness import RobustnessTables, _summary, write_tables
 from mgstudy.report.robustness_scores import CellScores
+from mgstudy.study.results.summary import CellSummary, summarize
 from mgstudy.study.robustness_plan import RobustnessPlan
 from mgstudy.study.robustness_results import RobustnessResults
-from mgstudy.study.summary import CellSummary, summarize
 from mgstudy.workspace import Workspace
 
 CLEAN = {"plain": 0.4, "mirror_gradient": 0.5}

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import Budget
-from mgstudy.study.popularity import read_popularity
+from mgstudy.study.results.popularity import read_popularity
 from mgstudy.study.search.confirmation import SEED_ATTRIBUTE, confirmation_study_name
 from mgstudy.study.search.events import State, confirmation_key
 from mgstudy.study.search.record import OUTCOME_ATTRIBUTE

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from mgstudy.report.status import driver_lines
+from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary
 from mgstudy.study.search.events import State
 from mgstudy.study.storage.heartbeat import Driver
-from mgstudy.study.summary import CellSummary, StudySummary, TrialSummary
 
 
 def trial(number: int, state: State, value: float | None = None, **outcome: float) -> TrialSummary:
