@@ -24,7 +24,7 @@ from models import build, least_disturbed, scratch_folder
 from mgstudy.config.study import Checkpoints
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
-from mgstudy.study.progress import TrialProgress
+from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 
 MODELS = ("BPR", "VBPR", "LightGCN", "BM3", "FREEDOM")

@@ -24,13 +24,13 @@ from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
 from mgstudy.study.definition.study import check_study
-from mgstudy.study.driver import ray_session, run_trials
-from mgstudy.study.placement import TrialResources
+from mgstudy.study.running.driver import ray_session, run_trials
+from mgstudy.study.running.placement import TrialResources
+from mgstudy.study.running.trial import StudyTrial
+from mgstudy.study.running.tune_bridge import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_driven_storage, open_storage, sqlite_url
-from mgstudy.study.trial import StudyTrial
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore

@@ -30,8 +30,15 @@ from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
 from mgstudy.study.definition.study import check_study
+from mgstudy.study.running.tune_bridge import (
+    METRICS,
+    OUTCOME,
+    STEP,
+    VALUE,
+    OptunaPruner,
+    OptunaSearcher,
+)
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.searcher import METRICS, OUTCOME, STEP, VALUE, OptunaPruner, OptunaSearcher
 from mgstudy.study.storage.optuna_storage import open_driven_storage, sqlite_url
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool

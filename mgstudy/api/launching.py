@@ -21,10 +21,10 @@ from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import study_manifest
 from mgstudy.study.definition.study import Study, check_study
-from mgstudy.study.driver import KeepBestCheckpoint, ray_session, run_trials
-from mgstudy.study.interrupts import terminated_like_interrupt
-from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.running.driver import KeepBestCheckpoint, ray_session, run_trials
+from mgstudy.study.running.interrupts import terminated_like_interrupt
+from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder

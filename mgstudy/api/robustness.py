@@ -17,11 +17,11 @@ from mgstudy.report.robustness import (
 )
 from mgstudy.report.robustness_plots import write_plots
 from mgstudy.report.robustness_progress import RobustnessProgress
-from mgstudy.study.driver import ray_session
-from mgstudy.study.placement import alive_nodes, trial_resources
 from mgstudy.study.robustness_driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness_plan import plan_robustness
 from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.running.driver import ray_session
+from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.workspace import Workspace

@@ -24,8 +24,8 @@ from mgstudy.cluster.probe import (
 from mgstudy.cluster.stores import check_storage, check_tracking
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.study import Study, read_study
-from mgstudy.study.driver import ray_session
-from mgstudy.study.placement import alive_nodes, trial_resources
+from mgstudy.study.running.driver import ray_session
+from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.workspace import HOME_VARIABLE
 
 

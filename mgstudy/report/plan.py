@@ -14,9 +14,9 @@ from rich.table import Table
 from mgstudy.report.durations import duration
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.study import Study
-from mgstudy.study.estimate import seconds_from_trials, seconds_per_epoch
-from mgstudy.study.placement import trial_resources
 from mgstudy.study.results.summary import CellSummary, summarize
+from mgstudy.study.running.estimate import seconds_from_trials, seconds_per_epoch
+from mgstudy.study.running.placement import trial_resources
 from mgstudy.study.search.spending import total_spent
 
 

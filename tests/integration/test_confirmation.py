@@ -20,8 +20,8 @@ import mgstudy
 from mgstudy import api
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import CellSummary, StudySummary
+from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.study.search.events import Stage, State, StudyListener
-from mgstudy.study.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 

@@ -24,8 +24,8 @@ from mgstudy import api, cli
 from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, TrialSummary
+from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.study.search.events import State, StudyListener
-from mgstudy.study.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 

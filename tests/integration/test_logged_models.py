@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 from mgstudy import api
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.trial import build_cell_trainer
+from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]

@@ -16,7 +16,7 @@ from mgstudy.config.study import Budget, StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.failures import Cause
+from mgstudy.study.running.failures import Cause
 from mgstudy.study.search.confirmation import SEED_ATTRIBUTE, CellConfirmation
 from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.search.retried import queue_failed, replaced

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from mgstudy.errors import InputError
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.expansion import expand
-from mgstudy.study.failures import Cause
+from mgstudy.study.running.failures import Cause
 from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.search.record import OUTCOME_ATTRIBUTE, StudyRecord
 

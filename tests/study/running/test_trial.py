@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mgstudy.config.study import Checkpoints
+from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.storage.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
-from mgstudy.study.trial import StudyTrial
 
 FACTORS = """
 model: [VBPR, FREEDOM]

@@ -7,7 +7,7 @@ import pytest
 import ray
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.driver import KeepBestCheckpoint, ray_session, require_cluster
+from mgstudy.study.running.driver import KeepBestCheckpoint, ray_session, require_cluster
 from mgstudy.study.search.events import Assignment, State
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 

@@ -18,16 +18,16 @@ from ray._private.authentication.authentication_token_setup import (
 )
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.interrupts import interrupt_deferred, terminated_like_interrupt
-from mgstudy.study.placement import GpuPacking, TrialResources
+from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
+from mgstudy.study.running.placement import GpuPacking, TrialResources
+from mgstudy.study.running.trial import StudyTrial
+from mgstudy.study.running.tune_bridge import OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.searcher import OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.heartbeat import Heartbeat
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.write_behind import WriteBehindStorage
-from mgstudy.study.trial import StudyTrial
 
 _REACH_SECONDS = 5.0
 _RAY_TUNE_ENVIRONMENT = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mgstudy.study.failures import Cause, FailureStorm, cause_of, larger_share
+from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share
 
 
 @pytest.mark.parametrize(

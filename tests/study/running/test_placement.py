@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mgstudy.config.study import Resources
 from mgstudy.errors import InputError
-from mgstudy.study.placement import GpuPacking, TrialResources, trial_resources
+from mgstudy.study.running.placement import GpuPacking, TrialResources, trial_resources
 
 LAPTOP = {"CPU": 8.0}
 WORKSTATION = {"CPU": 16.0, "GPU": 2.0}

@@ -19,10 +19,10 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.failures import Cause
-from mgstudy.study.progress import TrialProgress
+from mgstudy.study.running.failures import Cause
+from mgstudy.study.running.trial_progress import TrialProgress
+from mgstudy.study.running.tune_bridge import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.search.events import Stage, recorded_name
-from mgstudy.study.searcher import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import DivergedError, EpochResult, Trainer

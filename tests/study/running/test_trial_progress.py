@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.progress import TrialProgress
+from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.storage.checkpoints import CheckpointFolder
-from mgstudy.study.trial import build_cell_trainer
 
 FACTORS = "model: [BPR]"
 SETTINGS = "training: {epochs: 3, objective: ndcg@2, cutoffs: [2]}"

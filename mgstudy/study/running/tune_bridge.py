@@ -19,8 +19,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from mgstudy.study.failures import Cause, FailureStorm, cause_of, larger_share
-from mgstudy.study.placement import GpuPacking
+from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share
+from mgstudy.study.running.placement import GpuPacking
 from mgstudy.study.search.events import Assignment
 from mgstudy.study.search.record import StudyRecord
 

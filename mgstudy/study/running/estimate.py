@@ -11,7 +11,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.results.summary import CellSummary
-from mgstudy.study.trial import build_cell_trainer
+from mgstudy.study.running.trial import build_cell_trainer
 
 _TIMED_EPOCHS = 2
 

@@ -1,0 +1,1 @@
+"""Trials on Ray Tune: the driver, the workers, and what each gets of the machines."""
