@@ -17,9 +17,9 @@ from mgstudy.report.robustness import (
 )
 from mgstudy.report.robustness_plots import write_plots
 from mgstudy.report.robustness_progress import RobustnessProgress
-from mgstudy.study.robustness_driver import remaining_tasks, run_robustness
-from mgstudy.study.robustness_plan import plan_robustness
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
+from mgstudy.study.robustness.plan import plan_robustness
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.running.driver import ray_session
 from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.tracking.robustness import record_robustness

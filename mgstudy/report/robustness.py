@@ -20,8 +20,8 @@ from mgstudy.report.robustness_scores import CellScores, interval, significance
 from mgstudy.report.statistics import CONFIDENCE
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
-from mgstudy.study.robustness_plan import RobustnessPlan
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.plan import RobustnessPlan
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.storage.layout import StudyFolder
 
 SIGNIFICANCE = 0.05

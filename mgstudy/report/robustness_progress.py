@@ -18,8 +18,8 @@ from rich.progress import (
 )
 
 from mgstudy.report.durations import duration
-from mgstudy.study.robustness_driver import Progress as OnResult
-from mgstudy.study.robustness_plan import Task, TrainedCell
+from mgstudy.study.robustness.driver import Progress as OnResult
+from mgstudy.study.robustness.plan import Task, TrainedCell
 
 
 class RobustnessProgress:

@@ -27,7 +27,7 @@ from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import CellSummary, StudySummary
-from mgstudy.study.robustness_plan import TrainedCell, trained_models
+from mgstudy.study.robustness.plan import TrainedCell, trained_models
 from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.tracking.run_writer import CELL_TAG, STUDY_TAG, TRIAL_TAG
 from mgstudy.tracking.store import TrackingStore

@@ -17,7 +17,7 @@ from mgstudy.study.results.summary import (
     TrialSummary,
     summarize,
 )
-from mgstudy.study.robustness_plan import launched_study
+from mgstudy.study.robustness.plan import launched_study
 from mgstudy.study.search.events import Stage, State, confirmation_key
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver

@@ -10,7 +10,7 @@ from mlflow.tracking import MlflowClient
 
 import mgstudy
 from mgstudy import api
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.results import RobustnessResults
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
 

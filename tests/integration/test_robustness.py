@@ -22,9 +22,9 @@ from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness import RobustnessTables, load_robustness
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.robustness_driver import remaining_tasks
-from mgstudy.study.robustness_plan import plan_robustness
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.driver import remaining_tasks
+from mgstudy.study.robustness.plan import plan_robustness
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 

@@ -14,8 +14,8 @@ from mgstudy.report.page.tables import Table
 from mgstudy.report.robustness import RobustnessTables, _summary, write_tables
 from mgstudy.report.robustness_scores import CellScores
 from mgstudy.study.results.summary import CellSummary, summarize
-from mgstudy.study.robustness_plan import RobustnessPlan
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.plan import RobustnessPlan
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.workspace import Workspace
 
 CLEAN = {"plain": 0.4, "mirror_gradient": 0.5}

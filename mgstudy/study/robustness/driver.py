@@ -19,8 +19,8 @@ from mgstudy.models.base import Recommender
 from mgstudy.robustness.bootstrap import resampled_means
 from mgstudy.robustness.flatness.measures import measure_flatness, measure_landscape
 from mgstudy.robustness.trained_model import TrainedModel, UserMetrics
-from mgstudy.study.robustness_plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import TrialResources
 from mgstudy.study.running.trial import build_cell_trainer

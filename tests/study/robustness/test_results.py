@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.robustness_results import RobustnessResults
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.storage.layout import StudyFolder
 
 
