@@ -74,10 +74,10 @@ def compare(
     hold every metric, unless --metric asks for some.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report import compare as formats  # noqa: PLC0415
-    from mgstudy.report.baselines import parse_baseline  # noqa: PLC0415
-    from mgstudy.report.comparison import compare_studies  # noqa: PLC0415
-    from mgstudy.report.published import against_published  # noqa: PLC0415
+    from mgstudy.report.comparison import formats as formats  # noqa: PLC0415
+    from mgstudy.report.comparison.baselines import parse_baseline  # noqa: PLC0415
+    from mgstudy.report.comparison.comparison import compare_studies  # noqa: PLC0415
+    from mgstudy.report.comparison.published import against_published  # noqa: PLC0415
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:
         raise InputError("give one of --json, --csv, --latex and --markdown")

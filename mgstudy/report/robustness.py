@@ -15,9 +15,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from mgstudy.files import written_whole
-from mgstudy.report.baselines import DEFAULT_BASELINE, baseline_levels
+from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_levels
+from mgstudy.report.comparison.statistics import CONFIDENCE
 from mgstudy.report.robustness_scores import CellScores, interval, significance
-from mgstudy.report.statistics import CONFIDENCE
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.robustness.plan import RobustnessPlan

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from mgstudy.report.baselines import DEFAULT_BASELINE, baseline_of
+from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_of
 from mgstudy.report.status import failed_trials
 from mgstudy.report.study_progress import (
     CellProgress,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.interpolate import griddata
 
-from mgstudy.report.baselines import baseline_of
+from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Look, Panel, Series, Surface
 from mgstudy.study.results.summary import CellSummary, TrialSummary

@@ -10,7 +10,7 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 
-from mgstudy.report.baselines import baseline_of
+from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.durations import duration
 from mgstudy.study.results.summary import CellSummary, StudySummary
 from mgstudy.study.search.events import State

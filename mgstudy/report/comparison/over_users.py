@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mgstudy.report.compared_cells import ComparedCell
-from mgstudy.report.statistics import UserTests, user_tests
+from mgstudy.report.comparison.compared_cells import ComparedCell
+from mgstudy.report.comparison.statistics import UserTests, user_tests
 from mgstudy.study.results.summary import ConfirmationSummary
 
 USER_COLUMNS = {

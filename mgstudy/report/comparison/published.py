@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from mgstudy.report.comparison import Comparison
+from mgstudy.report.comparison.comparison import Comparison
 from mgstudy.study.results.summary import StudySummary
 
 CAVEAT = (
@@ -43,7 +43,7 @@ class Published:
 
 def published_figures() -> list[Published]:
     """Every figure that is shipped."""
-    file = importlib.resources.files("mgstudy.report").joinpath("published.csv")
+    file = importlib.resources.files("mgstudy.report.comparison").joinpath("published.csv")
     return [
         Published(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]
         for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgstudy.report.baselines import baseline_of, is_baseline
+from mgstudy.report.comparison.baselines import baseline_of, is_baseline
 from mgstudy.study.results.summary import CellSummary, ConfirmationSummary, StudySummary
 
 

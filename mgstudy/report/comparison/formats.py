@@ -11,11 +11,11 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from mgstudy.report.comparison import Comparison, known_metrics
+from mgstudy.report.comparison.comparison import Comparison, known_metrics
+from mgstudy.report.comparison.published import CAVEAT
+from mgstudy.report.comparison.verdict import mark
 from mgstudy.report.durations import duration
 from mgstudy.report.markdown import markdown_table
-from mgstudy.report.published import CAVEAT
-from mgstudy.report.verdict import mark
 from mgstudy.study.results.summary import StudySummary
 
 _DECIMALS = 4

@@ -18,10 +18,10 @@ from rich.console import Console
 from scipy import stats
 
 from mgstudy.errors import InputError
-from mgstudy.report import compare as formats
-from mgstudy.report.baselines import parse_baseline
-from mgstudy.report.comparison import Comparison, compare_studies
-from mgstudy.report.published import against_published
+from mgstudy.report.comparison import formats as formats
+from mgstudy.report.comparison.baselines import parse_baseline
+from mgstudy.report.comparison.comparison import Comparison, compare_studies
+from mgstudy.report.comparison.published import against_published
 from mgstudy.report.results import StudyResults
 from mgstudy.study.results.summary import (
     CellSummary,
@@ -418,7 +418,7 @@ def test_published_figures_stand_beside_ours(cell: Simulate) -> None:
 
 
 def test_shipped_figures_are_those_of_their_sources() -> None:
-    from mgstudy.report.published import published_figures
+    from mgstudy.report.comparison.published import published_figures
 
     figures = {(f.dataset, f.model, f.gradient, f.metric): f.value for f in published_figures()}
     assert figures["sports", "VBPR", "mirror_gradient", "recall@5"] == 0.0375

@@ -10,17 +10,17 @@ from typing import Any, Literal
 import pandas as pd
 
 from mgstudy.errors import InputError, suggestion
-from mgstudy.report.baselines import DEFAULT_BASELINE
-from mgstudy.report.compared_cells import ComparedCell, compared_cells
-from mgstudy.report.over_users import USER_COLUMNS, compare_over_users
-from mgstudy.report.statistics import (
+from mgstudy.report.comparison.baselines import DEFAULT_BASELINE
+from mgstudy.report.comparison.compared_cells import ComparedCell, compared_cells
+from mgstudy.report.comparison.over_users import USER_COLUMNS, compare_over_users
+from mgstudy.report.comparison.statistics import (
     SeedTests,
     benjamini_hochberg,
     holm,
     mean_interval,
     seed_tests,
 )
-from mgstudy.report.verdict import Evidence, verdict
+from mgstudy.report.comparison.verdict import Evidence, verdict
 from mgstudy.study.results.summary import CellSummary, StudySummary
 
 Split = Literal["test", "validation"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mgstudy.report.statistics import (
+from mgstudy.report.comparison.statistics import (
     benjamini_hochberg,
     cohen_dz,
     hedges_g,

@@ -1,0 +1,1 @@
+"""Cells beside their baselines: which, how they differ, and how sure that is."""
