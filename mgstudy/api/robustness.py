@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from mgstudy.config.study import Robustness
-from mgstudy.report.robustness import (
+from mgstudy.report.robustness.comparison import (
     RobustnessTables,
     measurements,
     robustness_tables,
     write_tables,
 )
-from mgstudy.report.robustness_plots import write_plots
+from mgstudy.report.robustness.plots import write_plots
 from mgstudy.report.robustness_progress import RobustnessProgress
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness

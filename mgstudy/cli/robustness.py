@@ -31,7 +31,7 @@ def robustness(
     folder and to MLflow.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report import robustness_text as formats  # noqa: PLC0415
+    from mgstudy.report.robustness import text as formats  # noqa: PLC0415
 
     if as_json and as_markdown:
         raise InputError("give one of --json and --markdown")

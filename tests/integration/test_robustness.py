@@ -19,7 +19,7 @@ from rich.console import Console
 
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.report.robustness import RobustnessTables, load_robustness
+from mgstudy.report.robustness.comparison import RobustnessTables, load_robustness
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks

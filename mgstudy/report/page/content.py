@@ -20,7 +20,7 @@ from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.robustness import accuracy_against_robustness
 from mgstudy.report.page.tables import Table
 from mgstudy.report.results import StudyResults
-from mgstudy.report.robustness import load_robustness
+from mgstudy.report.robustness.comparison import load_robustness
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import expand_url, open_storage

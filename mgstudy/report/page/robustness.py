@@ -19,7 +19,7 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
 
     Args:
         drawing: The study.
-        measured: What ``mgstudy.report.robustness.load_robustness`` returns for it.
+        measured: What ``mgstudy.report.robustness.comparison.load_robustness`` returns for it.
 
     Returns:
         A figure with a panel for each dataset and risk, and a table; nothing if no cell of the

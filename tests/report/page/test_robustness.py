@@ -11,8 +11,8 @@ from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
 from mgstudy.report.page.tables import Table
-from mgstudy.report.robustness import RobustnessTables, _summary, write_tables
-from mgstudy.report.robustness_scores import CellScores
+from mgstudy.report.robustness.comparison import RobustnessTables, _summary, write_tables
+from mgstudy.report.robustness.scores import CellScores
 from mgstudy.study.results.summary import CellSummary, summarize
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults

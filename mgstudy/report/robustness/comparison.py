@@ -17,7 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from mgstudy.files import written_whole
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_levels
 from mgstudy.report.comparison.statistics import CONFIDENCE
-from mgstudy.report.robustness_scores import CellScores, interval, significance
+from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.robustness.plan import RobustnessPlan

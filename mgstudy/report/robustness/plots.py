@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mgstudy.report.comparison.statistics import CONFIDENCE
-from mgstudy.report.robustness import RobustnessTables
+from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.risks.base import risks
 from mgstudy.robustness.trained_model import ItemGraph

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgstudy.report.markdown import markdown_table
-from mgstudy.report.robustness import RobustnessTables
+from mgstudy.report.robustness.comparison import RobustnessTables
 
 _FACTORS_END = "cell"
 

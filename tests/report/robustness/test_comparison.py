@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from mgstudy.report.robustness import RobustnessTables, _summary, _welch_p
-from mgstudy.report.robustness_scores import CellScores, significance
-from mgstudy.report.robustness_text import robustness_markdown
+from mgstudy.report.robustness.comparison import RobustnessTables, _summary, _welch_p
+from mgstudy.report.robustness.scores import CellScores, significance
+from mgstudy.report.robustness.text import robustness_markdown
 
 USERS, RESAMPLES = 100, 200
 

@@ -1,0 +1,1 @@
+"""Robustness of cells beside that of their baselines."""
