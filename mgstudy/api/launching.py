@@ -15,7 +15,7 @@ from mgstudy.api.results import keep_report
 from mgstudy.api.robustness import measure
 from mgstudy.config.document import Document
 from mgstudy.environment import installed_packages
-from mgstudy.report.live import LiveDisplay
+from mgstudy.report.console.live import LiveDisplay
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults

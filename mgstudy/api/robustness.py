@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mgstudy.config.study import Robustness
+from mgstudy.report.console.robustness_progress import RobustnessProgress
 from mgstudy.report.robustness.comparison import (
     RobustnessTables,
     measurements,
@@ -16,7 +17,6 @@ from mgstudy.report.robustness.comparison import (
     write_tables,
 )
 from mgstudy.report.robustness.plots import write_plots
-from mgstudy.report.robustness_progress import RobustnessProgress
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults

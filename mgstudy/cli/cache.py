@@ -61,7 +61,7 @@ def show(
 def verify(home: Home = None, as_json: AsJson = False) -> None:
     """Compare every table with its checksum; the exit code is 1 if one is damaged."""
     from mgstudy.data.cache import verify_cache  # noqa: PLC0415
-    from mgstudy.report.progress import progress_bar  # noqa: PLC0415
+    from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
     from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
     workspace, _ = workspace_and_studies(home)

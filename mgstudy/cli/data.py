@@ -25,7 +25,7 @@ def describe(
     """Describe a dataset: size, degrees, cold items, modalities, steps, and leakage checks."""
     from mgstudy.data.description import describe_dataset  # noqa: PLC0415
     from mgstudy.files import locked, written_whole  # noqa: PLC0415
-    from mgstudy.report.dataset_description import (  # noqa: PLC0415
+    from mgstudy.report.console.dataset_description import (  # noqa: PLC0415
         description_page,
         description_text,
     )

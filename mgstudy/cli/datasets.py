@@ -20,8 +20,8 @@ def prepare(
 ) -> None:
     """Make a dataset from raw files: interactions and features, cached as Parquet."""
     from mgstudy.data.prepare import prepare_file  # noqa: PLC0415
-    from mgstudy.report.dataset_text import dataset_text  # noqa: PLC0415
-    from mgstudy.report.progress import progress_bar  # noqa: PLC0415
+    from mgstudy.report.console.dataset_text import dataset_text  # noqa: PLC0415
+    from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     with progress_bar(Console(stderr=True)) as show:

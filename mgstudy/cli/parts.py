@@ -27,7 +27,7 @@ def models(
 ) -> None:
     """List the recommender models, or explain one: paper, modalities, parameters."""
     from mgstudy.models.base import models as installed  # noqa: PLC0415
-    from mgstudy.report import parts  # noqa: PLC0415
+    from mgstudy.report.console import catalogue as parts  # noqa: PLC0415
 
     if as_json:
         print_json(parts.model_content(installed.get(name)) if name else parts.models_content())

@@ -33,7 +33,7 @@ def sync(
     The models of a finished study are registered too; with --rebuild, the report is kept again.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report.progress import progress_bar  # noqa: PLC0415
+    from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
 
     console = make_console()
     with progress_bar(console) as progress:

@@ -23,7 +23,7 @@ def status(
     ] = 2.0,
 ) -> None:
     """Show where a study stands, also while it runs."""
-    from mgstudy.report.status import print_status, status_content  # noqa: PLC0415
+    from mgstudy.report.console.status import print_status, status_content  # noqa: PLC0415
     from mgstudy.study.results.summary import summarize  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
@@ -31,7 +31,7 @@ def status(
         raise InputError("give one of --watch and --json")
     workspace = Workspace.resolve(home)
     if watches:
-        from mgstudy.report.watch import watch  # noqa: PLC0415
+        from mgstudy.report.console.watch import watch  # noqa: PLC0415
 
         try:
             watch(lambda: summarize(workspace, study), make_console(), every)

@@ -42,7 +42,7 @@ def plan(
 ) -> None:
     """Show what a study would run: cells, trials, parameters, time. Runs nothing."""
     from mgstudy.cluster.address import connect  # noqa: PLC0415
-    from mgstudy.report.plan import plan_content, print_plan  # noqa: PLC0415
+    from mgstudy.report.console.plan import plan_content, print_plan  # noqa: PLC0415
     from mgstudy.study.definition.study import read_study  # noqa: PLC0415
 
     nodes = connect(address).nodes() if address else None
@@ -78,7 +78,7 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     """
     from mgstudy.report.comparison.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.comparison.formats import default_metrics, print_comparison  # noqa: PLC0415
-    from mgstudy.report.status import failed_trials  # noqa: PLC0415
+    from mgstudy.report.console.status import failed_trials  # noqa: PLC0415
 
     summary = launched.summary
     home_option = f" --home {home}" if home else ""

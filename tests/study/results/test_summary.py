@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mgstudy.report.status import driver_lines
+from mgstudy.report.console.status import driver_lines
 from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary
 from mgstudy.study.search.events import State
 from mgstudy.study.storage.heartbeat import Driver

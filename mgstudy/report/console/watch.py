@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_of
-from mgstudy.report.status import failed_trials
-from mgstudy.report.study_progress import (
+from mgstudy.report.console.status import failed_trials
+from mgstudy.report.console.study_progress import (
     CellProgress,
     cells_table,
     remaining_text,

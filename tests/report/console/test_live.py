@@ -11,7 +11,7 @@ from rich.console import Console
 from mgstudy.config.document import parse_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
-from mgstudy.report.live import LiveDisplay
+from mgstudy.report.console.live import LiveDisplay
 from mgstudy.study.definition.expansion import expand
 from mgstudy.study.search.record import StudyRecord
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mgstudy.report.watch import pace, watch
+from mgstudy.report.console.watch import pace, watch
 from mgstudy.study.results.summary import (
     CellSummary,
     ConfirmationSummary,

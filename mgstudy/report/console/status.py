@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mgstudy.report.console.study_progress import failure_lines
 from mgstudy.report.durations import duration
-from mgstudy.report.study_progress import failure_lines
 from mgstudy.study.results.summary import StudySummary, TrialSummary
 from mgstudy.study.search.events import State
 

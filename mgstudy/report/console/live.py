@@ -13,14 +13,14 @@ from rich.live import Live
 from rich.text import Text
 
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_of
-from mgstudy.report.durations import duration
-from mgstudy.report.study_progress import (
+from mgstudy.report.console.study_progress import (
     CellProgress,
     cells_table,
     failure_lines,
     remaining_text,
     trials_per_hour,
 )
+from mgstudy.report.durations import duration
 from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.search.record import CellRecord, StudyRecord
 
