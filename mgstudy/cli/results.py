@@ -74,7 +74,7 @@ def compare(
     hold every metric, unless --metric asks for some.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report.comparison import formats as formats  # noqa: PLC0415
+    from mgstudy.report.comparison import formats  # noqa: PLC0415
     from mgstudy.report.comparison.baselines import parse_baseline  # noqa: PLC0415
     from mgstudy.report.comparison.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.comparison.published import against_published  # noqa: PLC0415

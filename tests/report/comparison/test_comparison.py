@@ -18,7 +18,7 @@ from rich.console import Console
 from scipy import stats
 
 from mgstudy.errors import InputError
-from mgstudy.report.comparison import formats as formats
+from mgstudy.report.comparison import formats
 from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.comparison import Comparison, compare_studies
 from mgstudy.report.comparison.published import against_published
