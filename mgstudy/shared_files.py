@@ -14,6 +14,7 @@ from fsspec.core import url_to_fs
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import locked, written_whole
 from mgstudy.fingerprint import fingerprint
+from mgstudy.urls import first_line, redacted
 
 CACHE_VARIABLE = "MGSTUDY_CACHE"
 _BLOCK = 1 << 22
@@ -99,6 +100,7 @@ class SharedFiles:
 
     def _reach(self, act: Callable[[Any, str], Result], path: Path) -> Result:
         url = self.url_of(path)
+        shown = redacted(url)
         try:
             files, remote = url_to_fs(url)
             # Another machine may have written since this process last looked.
@@ -109,10 +111,9 @@ class SharedFiles:
         except (ImportError, ValueError) as error:
             extra = _EXTRAS.get(url.partition("://")[0])
             advice = f"; pip install 'mgstudy[{extra}]'" if extra else ""
-            raise InputError(f"{url}: {error}{advice}") from error
+            raise InputError(f"{shown}: {first_line(error)}{advice}") from error
         except Exception as error:  # Every file system has errors of its own.
-            text = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise MgstudyError(f"{url}: cannot be reached: {text}") from error
+            raise MgstudyError(f"{shown}: cannot be reached: {first_line(error)}") from error
 
 
 def _download(files: Any, remote: str, path: Path) -> None:

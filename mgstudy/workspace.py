@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mgstudy.errors import InputError
 from mgstudy.shared_files import SharedFiles
+from mgstudy.urls import redacted
 
 HOME_VARIABLE = "MGSTUDY_HOME"
 
@@ -46,7 +47,7 @@ class Workspace:
     @property
     def place(self) -> str:
         """Where it lies, for people."""
-        return str(self.home) if self.shared is None else self.shared.url
+        return str(self.home) if self.shared is None else redacted(self.shared.url)
 
     def fetch(self, path: Path, anew: bool = False) -> None:
         """See ``SharedFiles.fetch``; a workspace in a folder has its files where they are."""

@@ -29,13 +29,14 @@ from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver, refuse_local_file
-from mgstudy.study.storage.optuna_storage import expand_url, open_driven_storage, shown_url
+from mgstudy.study.storage.optuna_storage import open_driven_storage
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import MlflowTracker
 from mgstudy.tracking.models import register_models
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.sync import add_missing
+from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -203,9 +204,8 @@ def _register_models(store: TrackingStore, study: Study, summary: StudySummary) 
     try:
         register_models(store, study, summary)
     except Exception as error:  # Whatever goes wrong here, the study has its results.
-        first_line = shown_url(str(error).partition("\n")[0])
         logger.warning(
             "no models are registered in MLflow at %s: %s; launching again tries again",
             store.shown_uri,
-            first_line,
+            first_line(error),
         )

@@ -16,6 +16,7 @@ from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.sync import Synced
+from mgstudy.urls import first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -99,6 +100,5 @@ def keep_report(store: TrackingStore, study: str, document: Callable[[], str]) -
     try:
         return attach(store, study, REPORT_FILE, document())
     except Exception as error:  # Whatever goes wrong here, the study has its results.
-        first_line = str(error).partition("\n")[0]
-        logger.warning("no report is kept in MLflow at %s: %s", store.shown_uri, first_line)
+        logger.warning("no report is kept in MLflow at %s: %s", store.shown_uri, first_line(error))
         return False

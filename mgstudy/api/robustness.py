@@ -24,6 +24,7 @@ from mgstudy.study.running.driver import ray_session
 from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.urls import first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def measure(
         try:
             record_robustness(store, config.name, measurements(everything, results), files)
         except Exception as error:  # Whatever the server does, the measurements are on disk.
-            first_line = str(error).partition("\n")[0]
-            logger.warning("MLflow at %s does not take records: %s", store.shown_uri, first_line)
+            logger.warning(
+                "MLflow at %s does not take records: %s", store.shown_uri, first_line(error)
+            )
     return tables

@@ -10,6 +10,7 @@ import typer
 
 from mgstudy.cli.app import app
 from mgstudy.errors import MgstudyError
+from mgstudy.urls import redacted
 
 __all__ = ["app", "main"]
 
@@ -22,6 +23,6 @@ def main() -> None:
     try:
         app()
     except MgstudyError as error:
-        for line in str(error).splitlines():
+        for line in redacted(str(error)).splitlines():
             typer.echo(f"error: {line}", err=True)
         sys.exit(error.exit_code)

@@ -26,24 +26,24 @@ def ui(
     ] = 8080,
 ) -> None:
     """Open MLflow's UI on the workspace's store, and say where each study's pages are."""
-    from mgstudy.study.storage.optuna_storage import shown_url  # noqa: PLC0415
     from mgstudy.tracking import servers  # noqa: PLC0415
     from mgstudy.tracking.store import tracking_uri  # noqa: PLC0415
+    from mgstudy.urls import redacted  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     workspace = Workspace.resolve(home)
     uri = tracking_uri(workspace)
     storage = servers.dashboard_storage(workspace, study) if optuna else None
     is_remote = uri.startswith(("http:", "https:"))
-    address = shown_url(uri).rstrip("/") if is_remote else f"http://{host}:{port}"
+    address = redacted(uri).rstrip("/") if is_remote else f"http://{host}:{port}"
     if is_remote:
         typer.echo(f"MLflow's UI is where its server is: {address}")
     else:
-        typer.echo(f"MLflow's UI on {shown_url(uri)}: {address} (Ctrl-C ends it)")
+        typer.echo(f"MLflow's UI on {redacted(uri)}: {address} (Ctrl-C ends it)")
     for page in servers.known_pages(workspace, study, address):
         typer.echo(f"  {page.title}\n    {page.address}")
     if storage is not None:
-        typer.echo(f"Optuna's dashboard on {shown_url(storage)}: http://{host}:{optuna_port}")
+        typer.echo(f"Optuna's dashboard on {redacted(storage)}: http://{host}:{optuna_port}")
     try:
         if storage is None and not is_remote:
             servers.become_mlflow(uri, host, port)

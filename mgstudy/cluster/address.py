@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.urls import first_line
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _API_SERVER = "RAY_API_SERVER_ADDRESS"
@@ -143,11 +144,6 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _read_token(path: Path) -> str | None:

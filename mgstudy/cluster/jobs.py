@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mgstudy.cluster.address import Cluster, first_line
+from mgstudy.cluster.address import Cluster
 from mgstudy.cluster.findings import MARK, Finding, problem
 from mgstudy.cluster.package import Package
 from mgstudy.cluster.probe import installed_versions
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.urls import first_line
 
 STOP_SECONDS = 300
 """How long a stopped study may take to write its checkpoints before Ray kills it; Ray's own 3 s

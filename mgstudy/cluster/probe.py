@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import Finding, fine, problem, warning
+from mgstudy.urls import first_line
 
 SHARED_MEMORY = Path("/dev/shm")
 _PACKAGES = ("mgstudy", "ray", "torch", "optuna", "mlflow")

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import MARK, Finding, fine, problem, warning
 from mgstudy.cluster.probe import (
     check_agreement,
@@ -26,6 +25,7 @@ from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.study import Study, read_study
 from mgstudy.study.running.driver import ray_session
 from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.urls import first_line
 from mgstudy.workspace import HOME_VARIABLE
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 
-from mgstudy.cluster.address import first_line
 from mgstudy.cluster.findings import Finding, fine, problem
 from mgstudy.errors import MgstudyError
 from mgstudy.study.storage.lease import refuse_local_file
-from mgstudy.study.storage.optuna_storage import expand_url, open_storage, shown_url
+from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.study.storage.write_behind import close_storage
 from mgstudy.tracking.store import tracking_uri
+from mgstudy.urls import expand_url, first_line, redacted
 from mgstudy.workspace import Workspace
 
 _TIMEOUT_SECONDS = 15
@@ -30,7 +30,7 @@ def check_storage(url: str, nodes: int = 1, create: bool = True) -> Finding:
         close_storage(open_storage(expand_url(url), create=create))
     except MgstudyError as error:
         return problem("storage", first_line(error), "a study needs it from the machine it runs on")
-    return fine("storage", shown_url(url))
+    return fine("storage", redacted(url))
 
 
 def check_tracking(workspace: Workspace, configured: str | None = None) -> Finding:
@@ -44,7 +44,7 @@ def check_tracking(workspace: Workspace, configured: str | None = None) -> Findi
         uri = tracking_uri(workspace, configured)
     except MgstudyError as error:
         return problem("tracking", first_line(error), "set it where the study runs")
-    shown = shown_url(uri)
+    shown = redacted(uri)
     if not uri.startswith(("http://", "https://")):
         return fine("tracking", shown)
     try:

@@ -14,10 +14,10 @@ from typing import Any
 
 from mgstudy.files import Progress, no_progress
 from mgstudy.study.search.events import Assignment, State, StudyListener
-from mgstudy.study.storage.optuna_storage import shown_url
 from mgstudy.tracking.run_writer import RunWriter, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.urls import first_line
 
 __all__ = ["MlflowTracker", "StudyDescription"]
 
@@ -137,11 +137,10 @@ class MlflowTracker(StudyListener):
             self.spool.wait(_LONGEST_WAIT)
 
     def _warn(self, error: Exception) -> None:
-        problem = shown_url(str(error).partition("\n")[0] or type(error).__name__)
         logger.warning(
             "MLflow at %s does not take records: %s; they wait in %s",
             self.store.shown_uri,
-            problem,
+            first_line(error),
             self.spool.path,
         )
 

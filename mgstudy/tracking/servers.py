@@ -12,8 +12,9 @@ from typing import NoReturn
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import expand_url, open_storage
+from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.tracking.pages import Page, study_pages
+from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
 
@@ -96,8 +97,7 @@ def known_pages(workspace: Workspace, study: str | None, server: str) -> list[Pa
         except MgstudyError:
             raise
         except Exception as error:  # Whatever the tracking server does.
-            first_line = str(error).partition("\n")[0]
-            print(f"no addresses for study {name}: {first_line}", file=sys.stderr)
+            print(f"no addresses for study {name}: {first_line(error)}", file=sys.stderr)
     return pages
 
 

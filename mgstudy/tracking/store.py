@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError
 from mgstudy.study.storage.checkpoints import local_copy
-from mgstudy.study.storage.optuna_storage import expand_url, recorded_url, shown_url
+from mgstudy.urls import expand_url, recorded_url, redacted
 from mgstudy.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class TrackingStore:
     @property
     def shown_uri(self) -> str:
         """The URI without a password."""
-        return shown_url(self.uri)
+        return redacted(self.uri)
 
     @cached_property
     def client(self) -> MlflowClient:

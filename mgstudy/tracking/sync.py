@@ -21,13 +21,13 @@ from mgstudy.study.robustness.plan import launched_study
 from mgstudy.study.search.events import Stage, State, confirmation_key
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver
-from mgstudy.study.storage.optuna_storage import PASSWORD_MASK, expand_url, shown_url
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import deliver_pending
 from mgstudy.tracking.models import cells_without_model, register_models
 from mgstudy.tracking.run_writer import RunWriter
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore
+from mgstudy.urls import PASSWORD_MASK, expand_url, first_line
 from mgstudy.workspace import Workspace
 
 _ENDED = (State.COMPLETE, State.PRUNED, State.FAILED)
@@ -83,9 +83,8 @@ def sync(
             writer.finish_study(summary.finished, _best_checkpoints(summary))
             models, problem = _register(workspace, store, summary, progress)
         except Exception as error:  # A server fails in any way.
-            told = shown_url(str(error).partition("\n")[0] or type(error).__name__)
             raise MgstudyError(
-                f"MLflow at {store.shown_uri} does not take records: {told}; "
+                f"MLflow at {store.shown_uri} does not take records: {first_line(error)}; "
                 "nothing is lost, try again when it does"
             ) from error
     return Synced(waiting, models, problem, store)

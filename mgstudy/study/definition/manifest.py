@@ -9,7 +9,7 @@ from typing import Any
 from mgstudy.environment import describe_environment
 from mgstudy.study.definition.study import Study
 from mgstudy.study.search.record import cell_study_name
-from mgstudy.study.storage.optuna_storage import recorded_url
+from mgstudy.urls import recorded_url
 
 
 def study_manifest(study: Study, storage_url: str, tracking: Mapping[str, Any]) -> dict[str, Any]:

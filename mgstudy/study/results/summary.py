@@ -23,8 +23,9 @@ from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.storage.heartbeat import Driver
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import is_driven_anywhere
-from mgstudy.study.storage.optuna_storage import expand_url, open_storage, shown_url
+from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.study.storage.write_behind import close_storage
+from mgstudy.urls import expand_url, redacted
 from mgstudy.workspace import Workspace
 
 _STATES = {
@@ -250,7 +251,7 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
         name=name,
         question=manifest["config"]["question"],
         objective=manifest["config"]["training"]["objective"],
-        storage=shown_url(url),
+        storage=redacted(url),
         tracking_uri=manifest["tracking"]["uri"],
         experiment=manifest["tracking"]["experiment"],
         driven=driver.is_alive,

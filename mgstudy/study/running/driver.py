@@ -28,6 +28,7 @@ from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.heartbeat import Heartbeat
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.write_behind import WriteBehindStorage
+from mgstudy.urls import first_line
 
 _REACH_SECONDS = 5.0
 _RAY_TUNE_ENVIRONMENT = {
@@ -102,7 +103,7 @@ def require_cluster(address: str) -> None:
 
 
 def _cannot_begin(address: str, error: Exception) -> MgstudyError:
-    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    reason = first_line(error).rstrip(".")
     if address == "local":
         return MgstudyError(
             f"Ray does not start on this machine: {reason}; make sure that memory, processors and "

@@ -13,7 +13,8 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage.optuna_storage import parse_storage_url, shown_url
+from mgstudy.study.storage.optuna_storage import parse_storage_url
+from mgstudy.urls import first_line, redacted
 
 logger = logging.getLogger(__name__)
 
@@ -225,8 +226,7 @@ def _close(connection: sqlalchemy.Connection) -> None:
 
 
 def _unreachable(url: str, error: SQLAlchemyError) -> MgstudyError:
-    reason = str(error).partition("\n")[0]
-    return MgstudyError(f"storage {shown_url(url)} cannot be reached: {reason}")
+    return MgstudyError(f"storage {redacted(url)} cannot be reached: {first_line(error)}")
 
 
 def _key(study: str) -> int:

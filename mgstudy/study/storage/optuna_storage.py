@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import tempfile
 import weakref
@@ -22,9 +21,9 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.storage_errors import said
 from mgstudy.study.storage.write_behind import STORAGE_PATIENCE, WriteBehindStorage
+from mgstudy.urls import redacted
 
 JOURNAL = "journal:///"
-PASSWORD_MASK = "***"
 _SQLITE_BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
 _DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
@@ -34,25 +33,6 @@ _DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql
 def sqlite_url(path: Path) -> str:
     """The storage URL of a SQLite file."""
     return f"sqlite:///{path.resolve()}"
-
-
-def expand_url(url: str) -> str:
-    """Fill in environment variables, so that a study file can name ``${DATABASE_PASSWORD}``
-    instead of holding it.
-
-    Raises:
-        InputError: If such a variable is not set.
-    """
-    if f":{PASSWORD_MASK}@" in url or f"password={PASSWORD_MASK}" in url:
-        raise InputError(
-            f"the password of {url} is not kept with the study; write it as ${{VARIABLE}} in the "
-            "study file, and launch again"
-        )
-    expanded = os.path.expandvars(url)
-    unset = re.search(r"\$\{\w+\}", expanded)
-    if unset is not None:
-        raise InputError(f"{shown_url(url)}: the environment variable {unset[0]} is not set")
-    return expanded
 
 
 def open_storage(url: str, create: bool = True) -> BaseStorage:
@@ -85,7 +65,7 @@ def open_driven_storage(url: str, patience: float = STORAGE_PATIENCE) -> WriteBe
         InputError: If ``url`` is not a storage's URL or its driver is not installed.
         MgstudyError: If the storage cannot be opened.
     """
-    return WriteBehindStorage(_open(url, create=True), shown_url(url), patience)
+    return WriteBehindStorage(_open(url, create=True), redacted(url), patience)
 
 
 def _open(url: str, create: bool) -> BaseStorage:
@@ -94,7 +74,7 @@ def _open(url: str, create: bool) -> BaseStorage:
     is_sqlite = parsed.get_backend_name() == "sqlite"
     is_file = is_sqlite or url.startswith(JOURNAL)
     file = Path(parsed.database) if is_file and parsed.database else None
-    shown = shown_url(url)
+    shown = redacted(url)
     if file is not None and not create and not file.exists():
         raise MgstudyError(f"storage {shown} does not exist")
     copied: Path | None = None
@@ -151,7 +131,7 @@ def parse_storage_url(url: str) -> URL:
             parsed.get_dialect()
         except sqlalchemy.exc.NoSuchModuleError as error:
             raise InputError(
-                f"storage {shown_url(url)} needs a driver that is not installed: {error}"
+                f"storage {redacted(url)} needs a driver that is not installed: {error}"
             ) from error
     wanted, ours = _DRIVERS.get(parsed.drivername, ("", ""))
     if wanted and importlib.util.find_spec(wanted) is None:
@@ -210,15 +190,3 @@ def _use_write_ahead_log(storage: RDBStorage) -> None:
     storage.engine.dispose()
     with storage.engine.connect() as connection:
         connection.execute(sqlalchemy.text("PRAGMA journal_mode=WAL"))
-
-
-def shown_url(url: str) -> str:
-    """The URL without its password, for people."""
-    without = re.sub(r"(://[^:/@]*):.*@", rf"\1:{PASSWORD_MASK}@", url)
-    return re.sub(r"([?&]password=)[^&]*", rf"\1{PASSWORD_MASK}", without)
-
-
-def recorded_url(url: str) -> str:
-    """The URL as it may be kept: a password stays only as the name of an environment variable."""
-    named = re.search(r"://[^:/@]*:\$(\w+|\{\w+\})@|[?&]password=\$(\w+|\{\w+\})(&|$)", url)
-    return url if named else shown_url(url)

@@ -7,13 +7,7 @@ import optuna
 import pytest
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage.optuna_storage import (
-    expand_url,
-    open_storage,
-    recorded_url,
-    shown_url,
-    sqlite_url,
-)
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -59,50 +53,3 @@ def test_a_wrong_url_is_refused_without_its_password(url: str, said: str) -> Non
         open_storage(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://me:secret@host/database", "postgresql://me:***@host/database"),
-        ("postgresql+psycopg://me:se:c@ret@host:5432/d", "postgresql+psycopg://me:***@host:5432/d"),
-        ("https://me:secret@tracking.org/path?x=1", "https://me:***@tracking.org/path?x=1"),
-        ("mysql://host/d?user=me&password=secret&x=1", "mysql://host/d?user=me&password=***&x=1"),
-        ("postgresql://me:${DATABASE_PASSWORD}@host/d", "postgresql://me:***@host/d"),
-        ("postgresql://me@host:5432/database", "postgresql://me@host:5432/database"),
-        ("http://localhost:5000", "http://localhost:5000"),
-        ("sqlite:////home/me/a:b/study.db", "sqlite:////home/me/a:b/study.db"),
-    ],
-)
-def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
-
-
-def test_variables_are_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_PASSWORD", "se$cret")
-    monkeypatch.delenv("DATABASE_HOST", raising=False)
-    assert expand_url("postgresql://me:${DATABASE_PASSWORD}@h/d") == "postgresql://me:se$cret@h/d"
-    with pytest.raises(InputError, match=r"variable \$\{DATABASE_HOST\} is not set") as caught:
-        expand_url("postgresql://me:${DATABASE_PASSWORD}@${DATABASE_HOST}/d")
-    assert "se$cret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "kept"),
-    [
-        ("postgresql://me:secret@host/d", "postgresql://me:***@host/d"),
-        ("postgresql://me:${PASSWORD}@host/d", "postgresql://me:${PASSWORD}@host/d"),
-        ("postgresql://me:$PASSWORD@host/d", "postgresql://me:$PASSWORD@host/d"),
-        ("postgresql://me:secret${PASSWORD}@host/d", "postgresql://me:***@host/d"),
-        ("mysql://host/d?user=me&password=secret", "mysql://host/d?user=me&password=***"),
-        (
-            "mysql://host/d?user=me&password=${PASSWORD}",
-            "mysql://host/d?user=me&password=${PASSWORD}",
-        ),
-    ],
-)
-def test_a_password_is_kept_only_as_the_name_of_its_variable(url: str, kept: str) -> None:
-    assert recorded_url(url) == kept
-    if "***" in kept:
-        with pytest.raises(InputError, match=r"is not kept with the study; write it as \$\{VAR"):
-            expand_url(kept)

@@ -1,0 +1,85 @@
+"""Addresses of databases, servers and object stores, and texts that name them: what is secret in
+them is filled in from the environment, and leaves the process only as ``***``."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote
+
+from mgstudy.errors import InputError
+
+PASSWORD_MASK = "***"
+_SECRETS = (
+    # ``scheme://user:password@``, whose password may itself hold ``:``, ``/`` and ``@``.
+    re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:)(?P<secret>\S+)(?=@)"),
+    # ``scheme://user:password@``, whose password holds spaces; no ``host:port``.
+    re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:(?!\d{1,5}\b)(?=\S))(?P<secret>[^@\n]+)(?=@)"),
+    # ``https://token@``. Who logs into a database is no secret: ``postgresql://me@``.
+    re.compile(r"(?<![\w+.-])(?P<before>(?!postgres)[\w+.-]+://)(?P<secret>[^:@/?#\s]+)(?=:?@)"),
+    # ``?token=``, ``password='...'``, with what may stand before such a word in a name.
+    re.compile(
+        r"(?i:(?P<before>(?:\bsig|\bpwd|passwd|password|token|secret|signature|api.?key)=))"
+        r"(?P<secret>'[^']*'|\"[^\"]*\"|[^\s&]+)"
+    ),
+)
+
+
+def redacted(text: str) -> str:
+    """The text without the passwords and tokens of the addresses in it; ``${VARIABLE}`` for one
+    stays.
+
+    Every text that leaves the process (a message, a record, what another library says) and may
+    hold an address goes through here. In doubt it takes out too much.
+    """
+    return _masked(text, r"\${\w+}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a failure says, or its kind; without secrets."""
+    return redacted(str(error).strip().partition("\n")[0]) or type(error).__name__
+
+
+def recorded_url(url: str) -> str:
+    """The URL as it may be kept: a secret stays only as the name of an environment variable."""
+    return _masked(_without_spaces(url), r"\$(\w+|{\w+})")
+
+
+def expand_url(url: str) -> str:
+    """Fill in environment variables, so that a study file can name ``${DATABASE_PASSWORD}``
+    instead of holding it.
+
+    Raises:
+        InputError: If such a variable is not set.
+    """
+    if any(found["secret"] == PASSWORD_MASK for form in _SECRETS for found in form.finditer(url)):
+        raise InputError(
+            f"the password of {redacted(url)} is not kept with the study; write it as "
+            "${VARIABLE} in the study file, and launch again"
+        )
+    expanded = os.path.expandvars(url)
+    unset = re.search(r"\$\{\w+\}", expanded)
+    if unset is not None:
+        shown = redacted(_without_spaces(url))
+        raise InputError(f"{shown}: the environment variable {unset[0]} is not set")
+    return _without_spaces(expanded)
+
+
+def _without_spaces(url: str) -> str:
+    """The URL as it has to be written: where it ends in a text is where a space is. What names a
+    file keeps them."""
+    if re.match(r"(sqlite|journal|file)\b", url):
+        return url
+    return re.sub(r"\s", lambda space: quote(space[0]), url)
+
+
+def _masked(text: str, names: str) -> str:
+    """The text without secrets, but those that are no more than such a name."""
+
+    def mask(found: re.Match[str]) -> str:
+        named = re.fullmatch(names, found["secret"])
+        return found[0] if named else f"{found['before']}{PASSWORD_MASK}"
+
+    for form in _SECRETS:
+        text = form.sub(mask, text)
+    return text
