@@ -21,9 +21,9 @@ import psutil
 import ray
 import torch
 
+from mgstudy.data.dataset import as_tensor
 from mgstudy.data.layouts import features_content, read_features
 from mgstudy.data.tables import TableStore
-from mgstudy.data.tensors import as_tensor
 
 
 @ray.remote(num_cpus=0)

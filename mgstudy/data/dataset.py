@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.fingerprint import fingerprint_arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -74,20 +77,9 @@ class Dataset:
         for split_name, split in (("train", train), ("validation", validation), ("test", test)):
             arrays[f"{split_name}.users"] = split.users
             arrays[f"{split_name}.items"] = split.items
-        return cls(
-            name=name,
-            user_count=user_count,
-            item_count=item_count,
-            train=train,
-            validation=validation,
-            test=test,
-            features=dict(features),
-            fingerprint=fingerprint_arrays(arrays),
-            feature_fingerprints={
-                modality: fingerprint_arrays({modality: table})
-                for modality, table in features.items()
-            },
-        )
+        key = fingerprint_arrays(arrays)
+        made = cls(name, user_count, item_count, train, validation, test, {}, key, {})
+        return made.with_features(features)
 
     def with_features(self, features: Mapping[str, NDArray[np.float32]]) -> Dataset:
         """The same interactions with other feature tables, fingerprinted anew."""
@@ -99,3 +91,15 @@ class Dataset:
                 for modality, table in features.items()
             },
         )
+
+
+def as_tensor(array: NDArray[Any]) -> Tensor:
+    """Hand an array, which may be read-only and shared between processes, to torch without a copy.
+
+    The result must never be written to: ``torch.from_numpy`` warns of exactly that, and DLPack,
+    used here, leaves it to the caller.
+    """
+    # Loaded where something is trained, so that preparing and describing data takes no second.
+    from torch.utils.dlpack import from_dlpack  # noqa: PLC0415
+
+    return from_dlpack(np.ascontiguousarray(array))

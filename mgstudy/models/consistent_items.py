@@ -12,8 +12,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.data.dataset import Dataset
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.item_graphs import block_rows, cosine_blocks
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import as_tensor
 from mgstudy.models.signals import Signal, passed
 
 

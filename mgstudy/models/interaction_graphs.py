@@ -16,8 +16,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.data.dataset import Dataset
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.graph import SparseGraph, arrays_of
 
 DEGREE_EPSILON = 1e-7

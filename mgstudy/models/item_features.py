@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import as_tensor
 
 
 class FeatureTransform(Protocol):

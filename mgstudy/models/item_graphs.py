@@ -17,8 +17,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.data.dataset import Dataset
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.graph import SparseGraph
 
 VISUAL_MODALITY = "image"

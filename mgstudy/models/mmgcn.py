@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
-from mgstudy.data.dataset import Dataset
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.graph import SparseGraph, propagate
 from mgstudy.models.initializers import linear, xavier_normal_embedding

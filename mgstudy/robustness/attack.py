@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
-from mgstudy.data.tensors import as_tensor
 from mgstudy.models.base import Batch, EmbeddingRecommender, Recommender
 from mgstudy.models.losses import dot_products
 from mgstudy.robustness.risks.base import Tables, spread

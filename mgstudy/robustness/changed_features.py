@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.derived import Arrays, DerivedArrays
-from mgstudy.data.tensors import as_tensor
 from mgstudy.models.item_features import ItemFeatures
 
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mgstudy.config.metrics import Metric, parse_metric
-from mgstudy.data.dataset import Dataset, Interactions
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
 from mgstudy.training.metrics import MEASURE_FUNCTIONS

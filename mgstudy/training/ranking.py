@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.data.dataset import Dataset, Interactions
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.models.base import Scorer
 
 NO_ITEM = -1

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mgstudy.config.training import TrainingSettings
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
-from mgstudy.data.tensors import as_tensor
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.models.base import Batch, Recommender
 from mgstudy.training.early_stopping import EarlyStopper

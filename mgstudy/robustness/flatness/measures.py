@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mgstudy.config.robustness import FlatnessSettings
+from mgstudy.data.dataset import as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
-from mgstudy.data.tensors import as_tensor
 from mgstudy.models.base import Batch, Recommender
 from mgstudy.robustness.flatness.hessian import top_eigenvalue, trace
 from mgstudy.robustness.flatness.landscape import line, square

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
-from mgstudy.data.dataset import Dataset
-from mgstudy.data.tensors import as_tensor
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import ModalityNeed, Recommender
 from mgstudy.training.gradient.base import LossClosure
