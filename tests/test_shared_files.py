@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from waiting import free_port
 
 from mgstudy import api
-from mgstudy.data.loading import list_datasets
+from mgstudy.data.loading import read_manifest
 from mgstudy.data.tables import TableStore
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
@@ -105,7 +105,8 @@ def test_what_one_machine_prepares_another_trains_on(
     np.testing.assert_array_equal(there.train.items, here.train.items)
     for modality, table in here.features.items():
         np.testing.assert_array_equal(there.features[modality], table)
-    assert [manifest.name for manifest in list_datasets(Workspace.resolve(cloud.url))] == ["tiny"]
+    workspace = Workspace.resolve(cloud.url)
+    assert workspace.names(workspace.datasets) == ["tiny"]
     assert str(Workspace.resolve(cloud.url).home).startswith(str(tmp_path / "second"))
 
 
@@ -131,7 +132,7 @@ def test_a_table_that_was_cut_short_on_this_machine_is_made_again(
     prepared: None, cloud: Cloud
 ) -> None:
     workspace = Workspace.resolve(cloud.url)
-    manifest = list_datasets(workspace)[0]
+    manifest = read_manifest(workspace, "tiny")
     path = TableStore(workspace.tables).path(manifest.interactions.key)
     path.write_bytes(path.read_bytes()[:100])
     assert api.load_dataset("tiny", home=cloud.url).fingerprint == manifest.interactions.key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,6 +11,11 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from mgstudy.cli.app import AsJson, Home, app, make_console, print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mgstudy.workspace import Workspace
 
 cache = typer.Typer(
     help="List, show, verify and clean what the workspace keeps.", no_args_is_help=True
@@ -22,9 +27,8 @@ app.add_typer(cache, name="cache")
 def list_entries(home: Home = None, as_json: AsJson = False) -> None:
     """List tables, derived arrays and fetched files, with what refers to them."""
     from mgstudy.data.cache import list_cache  # noqa: PLC0415
-    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
-    entries = list_cache(*workspace_and_studies(home))
+    entries = list_cache(*_workspace_and_studies(home))
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return
@@ -46,9 +50,8 @@ def show(
 ) -> None:
     """Show what an entry is and everything that it was made from."""
     from mgstudy.data.cache import describe_entry, find_entry, list_cache  # noqa: PLC0415
-    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
-    content = describe_entry(find_entry(list_cache(*workspace_and_studies(home)), key))
+    content = describe_entry(find_entry(list_cache(*_workspace_and_studies(home)), key))
     if as_json:
         print_json(content)
         return
@@ -62,11 +65,10 @@ def verify(home: Home = None, as_json: AsJson = False) -> None:
     """Compare every table with its checksum; the exit code is 1 if one is damaged."""
     from mgstudy.data.cache import verify_cache  # noqa: PLC0415
     from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
-    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
+    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
-    workspace, _ = workspace_and_studies(home)
     with progress_bar(Console(stderr=True)) as progress:
-        whole, faults = verify_cache(workspace, progress)
+        whole, faults = verify_cache(Workspace.resolve(home), progress)
     if as_json:
         print_json({"whole": whole, "damaged": faults})
     else:
@@ -88,9 +90,8 @@ def gc(
 ) -> None:
     """Remove what no dataset and no study refers to."""
     from mgstudy.data.cache import collect_garbage  # noqa: PLC0415
-    from mgstudy.study.results.references import workspace_and_studies  # noqa: PLC0415
 
-    removed = collect_garbage(*workspace_and_studies(home), all_derived=derived, dry_run=dry_run)
+    removed = collect_garbage(*_workspace_and_studies(home), all_derived=derived, dry_run=dry_run)
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in removed])
         return
@@ -98,3 +99,26 @@ def gc(
         typer.echo(f"{entry.kind} {entry.key} ({decimal(entry.size)})")
     done = "would be removed" if dry_run else "removed"
     typer.echo(f"{len(removed)} entries {done}, {decimal(sum(e.size for e in removed))}")
+
+
+def _workspace_and_studies(home: str | Path | None) -> tuple[Workspace, dict[str, list[str]]]:
+    """The workspace at ``home``, and each of its studies to the keys of the tables it began with.
+
+    Raises:
+        MgstudyError: If a study's manifest cannot be read.
+    """
+    from mgstudy.study.storage.layout import StudyFolder  # noqa: PLC0415
+    from mgstudy.workspace import Workspace  # noqa: PLC0415
+
+    workspace = Workspace.resolve(home)
+    keys: dict[str, list[str]] = {}
+    for path in sorted(workspace.studies.glob("*/")):
+        folder = StudyFolder.of(workspace, path.name)
+        if folder.manifest.exists():
+            datasets = folder.read_manifest().get("datasets", {}).values()
+            keys[f"study {path.name}"] = [
+                key
+                for dataset in datasets
+                for key in (dataset["interactions"], *dataset["features"].values())
+            ]
+    return workspace, keys

@@ -1,4 +1,4 @@
-"""Commands that make datasets."""
+"""Commands that make datasets and say what they are like."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from rich.console import Console
 
 from mgstudy.cli.app import AsJson, Home, Overrides, app
 
+data = typer.Typer(help="Describe prepared datasets.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
 
 @app.command()
 def prepare(
@@ -20,10 +23,39 @@ def prepare(
 ) -> None:
     """Make a dataset from raw files: interactions and features, cached as Parquet."""
     from mgstudy.data.prepare import prepare_file  # noqa: PLC0415
-    from mgstudy.report.console.dataset_text import dataset_text  # noqa: PLC0415
+    from mgstudy.report.console.dataset_description import prepared_text  # noqa: PLC0415
     from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     with progress_bar(Console(stderr=True)) as show:
         manifest = prepare_file(file, overrides, Workspace.resolve(home), show)
-    typer.echo(manifest.model_dump_json(indent=2) if as_json else dataset_text(manifest))
+    typer.echo(manifest.model_dump_json(indent=2) if as_json else prepared_text(manifest))
+
+
+@data.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="Name of a prepared dataset")],
+    home: Home = None,
+    as_json: AsJson = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with histograms to this file")
+    ] = None,
+) -> None:
+    """Describe a dataset: size, degrees, cold items, modalities, steps, and leakage checks."""
+    from mgstudy.data.description import describe_dataset  # noqa: PLC0415
+    from mgstudy.files import locked, written_whole  # noqa: PLC0415
+    from mgstudy.report.console.dataset_description import (  # noqa: PLC0415
+        description_page,
+        description_text,
+    )
+    from mgstudy.workspace import Workspace  # noqa: PLC0415
+
+    described = describe_dataset(Workspace.resolve(home), name)
+    if html is not None:
+        with locked(html), written_whole(html) as file:
+            file.write(description_page(described).encode())
+        typer.echo(f"{html}: written", err=True)
+    if as_json:
+        typer.echo(described.model_dump_json(indent=2))
+    elif html is None:
+        typer.echo(description_text(described))

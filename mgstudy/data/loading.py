@@ -65,11 +65,6 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
     return manifest
 
 
-def list_datasets(workspace: Workspace) -> list[Manifest]:
-    """The manifests of all prepared datasets, by name."""
-    return [read_manifest(workspace, name) for name in _prepared(workspace)]
-
-
 def _prepared(workspace: Workspace) -> list[str]:
     names = workspace.names(workspace.datasets)
     if workspace.shared is not None:  # There, a folder is there because of its manifest.

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mgstudy.cli import data as data_commands
+from mgstudy.cli import datasets
 from mgstudy.cli.app import app
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.description import describe_dataset
 from mgstudy.data.prepare import prepare
 
-assert data_commands.data  # Its import registers the command.
+assert datasets.data  # Its import registers the command.
 
 
 def test_toy_data(raw, workspace) -> None:

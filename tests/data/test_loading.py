@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 import pytest
 
-from mgstudy.data.loading import list_datasets, load_dataset
+from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
 from mgstudy.errors import InputError
 from mgstudy.workspace import Workspace
@@ -56,10 +56,11 @@ def test_an_unknown_dataset_is_answered_with_the_nearest_and_what_to_type(
         load_dataset(Workspace(workspace.home / "empty"), "toy")
 
 
-def test_datasets_are_listed_by_name(raw, workspace, manifest) -> None:
+def test_where_no_name_is_near_all_prepared_datasets_are_named(raw, workspace, manifest) -> None:
     prepare(raw.pipeline("another"), workspace)
-    assert [found.name for found in list_datasets(workspace)] == ["another", "toy"]
-    assert list_datasets(Workspace(workspace.home / "empty")) == []
+    (workspace.datasets / "without_a_manifest").mkdir()
+    with pytest.raises(InputError, match=r"\(known: another, toy\)"):
+        load_dataset(workspace, "xyz")
 
 
 def truncate(path) -> None:

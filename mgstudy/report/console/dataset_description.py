@@ -1,10 +1,11 @@
-"""A described dataset as text, and as one small page with histograms."""
+"""A dataset as text when it is prepared or described, and as one small page with histograms."""
 
 from __future__ import annotations
 
 from jinja2 import Environment
 
 from mgstudy.data.description import DatasetDescription, Degrees
+from mgstudy.data.manifest import Manifest
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ data.name }}</title>
@@ -38,6 +39,26 @@ table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .8
 {% else %}<p>Nothing breaks what the pipeline declares.</p>{% endif %}
 </body></html>
 """
+
+
+def prepared_text(manifest: Manifest) -> str:
+    """What was prepared: its size, splits, features and what every step dropped."""
+    counts = manifest.counts
+    lines = [
+        f"dataset {manifest.name}: {counts.users:,} users, {counts.items:,} items",
+        f"  interactions: {counts.train:,} train, {counts.validation:,} validation, "
+        f"{counts.test:,} test (sparsity {counts.sparsity:.4%})",
+        f"  items without a training interaction: {counts.items_without_training:,}",
+    ]
+    lines += [
+        f"  {modality}: {table.shape[0]:,} × {table.shape[1]:,}"
+        for modality, table in manifest.features.items()
+    ]
+    lines += [
+        f"  {step.name}: {step.rows_in:,} rows in, {step.rows_out:,} out" for step in manifest.steps
+    ]
+    lines.append(f"next: name it under `factors: dataset` of a study file: {manifest.name}")
+    return "\n".join(lines)
 
 
 def description_text(data: DatasetDescription) -> str:
