@@ -124,7 +124,7 @@ def jobs(address: Address = None, as_json: AsJson = False) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-    from mgstudy.report.durations import duration  # noqa: PLC0415
+    from mgstudy.report.numbers import duration  # noqa: PLC0415
 
     cluster = _connect(address)
     found = studies.jobs(cluster)

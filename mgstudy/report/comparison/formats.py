@@ -14,8 +14,8 @@ from rich.table import Table
 from mgstudy.report.comparison.comparison import Comparison, known_metrics
 from mgstudy.report.comparison.published import CAVEAT
 from mgstudy.report.comparison.verdict import mark
-from mgstudy.report.durations import duration
 from mgstudy.report.markdown import markdown_table
+from mgstudy.report.numbers import duration
 from mgstudy.study.results.summary import StudySummary
 
 _DECIMALS = 4

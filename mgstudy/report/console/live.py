@@ -20,7 +20,7 @@ from mgstudy.report.console.study_progress import (
     remaining_text,
     trials_per_hour,
 )
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
 from mgstudy.study.search.record import CellRecord, StudyRecord
 

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import CellSummary, summarize

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 from mgstudy.study.robustness.driver import Progress as OnResult
 from mgstudy.study.robustness.plan import Task, TrainedCell
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mgstudy.report.console.study_progress import failure_lines
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 from mgstudy.study.results.summary import StudySummary, TrialSummary
 from mgstudy.study.search.events import State
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 
 _PACE_TRIALS = 20
 _MANY_CELLS = 40

@@ -13,7 +13,7 @@ import yaml
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.comparison.comparison import Comparison, compare_studies
 from mgstudy.report.comparison.formats import caption, default_metrics, short_table
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 from mgstudy.report.page import scores, strengths, tables
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure

@@ -11,7 +11,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 
 from mgstudy.report.comparison.baselines import baseline_of
-from mgstudy.report.durations import duration
+from mgstudy.report.numbers import duration
 from mgstudy.study.results.summary import CellSummary, StudySummary
 from mgstudy.study.search.events import State
 from mgstudy.study.search.spending import GPU_SECONDS
