@@ -12,7 +12,7 @@ PACKAGE = "mgstudy"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"environment", "errors", "registry"}),
+    frozenset({"environment", "errors", "private", "registry"}),
     frozenset({"files", "fingerprint", "shared_files", "urls", "workspace"}),
     frozenset({"config"}),
     frozenset({"data"}),
@@ -86,10 +86,10 @@ def violations(module: str, source: str, parts: Set[str], is_package: bool = Fal
         return [f"{module}: {own!r} has no place in LAYERS"]
     found = []
     for line, name in imported_names(ast.parse(source), module, is_package):
-        top = name.partition(".")[0]
+        top = name.removeprefix(f"{PACKAGE}.private.").partition(".")[0]
         if top in FORBIDDEN_DISTRIBUTIONS.get(own, frozenset()):
             found.append(f"{module}:{line}: {own} must work without {top}")
-        if top != PACKAGE:
+        if name.partition(".")[0] != PACKAGE:
             continue
         other = part_of(name, parts)
         if rank.get(other, len(LAYERS)) > rank[own] or (own, other) in UNRELATED:
@@ -128,6 +128,11 @@ PARTS = frozenset(part for layer in LAYERS for part in layer)
         ("cluster.jobs", "from mgstudy.api import launch", "cluster must not import api"),
         ("training.trainer", "import ray.tune", "training must work without ray"),
         ("training.trainer", "from optuna import Trial", "training must work without optuna"),
+        (
+            "training.trainer",
+            "from mgstudy.private.ray import ignored_below",
+            "training must work without ray",
+        ),
         ("study.driver", "from mlflow.entities import Run", "study must work without mlflow"),
         ("helpers", "", "'helpers' has no place in LAYERS"),
         (

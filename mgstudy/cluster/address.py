@@ -171,7 +171,7 @@ def _ask_ray(address: str) -> str:
     from ray.dashboard.utils import get_address_for_submission_client  # noqa: PLC0415
     from ray.exceptions import RayError  # noqa: PLC0415
 
-    from mgstudy.study.running.driver import use_token_that_is_here  # noqa: PLC0415
+    from mgstudy.private.ray import use_token_that_is_here  # noqa: PLC0415
 
     use_token_that_is_here()
     try:

@@ -6,18 +6,16 @@ import logging
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import tune
-from ray._common.utils import get_default_ray_temp_dir
-from ray._private.authentication.authentication_token_setup import (
-    maybe_enable_token_auth_if_token_available,
-)
 
 from mgstudy.errors import MgstudyError
+from mgstudy.private.ray import use_token_that_is_here
 from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
 from mgstudy.study.running.placement import GpuPacking, TrialResources
 from mgstudy.study.running.trial import StudyTrial
@@ -107,8 +105,8 @@ def _cannot_begin(address: str, error: Exception) -> MgstudyError:
     if address == "local":
         return MgstudyError(
             f"Ray does not start on this machine: {reason}; make sure that memory, processors and "
-            f"space under {get_default_ray_temp_dir()} are free (RAY_TMPDIR chooses another place, "
-            "by a short path), then give the same command again"
+            f"space under {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()} are free "
+            "(RAY_TMPDIR chooses another place, by a short path), then give the same command again"
         )
     return MgstudyError(
         f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
@@ -175,17 +173,6 @@ class KeepBestCheckpoint(StudyListener):
                 self.checkpoints.discard_states(f"{key}/{number}")
                 if not self.keeps_states and self.best.get(key, (-1, 0))[0] != number:
                     self.checkpoints.discard(f"{key}/{number}")
-
-
-def use_token_that_is_here() -> None:
-    """Connect with the token of ``~/.ray/auth_token`` or ``RAY_AUTH_TOKEN``, if there is one.
-
-    Ray does so by itself only for ``auto``. An explicit ``RAY_AUTH_MODE`` is respected, and a
-    cluster that asks for no token does not mind one.
-    """
-    # Turning tokens on is news to someone who starts a cluster, not to one who joins it.
-    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def run_trials(

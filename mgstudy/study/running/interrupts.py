@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-import ray._private.utils as ray_utils
+from mgstudy.private.ray import sigterm_left_alone
 
 
 @contextmanager
@@ -52,13 +52,10 @@ def interrupt_deferred() -> Iterator[None]:
         yield
         return
     previous = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
-    # Ray would put a handler of its own for SIGTERM, which exits from wherever it is.
-    of_ray = ray_utils.set_sigterm_handler
-    ray_utils.set_sigterm_handler = lambda handler: None
     try:
-        yield
+        with sigterm_left_alone():
+            yield
     finally:
-        ray_utils.set_sigterm_handler = of_ray
         for kind, handler in previous.items():
             signal.signal(kind, handler)
         if has_come:

@@ -19,6 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from mgstudy.private.ray import stop_trials_at_once
 from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share
 from mgstudy.study.running.placement import GpuPacking
 from mgstudy.study.search.events import Assignment
@@ -32,7 +33,6 @@ METRICS = "metrics"
 OUTCOME = "outcome"
 PROBLEM = "problem"
 GPU_PEAK = "gpu_peak"
-_GRACE = "_actor_force_cleanup_timeout"
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]
@@ -174,8 +174,7 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Let a stopped trial finish its step for a moment only: after Ctrl-C, Ray would wait ten
         seconds more than its first five. It goes on from its last checkpoint."""
-        if hasattr(tune_controller, _GRACE):
-            setattr(tune_controller, _GRACE, 0)
+        stop_trials_at_once(tune_controller)
         super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
