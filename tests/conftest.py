@@ -4,16 +4,63 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+from programs import restore_signals
+from waiting import free_port
 
+from mgstudy import cli
 from mgstudy.data.dataset import Dataset, Interactions
+
+
+def pytest_configure() -> None:
+    restore_signals()
+
+
+class Ended(NamedTuple):
+    """What a command came to: its exit code, what it printed, and what it complained of."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Type a command, in this process."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["mgstudy", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def printed(command: Command) -> Callable[..., str]:
+    """Type a command that succeeds, and read what it prints."""
+
+    def run(*arguments: object) -> str:
+        code, out, err = command(*arguments)
+        assert (code, err) == (0, "")
+        return out
+
+    return run
 
 
 class PostgresqlServer:
@@ -32,9 +79,7 @@ class PostgresqlServer:
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
             shutil.chown(self.folder, self.user)
-        with socket.socket() as probe:
-            probe.bind((host, 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port(host)
         self._run("initdb", "--auth=trust", "--username=study", "--no-sync")
         with (self.folder / "data" / "pg_hba.conf").open("a") as access:
             access.write("host all all samenet trust\n")

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -13,39 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-
-from mgstudy import cli
+from programs import MGSTUDY, finished
 
 ROOT = Path(__file__).parents[1]
 
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home"
     monkeypatch.setenv("MGSTUDY_HOME", str(folder))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return folder
-
-
-@pytest.fixture
-def command(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Type a command: its exit code, what it printed, and what it complained of."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mgstudy", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), printed.out, printed.err
-
-    return run
 
 
 # Raw data in the MMRec format: 4 users and 5 items.
@@ -395,15 +373,8 @@ def test_the_version_is_that_of_the_package(command: Command) -> None:
 
 
 def test_the_installed_command_runs_and_imports_nothing_heavy_for_help(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
-    ended = subprocess.run(
-        [Path(sys.executable).with_name("mgstudy"), "--help"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        check=True,
-    )
+    profiled = {"PYTHONPROFILEIMPORTTIME": 1}
+    ended = finished(MGSTUDY, "--help", cwd=tmp_path, environment=profiled)
     for name in ("prepare", "plan", "launch", "status", "compare", "ui", "schema", "models"):
         assert re.search(rf"^\W*{name}\s+[A-Z]", ended.stdout, re.MULTILINE)
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}

@@ -1,14 +1,12 @@
 """The shipped Amazon pipeline on small files in Amazon's formats, and what can be wrong in them."""
 
 import gzip
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mgstudy.cli import main
 from mgstudy.data.layouts import read_ids
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.manifest import Manifest
@@ -66,7 +64,7 @@ def amazon(tmp_path: Path) -> Amazon:
 
 
 @pytest.fixture
-def prepare(amazon, workspace, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+def prepare(amazon, workspace, command) -> Callable[..., tuple[int, str]]:
     """Type ``mgstudy prepare``; the exit code, and what it said to be wrong."""
 
     def prepare(*overrides: str) -> tuple[int, str]:
@@ -83,14 +81,11 @@ def prepare(amazon, workspace, monkeypatch, capsys) -> Callable[..., tuple[int, 
             *overrides,
         ]
         arguments = [argument for setting in settings for argument in ("--set", setting)]
-        command = ["mgstudy", "prepare", str(PIPELINE), "--home", str(workspace.home), *arguments]
-        pipeline = PIPELINE.read_text("utf-8").replace("    model: all-MiniLM-L6-v2\n", "")
-        command[2] = str(folder / "pipeline.yaml")
-        Path(command[2]).write_text(pipeline, "utf-8")
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return int(caught.value.code or 0), capsys.readouterr().err
+        pipeline = folder / "pipeline.yaml"
+        text = PIPELINE.read_text("utf-8").replace("    model: all-MiniLM-L6-v2\n", "")
+        pipeline.write_text(text, "utf-8")
+        code, _, err = command("prepare", pipeline, "--home", workspace.home, *arguments)
+        return code, err
 
     return prepare
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from typer.testing import CliRunner
 
 from mgstudy.cli import cache as cache_commands
-from mgstudy.cli.app import app
 from mgstudy.data.cache import collect_garbage, find_entry, list_cache, verify_cache
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
@@ -80,28 +78,26 @@ def test_what_a_process_is_writing_stays(workspace) -> None:
     assert kinds(collect_garbage(workspace)) == ["unfinished .image"]
 
 
-def test_commands(raw, workspace) -> None:
+def test_commands(raw, workspace, command, printed) -> None:
     manifest = prepare(raw.pipeline(), workspace)
-    home = ["--home", str(workspace.home)]
-    run = CliRunner().invoke
+    home = ["--home", workspace.home]
 
-    listed = run(app, ["cache", "ls", *home, "--json"])
-    assert len(json.loads(listed.stdout)) == 3
-    assert "dataset toy" in run(app, ["cache", "ls", *home]).stdout
-    shown = json.loads(run(app, ["cache", "show", "image", *home, "--json"]).stdout)
+    assert len(json.loads(printed("cache", "ls", *home, "--json"))) == 3
+    assert "dataset toy" in printed("cache", "ls", *home)
+    shown = json.loads(printed("cache", "show", "image", *home, "--json"))
     assert shown["facts"]["source_sha256"] == {"features": manifest.source_files[1].sha256}
-    assert "modality: image" in run(app, ["cache", "show", "image", *home]).stdout
+    assert "modality: image" in printed("cache", "show", "image", *home)
 
     path = workspace.tables / f"{manifest.features['image'].key}.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    verified = run(app, ["cache", "verify", *home])
-    assert verified.exit_code == 1
-    assert f"{path}: damaged: does not match its checksum" in verified.stdout
+    code, out, _ = command("cache", "verify", *home)
+    assert code == 1
+    assert f"{path}: damaged: does not match its checksum" in out
     load_dataset(workspace, "toy")
-    assert run(app, ["cache", "verify", *home]).exit_code == 0
-    assert "0 entries removed" in run(app, ["cache", "gc", *home]).stdout
+    printed("cache", "verify", *home)
+    assert "0 entries removed" in printed("cache", "gc", *home)
 
 
 KILLED = """

@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from mgstudy.cli import datasets
-from mgstudy.cli.app import app
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.description import describe_dataset
 from mgstudy.data.prepare import prepare
@@ -72,14 +70,14 @@ def test_a_split_by_time_leaks_nothing_and_a_random_one_says_how_much(
     assert leakage.findings == []
 
 
-def test_command(raw, workspace, tmp_path) -> None:
+def test_command(raw, workspace, tmp_path, command, printed) -> None:
     prepare(raw.pipeline(), workspace)
-    arguments = ["data", "describe", "toy", "--home", str(workspace.home)]
-    text = CliRunner().invoke(app, arguments).stdout
+    arguments = ["data", "describe", "toy", "--home", workspace.home]
+    text = printed(*arguments)
     assert "dataset toy: 4 users, 5 items" in text
     assert "cold in test: 2 items (2 interactions), 0 users" in text
-    described = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    described = json.loads(printed(*arguments, "--json"))
     assert described["users"] == 4
     page = tmp_path / "toy.html"
-    assert CliRunner().invoke(app, [*arguments, "--html", str(page)]).exit_code == 0
+    assert command(*arguments, "--html", page).code == 0
     assert page.read_text("utf-8").count('class="bar"') == 6

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
-from mgstudy import api, cli
+from mgstudy import api
 
 PIPELINE = """\
 name: tiny
@@ -136,22 +136,3 @@ def two_slots(home: Path) -> Iterator[None]:
     )
     yield
     ray.shutdown()
-
-
-Command = Callable[..., str]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Type a command that succeeds, and read what it prints."""
-
-    def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["mgstudy", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert (ended.value.code, printed.err) == (0, "")
-        return printed.out
-
-    return run

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from heard import Heard
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from rich.console import Console
@@ -21,7 +22,7 @@ from mgstudy import api
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import CellSummary, StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.events import Stage, State, StudyListener
+from mgstudy.study.search.events import State
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 
@@ -43,19 +44,6 @@ confirmation: {seeds: 2}
 training: {epochs: 4, batch_size: 128, objective: ndcg@5, measures: [ndcg, recall], cutoffs: [5]}
 pruner: NopPruner
 """
-
-
-class Heard(StudyListener):
-    """Notes in which order trials ended, and what was asked of them."""
-
-    def __init__(self) -> None:
-        self.finished: list[tuple[Stage, str, int]] = []
-
-    def trial_finished(self, trial, state, value, outcome) -> None:
-        self.finished.append((trial.stage, trial.key, trial.seed))
-
-    def confirmed(self) -> list[str]:
-        return sorted(key for stage, key, _ in self.finished if stage is Stage.CONFIRMATION)
 
 
 class Launches:
@@ -158,8 +146,8 @@ def test_the_search_never_scores_on_test(launches: Launches) -> None:
 def test_launched_again_it_runs_what_is_missing(launches: Launches) -> None:
     keys = [cell.key for cell in launches.cells(0)]
     winners = [cell.best.number for cell in launches.cells(0) if cell.best]
-    assert launches.heard[1].finished == []
-    assert launches.heard[2].confirmed() == sorted(
+    assert launches.heard[1].finished == {}
+    assert launches.heard[2].confirmed == sorted(
         f"{key}/confirmation/{winner}/2" for key, winner in zip(keys, winners, strict=True)
     )
     for before, after in zip(launches.cells(1), launches.cells(2), strict=True):
@@ -179,7 +167,7 @@ def test_a_new_winner_is_confirmed_beside_the_earlier_one(launches: Launches) ->
             assert after.superseded == (before.best.number,)
             assert [r.seed for r in after.confirmations] == [r.seed for r in before.confirmations]
             assert all(replicate.weights.exists() for replicate in before.confirmations)
-    assert launches.heard[3].confirmed() == sorted(expected)
+    assert launches.heard[3].confirmed == sorted(expected)
     # The test would be of no use otherwise.
     assert expected
 
@@ -219,8 +207,8 @@ def runs(home: Path) -> Callable[[str], list[Run]]:
 # What the command line and the library say of it.
 
 
-def test_the_comparison_is_on_test_scores(launches: Launches, command) -> None:
-    content = json.loads(command("compare", "confirmed", "--json"), parse_constant=pytest.fail)
+def test_the_comparison_is_on_test_scores(launches: Launches, printed) -> None:
+    content = json.loads(printed("compare", "confirmed", "--json"), parse_constant=pytest.fail)
     assert content["split"] == "test"
     for row, cell in zip(content["cells"], launches.summaries[3].cells, strict=True):
         scores = [r.test_metrics["ndcg@5"] for r in cell.confirmations]
@@ -245,11 +233,11 @@ def test_the_comparison_is_on_test_scores(launches: Launches, command) -> None:
     assert content["popularity"]["tiny"]["ndcg@5"] == pytest.approx(expected["ndcg@5"])
 
 
-def test_status_and_plan_count_confirmations(launches: Launches, home: Path, command) -> None:
-    cells = json.loads(command("status", "confirmed", "--json"))["cells"]
+def test_status_and_plan_count_confirmations(launches: Launches, home: Path, printed) -> None:
+    cells = json.loads(printed("status", "confirmed", "--json"))["cells"]
     assert [cell["confirmations"]["complete"] for cell in cells] == [3, 3, 0, 0]
     more = ["--set", "trials=3", "--set", "confirmation.seeds=5"]
-    content = json.loads(command("plan", str(home / "confirmed.yaml"), *more, "--json"))
+    content = json.loads(printed("plan", str(home / "confirmed.yaml"), *more, "--json"))
     assert content["trials_to_run"] == 0
     assert content["confirmations_to_run"] == 4
     assert content["seconds_estimated"] > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,16 +15,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from heard import Heard
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 
-from mgstudy import api, cli
+from mgstudy import api
 from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, TrialSummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.events import State, StudyListener
+from mgstudy.study.search.events import State
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 
@@ -61,26 +61,7 @@ confirmation: null
 training: {epochs: 4, batch_size: 128, objective: ndcg@5, cutoffs: [5]}
 """
 
-Command = Callable[..., str]
-
-
-class Heard(StudyListener):
-    """Notes which trials started, what they reported and how they ended."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.reported: list[tuple[str, int]] = []
-        self.finished: dict[str, State] = {}
-
-    def trial_started(self, trial) -> None:
-        self.started.append(trial.key)
-
-    def trial_reported(self, trial, step, value, metrics) -> None:
-        self.reported.append((trial.key, step))
-
-    def trial_finished(self, trial, state, value, outcome) -> None:
-        assert trial.key not in self.finished
-        self.finished[trial.key] = state
+Printed = Callable[..., str]
 
 
 @dataclass
@@ -334,9 +315,9 @@ def strict_json(text: str) -> Any:
 
 
 def test_status_as_json_names_the_stores_and_tells_of_every_cell(
-    works: Launches, home: Path, command: Command
+    works: Launches, home: Path, printed: Printed
 ) -> None:
-    content = strict_json(command("status", "works", "--json"))
+    content = strict_json(printed("status", "works", "--json"))
     database = works.study.folder.path / "optuna.db"
     assert content["optuna_storage"] == f"sqlite:///{database}"
     assert database.exists()
@@ -355,8 +336,8 @@ def test_status_as_json_names_the_stores_and_tells_of_every_cell(
         assert cell["best"]["parameters"]["optimizer.learning_rate"] == 0.05
 
 
-def test_status_for_a_person(works: Launches, command: Command) -> None:
-    out = command("status", "works")
+def test_status_for_a_person(works: Launches, printed: Printed) -> None:
+    out = printed("status", "works")
     assert "study works: finished" in out
     assert "trials: 8 complete, 8 pruned, 0 failed, 0 running, 0 waiting" in out
     assert "learning_rate=0.05" in out
@@ -366,9 +347,9 @@ def scores(works: Launches) -> list[float]:
     return [cell.best.value for cell in works.summaries[2].cells]
 
 
-def test_a_comparison_reads_back_in_every_format(works: Launches, command: Command) -> None:
+def test_a_comparison_reads_back_in_every_format(works: Launches, printed: Printed) -> None:
     values = scores(works)
-    content = strict_json(command("compare", "works", "--json"))
+    content = strict_json(printed("compare", "works", "--json"))
     rows = content["cells"]
     assert content["split"] == "validation"
     assert [row["metrics"]["ndcg@5"]["mean"] for row in rows] == values
@@ -384,12 +365,12 @@ def test_a_comparison_reads_back_in_every_format(works: Launches, command: Comma
     assert differences[1] == pytest.approx(values[1] / values[0] - 1)
     assert differences[3] == pytest.approx(values[3] / values[2] - 1)
 
-    table = pd.read_csv(StringIO(command("compare", "works", "--csv")))
+    table = pd.read_csv(StringIO(printed("compare", "works", "--csv")))
     main = table[table["metric"] == "ndcg@5"]
     assert list(main["mean"]) == values
     assert list(main["pruned"]) == [2] * 4
 
-    latex = command("compare", "works", "--latex").splitlines()
+    latex = printed("compare", "works", "--latex").splitlines()
     body = [line for line in latex if line.endswith(r"\\") and "&" in line][:5]
     assert body[0].split(" & ")[:3] == ["model", "gradient", "ndcg@5"]
     shown = [re.sub(r"\\textbf{(.*?)}|\$.*?\$", r"\1", line).split(" & ") for line in body[1:]]
@@ -400,18 +381,18 @@ def test_a_comparison_reads_back_in_every_format(works: Launches, command: Comma
     assert r"\toprule" in latex
 
 
-def test_popularity_stands_in_the_table(works: Launches, command: Command) -> None:
+def test_popularity_stands_in_the_table(works: Launches, printed: Printed) -> None:
     dataset = works.study.datasets["tiny"]
     counts = np.bincount(dataset.train.items, minlength=dataset.item_count).astype(np.float32)
     evaluator = Evaluator(dataset, "validation", ["ndcg@5"])
     expected = evaluator.evaluate(lambda users: torch.from_numpy(counts).repeat(len(users), 1))
-    content = strict_json(command("compare", "works", "--json"))
+    content = strict_json(printed("compare", "works", "--json"))
     assert content["popularity"]["tiny"]["ndcg@5"] == pytest.approx(expected["ndcg@5"])
 
 
-def test_a_comparison_with_another_baseline(works: Launches, command: Command) -> None:
+def test_a_comparison_with_another_baseline(works: Launches, printed: Printed) -> None:
     values = scores(works)
-    out = command("compare", "works", "--baseline", "model=BPR", "--json")
+    out = printed("compare", "works", "--baseline", "model=BPR", "--json")
     cells = strict_json(out)["cells"]
     differences = [row["metrics"]["ndcg@5"]["relative_difference"] for row in cells]
     assert differences[:2] == [None, None]
@@ -419,15 +400,15 @@ def test_a_comparison_with_another_baseline(works: Launches, command: Command) -
     assert differences[3] == pytest.approx(values[3] / values[1] - 1)
 
 
-def test_a_comparison_for_a_person_names_its_split(works: Launches, command: Command) -> None:
-    out = command("compare", "works")
+def test_a_comparison_for_a_person_names_its_split(works: Launches, printed: Printed) -> None:
+    out = printed("compare", "works")
     assert "does [it] work from end to end?" in out
     assert all(f"{value:.4f}" in out for value in scores(works))
     assert "the test split is not touched" in out
 
 
-def test_a_comparison_as_markdown_is_a_table(works: Launches, command: Command) -> None:
-    head, rule, *rows = command("compare", "works", "--markdown").splitlines()
+def test_a_comparison_as_markdown_is_a_table(works: Launches, printed: Printed) -> None:
+    head, rule, *rows = printed("compare", "works", "--markdown").splitlines()
     assert head.startswith("| model | gradient | ndcg@5 | ")
     assert set(rule) <= set("|-: ")
     shown = [row.split(" | ")[2].rstrip("‡") for row in rows[:4]]
@@ -436,28 +417,28 @@ def test_a_comparison_as_markdown_is_a_table(works: Launches, command: Command) 
 
 
 def test_a_plan_of_a_finished_study_has_nothing_to_run(
-    works: Launches, home: Path, command: Command
+    works: Launches, home: Path, printed: Printed
 ) -> None:
     path = home / "planned.yaml"
     path.write_text(WORKS)
-    content = strict_json(command("plan", str(path), "--set", "trials=4", "--json"))
+    content = strict_json(printed("plan", str(path), "--set", "trials=4", "--json"))
     assert content["trials_to_run"] == 0
     assert [cell["done"] for cell in content["cells"]] == [4] * 4
     assert all(cell["seconds_per_trial"] > 0 for cell in content["cells"])
-    assert "nothing is left to run" in command("plan", str(path))
+    assert "nothing is left to run" in printed("plan", str(path))
     # A new cell is expected to take as long as those of the same dataset and model.
     more = "factors.gradient=[plain, mirror_gradient, sam]"
-    content = strict_json(command("plan", str(path), "--set", more, "--json"))
+    content = strict_json(printed("plan", str(path), "--set", more, "--json"))
     assert content["trials_to_run"] == 6
     assert content["seconds_estimated"] > 0
 
 
 def test_launching_a_finished_study_prints_its_table(
-    works: Launches, home: Path, command: Command
+    works: Launches, home: Path, printed: Printed
 ) -> None:
     path = home / "again.yaml"
     path.write_text(WORKS)
-    out = command("launch", str(path), "--set", "trials=4", "--home", str(home))
+    out = printed("launch", str(path), "--set", "trials=4", "--home", str(home))
     # With nothing to run, no Ray is started, and the table comes at once.
     assert out.splitlines()[0] == "does [it] work from end to end?"
     assert "to run" not in out
@@ -467,7 +448,7 @@ def test_launching_a_finished_study_prints_its_table(
 
 @pytest.mark.parametrize("format", ["--json", "--csv", "--latex", None])
 def test_a_comparison_without_a_single_score(
-    breaks: StudySummary, command: Command, format: str | None, home: Path
+    breaks: StudySummary, printed: Printed, format: str | None, home: Path
 ) -> None:
     folder = home / ".mgstudy" / "studies" / "breaks"
     manifest = json.loads((folder / "study.json").read_text())
@@ -475,12 +456,12 @@ def test_a_comparison_without_a_single_score(
     manifest["name"] = "broken"
     (folder.parent / "broken").mkdir(exist_ok=True)
     (folder.parent / "broken" / "study.json").write_text(json.dumps(manifest))
-    out = command("compare", "broken", *([format] if format else []))
+    out = printed("compare", "broken", *([format] if format else []))
     assert "Diverging" in out
     if format == "--json":
         cells = strict_json(out)["cells"]
         assert [row["metrics"]["ndcg@5"]["mean"] for row in cells] == [None] * 3
-    assert strict_json(command("status", "broken", "--json"))["cells"][0]["best"] is None
+    assert strict_json(printed("status", "broken", "--json"))["cells"][0]["best"] is None
 
 
 # A study whose parts break.
@@ -526,25 +507,19 @@ def test_a_killed_worker_fails_its_trial_and_no_other(
 
 
 def test_a_cell_in_which_everything_failed_ends_the_launch_with_1(
-    breaks: StudySummary,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    breaks: StudySummary, home: Path, command
 ) -> None:
     path = home / "again.yaml"
     path.write_text(BREAKS)
-    monkeypatch.setattr(sys, "argv", ["mgstudy", "launch", str(path)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
-    printed = capsys.readouterr()
-    assert printed.err.startswith("error: a cell has no trial that did not fail")
-    assert len(printed.err.splitlines()) == 1
-    assert "the loss became nan in epoch 2, batch 1" in printed.out
+    code, out, err = command("launch", path)
+    assert code == 1
+    assert err.startswith("error: a cell has no trial that did not fail")
+    assert len(err.splitlines()) == 1
+    assert "the loss became nan in epoch 2, batch 1" in out
 
 
 def test_failed_trials_run_again_once_their_cause_is_repaired(
-    home: Path, client: MlflowClient, command: Command, monkeypatch: pytest.MonkeyPatch
+    home: Path, client: MlflowClient, printed: Printed
 ) -> None:
     text = BREAKS.replace("name: breaks", "name: repaired").replace(
         "['their_parts:Diverging', 'their_parts:Killed', 'their_parts:Buggy', BPR]",
@@ -555,12 +530,12 @@ def test_failed_trials_run_again_once_their_cause_is_repaired(
     (home / "repaired").touch()
     # Without being asked, nothing that failed runs again.
     assert api.launch(study).summary.cells[0].counts["failed"] == 2
-    command("resume", "repaired", "--retry-failed")
-    content = strict_json(command("status", "repaired", "--json"))
+    printed("resume", "repaired", "--retry-failed")
+    content = strict_json(printed("status", "repaired", "--json"))
     (cell,) = content["cells"]
     assert (cell["trials"]["complete"], cell["trials"]["failed"]) == (2, 0)
     assert cell["failed_and_retried"] == 2
-    out = command("status", "repaired")
+    out = printed("status", "repaired")
     assert "2 failed in tiny/Repairable/" in out
     assert "and got another try: KeyError: 'a bug'" in out
     states = {run.data.tags["mgstudy.trial"]: run for run in runs(client, "repaired", "trial")}

@@ -12,7 +12,7 @@ from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study, check_study
 from mgstudy.workspace import Workspace
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from heard import Heard
 from optuna.trial import TrialState
 
 from mgstudy.errors import InputError
@@ -32,22 +33,6 @@ def stored(record, key: str | None = None) -> list[optuna.trial.FrozenTrial]:
     """The trials of one cell (the only one, unless named), straight from the database."""
     entry = record.cells[key] if key else next(iter(record.cells.values()))
     return entry.study.get_trials()
-
-
-class Heard(StudyListener):
-    """Notes every event."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple] = []
-
-    def trial_started(self, trial) -> None:
-        self.events.append(("started", trial.key))
-
-    def trial_reported(self, trial, step, value, metrics) -> None:
-        self.events.append(("reported", trial.key, step, value, dict(metrics)))
-
-    def trial_finished(self, trial, state, value, outcome) -> None:
-        self.events.append(("finished", trial.key, state, value, outcome.get("reason")))
 
 
 # Handing out.
