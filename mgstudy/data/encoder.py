@@ -1,4 +1,5 @@
-"""How item features are made: the interfaces of encoders and of what is done to their tables.
+"""How item features are made: the items as an encoder sees them, the interfaces of encoders and of
+what is done to their tables.
 
 The parts themselves lie in ``mgstudy/features/``; here is what preparing a dataset knows of them.
 """
@@ -6,19 +7,79 @@ The parts themselves lie in ``mgstudy/features/``; here is what preparing a data
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
-from mgstudy.data.items import Items
-from mgstudy.data.sources.base import Recipe
+from mgstudy.data.sources.base import Recipe, Source
+from mgstudy.data.steps.base import DeclaredStep
+from mgstudy.errors import InputError
+from mgstudy.files import Progress
 from mgstudy.registry import Registry
 
 Missing = Literal["error", "mean", "zero", "noise"]
+
+
+@dataclass(frozen=True)
+class Items:
+    """The items that features are made for.
+
+    Attributes:
+        count: Items, with ids from 0.
+        keys: What the raw data calls them, by id; ``None`` where it counts them from 0 itself.
+        source: Where their records come from.
+        progress: Told what is being done.
+    """
+
+    count: int
+    keys: pa.Array | None
+    source: Source
+    progress: Progress
+
+    def ids(self) -> dict[str, int]:
+        """Id of each item by what the raw data calls it."""
+        keys = map(str, range(self.count)) if self.keys is None else self.keys.to_pylist()
+        return {key: item for item, key in enumerate(keys)}
+
+    def name(self, item: int) -> str:
+        """What the raw data calls an item."""
+        return str(item) if self.keys is None else str(self.keys[item].as_py())
+
+    def records(self, fields: Collection[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Id and the asked-for fields of every item that has a record, in the order of the file.
+
+        Raises:
+            InputError: If the source has no records, an item has two, or no item has a field.
+        """
+        ids = self.ids()
+        seen: set[int] = set()
+        never = set(fields)
+        for place, key, record in self.source.item_records(fields, ids):
+            item = ids.get(key)
+            if item is None:
+                continue
+            if item in seen:
+                if self.source.duplicate_items == "error":
+                    raise InputError(
+                        f"{place}: item {key!r} has a record already; set source.duplicate_items "
+                        "to first or last to say which counts"
+                    )
+                if self.source.duplicate_items == "first":
+                    continue
+            seen.add(item)
+            if never:
+                never = {name for name in never if record.get(name) in (None, "", [])}
+            yield item, record
+        if never and seen:
+            raise InputError(
+                f"{self.source.item_origin()}: no item has the field {min(never)!r}; known fields: "
+                f"{', '.join(self.source.item_fields()) or 'none'}"
+            )
 
 
 @dataclass(frozen=True)
@@ -108,24 +169,9 @@ encoders: Registry[Encoder] = Registry(
 """Every encoder that is installed."""
 
 
-class FeatureStep(ABC):
-    """Something that is done to a table of features, written under ``features: ...: steps``.
-
-    A subclass in its own file in ``mgstudy/features/steps/`` is found by its ``name``.
-
-    Args:
-        parameters: An instance of the class's ``Parameters``.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
-    """Raised whenever the same parameters would give another table than before."""
-
-    class Parameters(ParameterSet):
-        """What a pipeline file can set."""
-
-    def __init__(self, parameters: ParameterSet) -> None:
-        self.parameters = parameters
+class FeatureStep(DeclaredStep):
+    """Something that is done to a table of features, written under ``features: ...: steps``; in
+    its own file in ``mgstudy/features/steps/``."""
 
     @abstractmethod
     def apply(self, table: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
@@ -137,14 +183,6 @@ class FeatureStep(ABC):
         Raises:
             InputError: If it cannot be done to this table.
         """
-
-    def content(self) -> Any:
-        """Everything the result depends on besides the table, JSON-like."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "parameters": self.parameters.model_dump(mode="json"),
-        }
 
 
 feature_steps: Registry[FeatureStep] = Registry(

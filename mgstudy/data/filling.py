@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgstudy.data.encoder import Missing
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Items, Missing
 from mgstudy.errors import InputError
 
 _ROWS_AT_ONCE = 4096

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mgstudy.data.encoder import Encoded, Encoder, FeatureStep
+from mgstudy.data.encoder import Encoded, Encoder, FeatureStep, Items
 from mgstudy.data.filling import fill, refuse_missing
-from mgstudy.data.items import Items
 from mgstudy.data.layouts import (
     FORMAT_VERSION,
     features_content,

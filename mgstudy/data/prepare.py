@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from mgstudy.config.document import load_document
 from mgstudy.config.pipeline import PipelineConfig, SourceConfig
+from mgstudy.data.encoder import Items
 from mgstudy.data.interactions import SPLITS, UNSPLIT, Counts, RawInteractions, StepRecord
-from mgstudy.data.items import Items
 from mgstudy.data.layouts import (
     FORMAT_VERSION,
     features_content,

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.interactions import TEST, TRAIN, VALIDATION
 
 SMALL_HISTORY = 10
 """A user with fewer interactions has one in validation and one in test, whatever the ratios."""
+
+
+def _add_to_one(ratios: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(ratios) <= 0 or abs(sum(ratios) - 1) > 1e-9:
+        raise ValueError(f"ratios must be positive and add to 1, got {list(ratios)}")
+    return ratios
+
+
+Ratios = Annotated[tuple[float, float, float], Field(strict=False), AfterValidator(_add_to_one)]
+"""Shares of training, validation and test."""
+
+
+class RatioParameters(ParameterSet):
+    """What every split by ratio can be told."""
+
+    ratios: Ratios = parameter((0.8, 0.1, 0.1), "shares of training, validation and test")
+
+    def text(self) -> str:
+        """The ratios as people write them, such as 8:1:1."""
+        return ":".join(f"{10 * ratio:g}" for ratio in self.ratios)
 
 
 def split_per_user(
@@ -60,6 +84,31 @@ def held_out_by_ratio(
     held_out[small], validation[small] = 2, 1
     held_out[sizes < 3] = validation[sizes < 3] = 0
     return held_out, validation
+
+
+def hold_out_last(
+    users: NDArray[np.int64],
+    priority: NDArray[np.floating | np.integer],
+    held_out: NDArray[np.int64],
+    test: NDArray[np.int64],
+) -> NDArray[np.int8]:
+    """Split so that each user's interactions of the highest priority are held out, the very
+    highest for test.
+
+    Args:
+        users: User of each interaction, shape ``[interactions]``.
+        priority: Of each interaction; ties by row.
+        held_out: How many of each user are held out, shape ``[users]``.
+        test: How many of those are for test.
+
+    Returns:
+        The position of each interaction's split in ``SPLITS``, int8.
+    """
+    from_the_end = np.bincount(users)[users] - rank_within_user(users, priority)
+    splits = np.full(len(users), TRAIN, dtype=np.int8)
+    splits[from_the_end <= held_out[users]] = VALIDATION
+    splits[from_the_end <= test[users]] = TEST
+    return splits
 
 
 def rank_within_user(

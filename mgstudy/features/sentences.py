@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Items
 
 
 def _checked(template: str) -> str:

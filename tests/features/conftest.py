@@ -11,8 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mgstudy.config.pipeline import PipelineConfig
-from mgstudy.data.encoder import Encoded
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Encoded, Items
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.files import no_progress
 

@@ -1,4 +1,4 @@
-"""What is done to interactions between the raw files and the dataset: the interface of a step."""
+"""What is done between the raw files and the dataset: the interface of a step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mgstudy.errors import InputError
 from mgstudy.registry import Registry
 
 
-class Step(ABC):
-    """One thing that is done to interactions, written in a pipeline file under ``steps``.
+class DeclaredStep(ABC):
+    """One thing that is done, written in a list of ``steps`` in a pipeline file.
 
-    A subclass in its own file in this package is found by its ``name``; nothing else has to be
-    edited. The first line of its docstring is what the documentation says of it.
+    A subclass in its own file in the package of its kind is found by its ``name``; nothing else has
+    to be edited. The first line of its docstring is what the documentation says of it.
 
     Args:
         parameters: An instance of the class's ``Parameters``.
@@ -26,13 +26,25 @@ class Step(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raised whenever the same parameters would give other interactions than before."""
+    """Raised whenever the same parameters would give another result than before."""
 
     class Parameters(ParameterSet):
         """What a pipeline file can set."""
 
     def __init__(self, parameters: ParameterSet) -> None:
         self.parameters = parameters
+
+    def content(self) -> Any:
+        """Everything the result depends on besides what it is done to, JSON-like."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "parameters": self.parameters.model_dump(mode="json"),
+        }
+
+
+class Step(DeclaredStep):
+    """Something that is done to interactions, written under ``steps``."""
 
     @abstractmethod
     def apply(self, interactions: RawInteractions) -> RawInteractions:
@@ -41,14 +53,6 @@ class Step(ABC):
         Raises:
             InputError: If the interactions lack what the step needs.
         """
-
-    def content(self) -> Any:
-        """Everything the result depends on besides the interactions, JSON-like."""
-        return {
-            "name": self.name,
-            "version": self.version,
-            "parameters": self.parameters.model_dump(mode="json"),
-        }
 
     def timestamps(self, interactions: RawInteractions) -> NDArray[np.int64]:
         """The interactions' timestamps.

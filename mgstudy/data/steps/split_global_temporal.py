@@ -6,10 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.interactions import TEST, TRAIN, VALIDATION, RawInteractions
+from mgstudy.data.splitting import RatioParameters
 from mgstudy.data.steps.base import Step
-from mgstudy.data.steps.ratios import PUBLISHED_RATIOS, Ratios
 
 
 class SplitGlobalTemporal(Step):
@@ -21,8 +20,8 @@ class SplitGlobalTemporal(Step):
 
     name: ClassVar[str] = "split_global_temporal"
 
-    class Parameters(ParameterSet):
-        ratios: Ratios = parameter(PUBLISHED_RATIOS, "shares of training, validation and test")
+    class Parameters(RatioParameters):
+        pass
 
     parameters: Parameters
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
-from mgstudy.data.interactions import TEST, TRAIN, VALIDATION, RawInteractions
-from mgstudy.data.splitting import rank_within_user
+from mgstudy.data.interactions import RawInteractions
+from mgstudy.data.splitting import hold_out_last
 from mgstudy.data.steps.base import Step
 
 
@@ -31,15 +32,12 @@ class SplitLeaveOut(Step):
 
     def apply(self, interactions: RawInteractions) -> RawInteractions:
         settings, users = self.parameters, interactions.users
-        if settings.by == "time":
-            rank = rank_within_user(users, self.timestamps(interactions))
-        else:
-            rank = rank_within_user(users, np.random.default_rng(settings.seed).random(len(users)))
-        sizes = np.bincount(users)[users]
-        from_the_end = sizes - rank
-        enough = sizes > 2 * settings.k
-        splits = np.full(len(users), TRAIN, dtype=np.int8)
-        splits[enough & (from_the_end <= 2 * settings.k)] = VALIDATION
-        splits[enough & (from_the_end <= settings.k)] = TEST
+        priority: NDArray[Any] = (
+            self.timestamps(interactions)
+            if settings.by == "time"
+            else np.random.default_rng(settings.seed).random(len(users))
+        )
+        test = np.where(np.bincount(users) > 2 * settings.k, settings.k, 0)
+        splits = hold_out_last(users, priority, 2 * test, test)
         how = "latest" if settings.by == "time" else "at random"
         return interactions.split(splits, f"leave {settings.k} of each user out, {how}")

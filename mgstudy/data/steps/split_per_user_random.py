@@ -6,11 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.interactions import RawInteractions
-from mgstudy.data.splitting import split_per_user
+from mgstudy.data.splitting import RatioParameters, split_per_user
 from mgstudy.data.steps.base import Step
-from mgstudy.data.steps.ratios import PUBLISHED_RATIOS, Ratios
 
 
 class SplitPerUserRandom(Step):
@@ -23,8 +22,7 @@ class SplitPerUserRandom(Step):
 
     name: ClassVar[str] = "split_per_user_random"
 
-    class Parameters(ParameterSet):
-        ratios: Ratios = parameter(PUBLISHED_RATIOS, "shares of training, validation and test")
+    class Parameters(RatioParameters):
         seed: int = parameter(0, "of the draw", ge=0)
 
     parameters: Parameters
@@ -32,5 +30,4 @@ class SplitPerUserRandom(Step):
     def apply(self, interactions: RawInteractions) -> RawInteractions:
         generator = np.random.default_rng(self.parameters.seed)
         splits = split_per_user(interactions.users, generator, ratios=self.parameters.ratios)
-        ratios = ":".join(f"{10 * ratio:g}" for ratio in self.parameters.ratios)
-        return interactions.split(splits, f"split each user's at random {ratios}")
+        return interactions.split(splits, f"split each user's at random {self.parameters.text()}")

@@ -6,11 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from mgstudy.config.parameters import ParameterSet, parameter
-from mgstudy.data.interactions import TEST, TRAIN, VALIDATION, RawInteractions
-from mgstudy.data.splitting import held_out_by_ratio, rank_within_user
+from mgstudy.data.interactions import RawInteractions
+from mgstudy.data.splitting import RatioParameters, held_out_by_ratio, hold_out_last
 from mgstudy.data.steps.base import Step
-from mgstudy.data.steps.ratios import PUBLISHED_RATIOS, Ratios
 
 
 class SplitPerUserTemporal(Step):
@@ -22,19 +20,13 @@ class SplitPerUserTemporal(Step):
 
     name: ClassVar[str] = "split_per_user_temporal"
 
-    class Parameters(ParameterSet):
-        ratios: Ratios = parameter(PUBLISHED_RATIOS, "shares of training, validation and test")
+    class Parameters(RatioParameters):
+        pass
 
     parameters: Parameters
 
     def apply(self, interactions: RawInteractions) -> RawInteractions:
-        users = interactions.users
-        sizes = np.bincount(users)
-        held_out, validation = held_out_by_ratio(sizes, self.parameters.ratios)
-        rank = rank_within_user(users, self.timestamps(interactions))
-        from_the_end = sizes[users] - rank
-        splits = np.full(len(users), TRAIN, dtype=np.int8)
-        splits[from_the_end <= held_out[users]] = VALIDATION
-        splits[from_the_end <= (held_out - validation)[users]] = TEST
-        ratios = ":".join(f"{10 * ratio:g}" for ratio in self.parameters.ratios)
-        return interactions.split(splits, f"split each user's by time {ratios}")
+        users, times = interactions.users, self.timestamps(interactions)
+        held_out, validation = held_out_by_ratio(np.bincount(users), self.parameters.ratios)
+        splits = hold_out_last(users, times, held_out, held_out - validation)
+        return interactions.split(splits, f"split each user's by time {self.parameters.text()}")

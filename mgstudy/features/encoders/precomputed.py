@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.reading import open_stream
 from mgstudy.data.sources.arrays import open_array
 from mgstudy.data.sources.base import DuplicateItems, RawPath, Recipe

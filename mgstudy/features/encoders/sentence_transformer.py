@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import Recipe
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.features.sentences import Template, read_sentences

@@ -9,8 +9,7 @@ import numpy as np
 from pydantic import model_validator
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.errors import InputError
 from mgstudy.features.sentences import as_text
 

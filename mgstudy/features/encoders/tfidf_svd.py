@@ -7,8 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters
-from mgstudy.data.items import Items
+from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.errors import InputError
 from mgstudy.features.sentences import Template, read_sentences
 
