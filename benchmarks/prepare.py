@@ -146,7 +146,7 @@ def measure_parsing(path: Path, reviews: int) -> None:
         "reviewerID": Column(),
         "asin": Column(),
         "overall": Column(pa.float64()),
-        "unixReviewTime": Column(pa.int64(), is_time=True),
+        "unixReviewTime": Column(pa.int64(), unit="seconds"),
     }
     source = {"kind": "amazon_2014", "reviews": str(path)}
     config = PipelineConfig.model_validate({"name": "generated", "source": source})

@@ -43,13 +43,14 @@ class Malformed:
 
     Attributes:
         path: The file.
-        share: The largest share of lines that may be malformed.
+        share: The largest share of lines that may be malformed; ``None`` where no setting lets any
+            pass.
         count: How many were.
         first: What was wrong with the first, and where.
     """
 
     path: Path
-    share: float
+    share: float | None
     count: int = 0
     first: str | None = field(default=None)
 
@@ -62,9 +63,10 @@ class Malformed:
         self.count += 1
         self.first = self.first or f"{self.path}: line {line}: {fault}"
         if not self.share:
-            raise InputError(
-                f"{self.first}; set source.malformed_share to pass over a share of lines"
-            )
+            # What a setting can mend is in every line.
+            advised = self.share is None or "source." in fault
+            advice = "" if advised else "; set source.malformed_share to pass over a share of lines"
+            raise InputError(f"{self.first}{advice}")
 
     def check(self, lines: int) -> None:
         """Stop if more of the lines read so far are malformed than may be.
@@ -72,7 +74,7 @@ class Malformed:
         Raises:
             InputError: With the first of them.
         """
-        if self.count > self.share * lines:
+        if self.share is not None and self.count > self.share * lines:
             raise InputError(
                 f"{self.first}; {self.count:,} of {lines:,} lines are malformed, more than the "
                 f"share of {self.share:g} that source.malformed_share lets pass"

@@ -1,4 +1,4 @@
-"""Records read from JSON lines, Python-literal lines and delimited text, with line numbers.
+"""Columns of a log and what may stand in them; records read from JSON and Python-literal lines.
 
 Blocks of lines are parsed by Arrow. Only a block in which that fails, or in which a value cannot be
 right, is read again line by line, to find the line and to keep the others.
@@ -7,17 +7,14 @@ right, is read again line by line, to find the line and to keep the others.
 from __future__ import annotations
 
 import ast
-import csv
 import json
-import math
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.json
 
 from mgstudy.data.reading import Block, Malformed, line_blocks
@@ -25,9 +22,11 @@ from mgstudy.errors import InputError
 from mgstudy.files import Progress
 
 Record = Mapping[str, Any]
+Unit = Literal["seconds", "milliseconds"]
 TEXT = pa.string()
-LATEST = 4_102_444_800
-"""A time in seconds after this (the year 2100) is one in milliseconds."""
+LATEST = {"seconds": 4_102_444_800, "milliseconds": 4_102_444_800_000}
+"""The latest plausible time, the year 2100; in seconds, what is later is one in milliseconds."""
+_MOST_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -37,33 +36,26 @@ class Column:
     Attributes:
         type: ``string``, ``float64`` or ``int64``.
         required: Whether a line without it is malformed.
-        is_time: Whether it is a time in seconds since 1970.
+        unit: Of a time since 1970; ``None`` for what is no time.
+        most: Limit of a number from 0; ``None`` for whatever the type holds.
+        expected: What a message says of a number that is none of these.
     """
 
     type: pa.DataType = TEXT
     required: bool = True
-    is_time: bool = False
+    unit: Unit | None = None
+    most: int | None = None
+    expected: str = ""
 
     def fault(self, name: str, value: Any) -> str | None:
         """What is wrong with a value, if anything."""
         if value is None or value == "":
             return f"{name} is missing" if self.required else None
-        if self.type == TEXT:
-            return None if isinstance(value, str) else f"{name} is {value!r}, expected text"
-        fault = self._fault_of_number(value)
-        return f"{name} is {value!r}, {fault}" if fault else None
-
-    def _fault_of_number(self, value: Any) -> str | None:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return "expected a number"
-        if not math.isfinite(value):
-            return "expected a finite number"
-        if pa.types.is_integer(self.type) and value != int(value):
-            return "expected a whole number"
-        if self.is_time and not 0 <= value <= LATEST:
-            like = "milliseconds, not " if value > LATEST else "no time in "
-            return f"which looks like {like}seconds (source.timestamp_unit)"
-        return None
+        fault = self._fault_of_text(value) if self.type == TEXT else self._fault_of_number(value)
+        shown = repr(value)
+        if len(shown) > _MOST_SHOWN:
+            shown = f"{shown[:_MOST_SHOWN]}..."
+        return f"{name} is {shown}, {fault}" if fault else None
 
     def is_plausible(self, values: pa.ChunkedArray) -> bool:
         """Whether a whole column can be right, without saying which value is not."""
@@ -71,12 +63,39 @@ class Column:
             return False
         if self.type == TEXT:
             return not (self.required and bool(pc.any(pc.equal(values, "")).as_py()))
+        if len(values) == values.null_count:
+            return True
         if pa.types.is_floating(self.type) and pc.all(pc.is_finite(values)).as_py() is not True:
-            return bool(len(values) == values.null_count)
-        if self.is_time:
-            ends = pc.min_max(values).as_py()
-            return bool(ends["min"] is None or (ends["min"] >= 0 and ends["max"] <= LATEST))
-        return True
+            return False
+        ends, latest = pc.min_max(values).as_py(), self._latest
+        return latest is None or bool(ends["min"] >= 0 and ends["max"] <= latest)
+
+    @property
+    def _latest(self) -> int | None:
+        return self.most if self.unit is None else LATEST[self.unit]
+
+    def _fault_of_text(self, value: Any) -> str | None:
+        if not isinstance(value, str):
+            return "expected text"
+        return None if _is_text(value) else "which is not valid text"
+
+    def _fault_of_number(self, value: Any) -> str | None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"expected {self.expected or 'a number'}"
+        if not abs(value) <= sys.float_info.max:  # NaN is not below it either.
+            kind = "finite number" if isinstance(value, float) else "number below 1.8e308"
+            return f"expected a {kind}"
+        if pa.types.is_integer(self.type) and value != int(value):
+            return f"expected {self.expected or 'a whole number'}"
+        if self._latest is None or 0 <= value <= self._latest:
+            return None
+        return f"expected {self.expected}" if self.unit is None else self._fault_of_time(value)
+
+    def _fault_of_time(self, value: float) -> str:
+        if LATEST["seconds"] < value <= LATEST["milliseconds"]:
+            advice = "set source.timestamp_unit: milliseconds"
+            return f"which looks like milliseconds, not seconds; {advice}"
+        return f"which looks like no time in {self.unit} (source.timestamp_unit)"
 
 
 Columns = Mapping[str, Column]
@@ -106,83 +125,7 @@ def read_json_lines(
         )
 
     blocks = line_blocks(malformed.path, progress)
-    return _tables(malformed, columns, blocks, fast, _parse_json)
-
-
-def read_delimited(
-    malformed: Malformed,
-    columns: Columns,
-    progress: Progress,
-    delimiter: str,
-    header: list[str] | None = None,
-    encoding: str = "utf-8",
-    quoted: bool = True,
-) -> Iterator[pa.Table]:
-    """The columns of delimited text, in tables of a few megabytes of text.
-
-    Args:
-        malformed: The file, and what becomes of lines that are malformed.
-        columns: Those that are read.
-        progress: Told of the bytes read.
-        delimiter: Between fields; of several characters too.
-        header: Names of all columns, where the first line does not give them.
-        encoding: Of the text.
-        quoted: Whether fields may be in double quotes; such a field may not hold a line break.
-
-    Raises:
-        InputError: If a column is missing, or more lines are malformed than may be.
-    """
-    separator = delimiter if len(delimiter) == 1 else "\x1f"
-    parsing = pyarrow.csv.ParseOptions(delimiter=separator, quote_char='"' if quoted else False)
-    converting = pyarrow.csv.ConvertOptions(
-        include_columns=list(columns),
-        column_types={name: column.type for name, column in columns.items()},
-        strings_can_be_null=False,
-        null_values=[""],
-    )
-    path, names = malformed.path, header
-
-    def decoded(block: Block) -> bytes:
-        content = block.content
-        if encoding != "utf-8":
-            content = content.decode(encoding).encode()
-        return content if len(delimiter) == 1 else content.replace(delimiter.encode(), b"\x1f")
-
-    def fast(block: Block) -> pa.Table:
-        reading = pyarrow.csv.ReadOptions(column_names=names, use_threads=False)
-        return pyarrow.csv.read_csv(pa.BufferReader(decoded(block)), reading, parsing, converting)
-
-    def slow(line: bytes) -> Record | str:
-        assert names is not None
-        try:
-            text = line.decode(encoding)
-        except UnicodeDecodeError as error:
-            return f"not {encoding} text (byte {error.start + 1} of the line)"
-        fields = split_fields(text, delimiter, quoted)
-        if len(fields) != len(names):
-            return f"has {len(fields)} fields, expected {len(names)}"
-        record = dict(zip(names, fields, strict=True))
-        return {name: _number(record[name], column) for name, column in columns.items()}
-
-    def blocks() -> Iterator[Block]:
-        nonlocal names
-        for block in line_blocks(path, progress):
-            if names is None:
-                first, _, rest = block.content.partition(b"\n")
-                names = _header(path, first, delimiter, columns, encoding)
-                if rest:
-                    yield Block(block.first_line + 1, rest)
-            else:
-                yield block
-
-    return _tables(malformed, columns, blocks(), fast, slow)
-
-
-def read_header(path: Path, progress: Progress, delimiter: str, encoding: str) -> list[str]:
-    """The names in a file's first line."""
-    for block in line_blocks(path, progress):
-        return _header(path, block.content.partition(b"\n")[0], delimiter, {}, encoding)
-    raise InputError(f"{path}: the file is empty")
+    return read_tables(malformed, columns, blocks, fast, _parse_json)
 
 
 def read_item_records(
@@ -216,24 +159,33 @@ def read_item_records(
             if not isinstance(name, str) or not name:
                 malformed.add(number, f"{key} is missing")
             elif name in wanted:
-                yield number, name, record
+                # Only an escape can stand for what is no text.
+                if b"\\u" in line and not _is_text(_all_text(record)):
+                    malformed.add(number, "holds an escape that is not valid text")
+                else:
+                    yield number, name, record
         malformed.check(read)
 
 
-def split_fields(text: str, delimiter: str, quoted: bool) -> list[str]:
-    """The fields of one line."""
-    if quoted and len(delimiter) == 1 and '"' in text:
-        return next(csv.reader([text], delimiter=delimiter))
-    return text.split(delimiter)
-
-
-def _tables(
+def read_tables(
     malformed: Malformed,
     columns: Columns,
     blocks: Iterator[Block],
     fast: Callable[[Block], pa.Table],
     slow: Callable[[bytes], Record | str],
 ) -> Iterator[pa.Table]:
+    """Tables of blocks of lines.
+
+    Args:
+        malformed: The file, and what becomes of lines that are malformed.
+        columns: The fields that are read.
+        blocks: The lines.
+        fast: Reads a block at once, or raises.
+        slow: Reads one line, or says what is wrong with it.
+
+    Raises:
+        InputError: If more lines are malformed than may be, or there is none that is not.
+    """
     schema = pa.schema([(name, column.type) for name, column in columns.items()])
     rows = 0
     for block in blocks:
@@ -290,27 +242,14 @@ def _parse_literal(line: bytes) -> Record | str:
     return record if isinstance(record, dict) else "neither a JSON object nor a Python dictionary"
 
 
-def _number(text: str, column: Column) -> Any:
-    """A field of delimited text as what it is to be, or the text, for the complaint."""
-    if column.type == TEXT or text == "":
-        return text
+def _all_text(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False, skipkeys=True, default=str)
+
+
+def _is_text(value: str) -> bool:
+    """Whether text can be written: half of a surrogate pair cannot."""
     try:
-        return float(text) if pa.types.is_floating(column.type) else int(text)
-    except ValueError:
-        return text
-
-
-def _header(path: Path, line: bytes, delimiter: str, columns: Columns, encoding: str) -> list[str]:
-    try:
-        names = split_fields(line.decode(encoding).rstrip("\r"), delimiter, quoted=True)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: line 1: not {encoding} text: {error.reason}") from error
-    for name in columns:
-        if name not in names:
-            raise InputError(
-                f"{path}: line 1: no column {name!r}; the header has {', '.join(map(repr, names))}"
-            )
-    return names
-
-
-Unit = Literal["seconds", "milliseconds"]
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

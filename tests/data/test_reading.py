@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 import zstandard
 
+from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.reading import Malformed, line_blocks
 from mgstudy.data.records import (
     Column,
-    read_delimited,
     read_item_records,
     read_json_lines,
 )
@@ -21,7 +21,7 @@ from mgstudy.files import no_progress
 COLUMNS = {
     "user": Column(),
     "stars": Column(pa.float64()),
-    "time": Column(pa.int64(), is_time=True),
+    "time": Column(pa.int64(), unit="seconds"),
 }
 GOOD = {"user": "a", "stars": 4.0, "time": 10, "text": "left out", "nested": {"x": [1]}}
 
@@ -108,7 +108,7 @@ def test_more_malformed_lines_than_declared_stop_the_reading(tmp_path) -> None:
 def test_delimited_text_is_read_by_the_names_of_its_columns(tmp_path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('time,text,stars,user\r\n1,"a, b",2.5,u\r\n2,c,3,"v ""w"""\r\n', "utf-8")
-    table = pa.concat_tables(read_delimited(Malformed(path, 0), COLUMNS, no_progress, ","))
+    table = pa.concat_tables(read_delimited(Malformed(path, 0), COLUMNS, Dialect(","), no_progress))
     assert table.to_pylist() == [
         {"user": "u", "stars": 2.5, "time": 1},
         {"user": 'v "w"', "stars": 3.0, "time": 2},
@@ -119,10 +119,8 @@ def test_a_delimiter_of_two_characters_and_another_encoding(tmp_path) -> None:
     path = tmp_path / "ratings.dat"
     path.write_bytes("1::Amélie::3\n2::Das Boot::4\n".encode("latin-1"))
     columns = {"title": Column(), "time": Column(pa.int64())}
-    header = ["id", "title", "time"]
-    tables = read_delimited(
-        Malformed(path, 0), columns, no_progress, "::", header, "latin-1", quoted=False
-    )
+    dialect = Dialect("::", ("id", "title", "time"), "latin-1", quoted=False)
+    tables = read_delimited(Malformed(path, 0), columns, dialect, no_progress)
     assert pa.concat_tables(tables)["title"].to_pylist() == ["Amélie", "Das Boot"]
 
 
@@ -141,14 +139,14 @@ def test_a_malformed_delimited_line_is_named(tmp_path, line: str, message: str) 
     path = tmp_path / "a.csv"
     path.write_text(f"user,stars,time\nb,1,1\n{line}\nc,1,1\n", "utf-8")
     with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
-        list(read_delimited(Malformed(path, 0), COLUMNS, no_progress, ","))
+        list(read_delimited(Malformed(path, 0), COLUMNS, Dialect(","), no_progress))
 
 
 def test_a_missing_column_is_named_with_those_there_are(tmp_path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("user,stars\na,1\n", "utf-8")
     with pytest.raises(InputError, match=r"line 1: no column 'time'; the header has 'user', 'sta"):
-        list(read_delimited(Malformed(path, 0), COLUMNS, no_progress, ","))
+        list(read_delimited(Malformed(path, 0), COLUMNS, Dialect(","), no_progress))
 
 
 def test_a_file_without_records_is_refused(tmp_path) -> None:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet
 from mgstudy.data.interactions import RawInteractions
 from mgstudy.errors import InputError
 from mgstudy.files import Progress, no_progress
@@ -24,25 +24,31 @@ RawPath = Annotated[Path, Field(strict=False), AfterValidator(lambda p: p.expand
 """A raw file or folder as a source sees it: what was given as a URL has been fetched by then."""
 
 
-class SourceParameters(ParameterSet):
-    """Base of every source's ``Parameters``: besides refusing unknown names, it converts nothing
-    (text is not a number, a number is not a truth value)."""
+def only_file(folder: Path, ending: str, setting: str, name: str | None = None) -> str:
+    """The name of a file in a folder: the given one, or of the only one with an ending.
 
-    model_config = ConfigDict(strict=True)
+    Args:
+        folder: The folder.
+        ending: What the name ends in, such as ``.inter``.
+        setting: What in the pipeline file can name it.
+        name: What does name it there.
 
-
-class LogParameters(SourceParameters):
-    """What every source of raw logs can be told."""
-
-    malformed_share: float = parameter(
-        0.0,
-        "largest share of lines of a file that may be malformed; they are passed over and counted",
-        ge=0,
-        lt=1,
-    )
-    duplicate_items: DuplicateItems = parameter(
-        "error", "what to do about an item with two records: stop, or take the first or last"
-    )
+    Raises:
+        InputError: If there is no such folder, or not one such file and no name.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: no such folder; set source.path to where the data was downloaded"
+        )
+    if name is not None:
+        return name
+    names = sorted(path.name for path in folder.glob(f"*{ending}"))
+    if len(names) != 1:
+        found = f"several ({', '.join(names)})" if names else "none"
+        raise InputError(
+            f"{folder}: expected one *{ending} file, found {found}; name it in {setting}"
+        )
+    return names[0]
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,11 @@ class Source(ABC):
     duplicate_items: DuplicateItems = "error"
     """What becomes of an item with two records."""
 
-    class Parameters(SourceParameters):
+    class Parameters(ParameterSet):
         """What a pipeline file can set, beside ``kind``."""
 
-    def __init__(self, parameters: SourceParameters) -> None:
+    def __init__(self, parameters: ParameterSet) -> None:
         self.parameters = parameters
-        if isinstance(parameters, LogParameters):
-            self.duplicate_items = parameters.duplicate_items
 
     def resolved(self) -> Source:
         """This source with everything named that was left to be found, such as file names.

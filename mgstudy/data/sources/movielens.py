@@ -8,24 +8,31 @@ are told apart by the files of the folder: ``u.data`` and ``u.item``, ``ratings.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.interactions import RawInteractions
-from mgstudy.data.logs import ITEM, RATING, TIME, USER, interactions_of
+from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.reading import Malformed
-from mgstudy.data.records import Column, read_delimited
-from mgstudy.data.sources.base import LogParameters, RawPath, Recipe, Source
-from mgstudy.data.sources.tabular import delimited_items
+from mgstudy.data.records import Columns
+from mgstudy.data.sources.base import RawPath
+from mgstudy.data.sources.logs import (
+    ITEM,
+    RATING,
+    TIME,
+    USER,
+    ItemRecords,
+    LogParameters,
+    LogSource,
+)
 from mgstudy.errors import InputError
 
-_RATINGS = ["userId", "movieId", "rating", "timestamp"]
-_MOVIES = ["movieId", "title", "genres"]
+_RATINGS = ("userId", "movieId", "rating", "timestamp")
+_MOVIES = ("movieId", "title", "genres")
 GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary",
     "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi",
@@ -39,24 +46,31 @@ _YEAR = re.compile(r"^(.*?)\s*\((\d{4})\)\s*$")
 class _Layout:
     ratings: str
     movies: str
-    rating_delimiter: str
-    movie_delimiter: str
-    encoding: str
-    has_header: bool
-    movie_columns: list[str]
+    rating_dialect: Dialect
+    movie_dialect: Dialect
+    movie_columns: tuple[str, ...] = _MOVIES
 
 
+_FLAGGED = ("movieId", "title", "release_date", "video_release_date", "url", *GENRES)
 LAYOUTS = (
     _Layout(
-        "u.data", "u.item", "\t", "|", "latin-1", False,
-        ["movieId", "title", "release_date", "video_release_date", "url", *GENRES],
+        "u.data",
+        "u.item",
+        Dialect("\t", _RATINGS, quoted=False),
+        Dialect("|", _FLAGGED, "latin-1", quoted=False),
+        _FLAGGED,
     ),
-    _Layout("ratings.dat", "movies.dat", "::", "::", "latin-1", False, _MOVIES),
-    _Layout("ratings.csv", "movies.csv", ",", ",", "utf-8", True, _MOVIES),
-)  # fmt: skip
+    _Layout(
+        "ratings.dat",
+        "movies.dat",
+        Dialect("::", _RATINGS, quoted=False),
+        Dialect("::", _MOVIES, "latin-1", quoted=False),
+    ),
+    _Layout("ratings.csv", "movies.csv", Dialect(",", quoted=False), Dialect(",")),
+)
 
 
-class MovieLens(Source):
+class MovieLens(LogSource):
     """MovieLens 100K, 1M or 25M as GroupLens distributes it."""
 
     name: ClassVar[str] = "movielens"
@@ -66,50 +80,27 @@ class MovieLens(Source):
 
     parameters: Parameters
 
-    def interactions_recipe(self) -> Recipe:
-        settings = self.parameters.model_dump(include={"malformed_share"})
-        return Recipe(settings, {"ratings": self.parameters.path / self._layout().ratings})
+    def log(self) -> Path:
+        return self.parameters.path / self._layout().ratings
 
-    def interactions(self) -> RawInteractions:
-        layout = self._layout()
-        malformed = Malformed(
-            self.parameters.path / layout.ratings, self.parameters.malformed_share
-        )
-        types = [Column(), Column(), Column(pa.float64()), Column(pa.int64(), is_time=True)]
-        tables = read_delimited(
-            malformed,
-            dict(zip(_RATINGS, types, strict=True)),
-            self.progress,
-            layout.rating_delimiter,
-            None if layout.has_header else _RATINGS,
-            quoted=False,
-        )
-        names = dict(zip((USER, ITEM, RATING, TIME), _RATINGS, strict=True))
-        return interactions_of(tables, names, malformed)
+    def items(self) -> Path | None:
+        return self.parameters.path / self._layout().movies
 
-    def item_recipe(self) -> Recipe:
-        settings = self.parameters.model_dump(include={"malformed_share", "duplicate_items"})
-        return Recipe(settings, {"movies": self.parameters.path / self._layout().movies})
+    def columns(self) -> dict[str, str]:
+        return dict(zip((USER, ITEM, RATING, TIME), _RATINGS, strict=True))
+
+    def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
+        return read_delimited(malformed, columns, self._layout().rating_dialect, self.progress)
 
     def item_fields(self) -> list[str]:
         return ["title", "year", "genres"]
 
-    def item_records(
-        self, fields: Collection[str], wanted: Collection[str]
-    ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    def records(
+        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+    ) -> ItemRecords:
         layout = self._layout()
-        for place, key, record in delimited_items(
-            self.parameters.path / layout.movies,
-            "movieId",
-            layout.movie_columns,
-            layout.movie_columns,
-            wanted,
-            self.progress,
-            layout.movie_delimiter,
-            None if layout.has_header else layout.movie_columns,
-            self.parameters.malformed_share,
-            layout.encoding,
-            quoted=layout.has_header,
+        for place, key, record in self.delimited_records(
+            malformed, layout.movie_dialect, "movieId", layout.movie_columns, wanted
         ):
             if "genres" in record:
                 genres = (record["genres"] or "").split("|")
@@ -121,7 +112,7 @@ class MovieLens(Source):
             yield place, key, {"title": title, "year": year, "genres": genres}
 
     def _layout(self) -> _Layout:
-        folder: Path = self.parameters.path
+        folder = self.parameters.path
         for layout in LAYOUTS:
             if (folder / layout.ratings).exists():
                 return layout

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mgstudy.config.parameters import parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import Modality
 from mgstudy.data.interactions import TRAIN, RawInteractions, StepRecord
-from mgstudy.data.sources.base import Recipe, Source, SourceParameters
+from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.splitting import split_per_user
 
 FEWEST_INTERACTIONS = 5
@@ -42,7 +42,7 @@ class Synthetic(Source):
 
     name: ClassVar[str] = "synthetic"
 
-    class Parameters(SourceParameters):
+    class Parameters(ParameterSet):
         users: int = parameter(1500, "number of users", ge=1)
         items: int = parameter(800, "number of items", ge=2 * FEWEST_INTERACTIONS)
         interactions_per_user: float = parameter(

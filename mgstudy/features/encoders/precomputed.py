@@ -7,15 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import model_validator
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.reading import open_stream
-from mgstudy.data.sources.arrays import open_array
 from mgstudy.data.sources.base import DuplicateItems, RawPath, Recipe
+from mgstudy.data.sources.binary import open_array, open_parquet, parquet_text
 from mgstudy.errors import InputError
 
 AMAZON_KEY_BYTES = 10
@@ -117,26 +116,23 @@ class Precomputed(Encoder):
 
     def _collect_parquet(self, collected: _Collected) -> None:
         path, settings = self.parameters.file, self.parameters
-        try:
-            file = pyarrow.parquet.ParquetFile(path)
-            names = [settings.key_column, settings.vector_column]
-            for name in names:
-                if name not in file.schema_arrow.names:
-                    raise InputError(
-                        f"{path}: no column {name!r}; it has {', '.join(file.schema_arrow.names)}"
-                    )
-            row = 0
+        names = [settings.key_column, settings.vector_column]
+        row = 0
+        with open_parquet(path, names) as file:
+            kind = file.schema_arrow.field(settings.vector_column).type
+            value = getattr(kind, "value_type", pa.null())
+            if not (pa.types.is_floating(value) or pa.types.is_integer(value)):
+                name = settings.vector_column
+                raise InputError(f"{path}: column {name!r} is {kind}, expected lists of numbers")
             for batch in file.iter_batches(columns=names, batch_size=_RECORDS_AT_ONCE):
-                columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-                keys = columns[settings.key_column].cast(pa.string()).to_pylist()
-                for key, vector in zip(keys, columns[settings.vector_column], strict=True):
+                written = pa.chunked_array([batch.column(settings.key_column)])
+                keys = parquet_text(path, settings.key_column, written, row).to_pylist()
+                for key, vector in zip(keys, batch.column(settings.vector_column), strict=True):
                     if vector.is_valid and key is not None:
                         values = vector.values.to_numpy(zero_copy_only=False)
                         collected.start(len(values))
                         collected.add(key, values.astype(np.float32), row)
                     row += 1
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, AttributeError) as error:
-            raise InputError(f"{path}: not a Parquet file of keys and vectors: {error}") from error
 
     def _encode_array(self, items: Items) -> Encoded:
         path, keys_path = self.parameters.file, self.parameters.row_keys
@@ -197,6 +193,10 @@ class _Collected:
         if item is None:
             return
         assert self._values is not None, "the width is said first"
+        if not len(vector):
+            raise InputError(
+                f"{self._path}: record {number} (from 0): the vector of item {key!r} has no value"
+            )
         if len(vector) != self._values.shape[1]:
             raise InputError(
                 f"{self._path}: record {number} (from 0): the vector of item {key!r} has "

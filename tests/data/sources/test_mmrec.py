@@ -97,16 +97,17 @@ BAD_INPUT = {
     "negative item": (second_row(0, -7, 0), "toy.inter: line 3: itemID is -7"),
     "fraction": (second_row("1.5", 1, 0), "toy.inter: line 3: userID is '1.5', expected an int"),
     "word": (second_row(0, "B00X", 0), "toy.inter: line 3: itemID is 'B00X'"),
-    "nothing": (second_row("", 1, 0), "toy.inter: line 3: userID is ''"),
+    "nothing": (second_row("", 1, 0), "toy.inter: line 3: userID is missing"),
     "huge": (second_row(0, 10**20, 0), "toy.inter: line 3: itemID is 100000000000000000000"),
     "beyond 31 bits": (second_row(2**31, 1, 0), "toy.inter: line 3: userID is 2147483648"),
-    "label": (second_row(0, 1, 3), "toy.inter: line 3: x_label is '3', expected 0 (train)"),
+    "label": (second_row(0, 1, 3), "toy.inter: line 3: x_label is 3, expected 0 (train)"),
     "label word": (second_row(0, 1, "train"), "toy.inter: line 3: x_label is 'train'"),
-    "few fields": (text(HEADER + b"0\t0\t0\n1\t1\n"), "line 3: has 2 fields, the header has 3"),
+    "few fields": (text(HEADER + b"0\t0\t0\n1\t1\n"), "line 3: has 2 fields, expected 3"),
     "after an empty line": (text(HEADER + b"0\t0\t0\n\n0\tx\t0\n"), "line 4: itemID is 'x'"),
     "no column": (
         text(b"userID\titemID\trating\n0\t0\t1\n"),
-        "toy.inter: no column 'x_label'; the header, split at tabs, has 'userID', 'itemID',",
+        "toy.inter: line 1: no column 'x_label'; the header has 'userID', 'itemID', 'rating', "
+        "split at tabs",
     ),
     "commas": (text(b"userID,itemID,x_label\n0,0,0\n"), "has 'userID,itemID,x_label'"),
     "latin-1": (text(HEADER + b"0\t0\t0\n0\t\xe9\t0\n"), "line 3: not UTF-8 text (byte 3"),
@@ -114,7 +115,7 @@ BAD_INPUT = {
         text(b"userID\titemID\tx_label\ttitle\n0\t0\t0\tcaf\xe9\n"), "line 2: not UTF-8 text (byte"
     ),
     "utf-16": (text("userID".encode("utf-16")), "toy.inter: line 1: not UTF-8"),
-    "header only": (text(HEADER), "toy.inter: holds no interaction"),
+    "header only": (text(HEADER), "toy.inter: holds no record"),
     "empty file": (text(b""), "toy.inter: the file is empty"),
     "no file": (lambda raw: raw.interactions.unlink(), "expected one *.inter file, found none"),
     "two files": (

@@ -1,0 +1,125 @@
+"""Amazon reviews as McAuley's group distributes them, of 2014 and of 2023.
+
+2014, https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html (McAuley et al.): reviews are
+JSON lines (``reviews_CATEGORY_5.json.gz``: reviewerID, asin, overall, unixReviewTime) or a CSV
+without header (``ratings_CATEGORY.csv``: user, item, rating, timestamp). Metadata
+(``meta_CATEGORY.json.gz``) has one record per line, written as a Python literal. The vectors of
+``image_features_CATEGORY.b`` are read by the encoder ``precomputed``.
+
+2023, https://amazon-reviews-2023.github.io (Hou et al.): reviews and metadata are JSON lines. An
+item is a ``parent_asin``: the metadata has one record for all variants of a product. Timestamps are
+in milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from mgstudy.config.parameters import parameter
+from mgstudy.data.delimited import Dialect, read_delimited
+from mgstudy.data.reading import Malformed
+from mgstudy.data.records import Columns, Unit, read_item_records, read_json_lines
+from mgstudy.data.sources.base import RawPath
+from mgstudy.data.sources.logs import (
+    ITEM,
+    RATING,
+    TIME,
+    USER,
+    ItemRecords,
+    LogParameters,
+    LogSource,
+)
+
+CATEGORY_PATH = "category_path"
+"""The elements of an item's first category path: what the published sentences are made of."""
+
+
+class _Amazon(LogSource):
+    """Reviews, and metadata as one record per line."""
+
+    key: ClassVar[str]
+    """What a record of the metadata calls its item."""
+
+    class Parameters(LogParameters):
+        reviews: RawPath = parameter(..., "`CATEGORY.jsonl.gz`: the reviews")
+        metadata: RawPath | None = parameter(None, "`meta_CATEGORY.jsonl.gz`")
+
+    parameters: Parameters
+
+    def log(self) -> Path:
+        return self.parameters.reviews
+
+    def items(self) -> Path | None:
+        return self.parameters.metadata
+
+    def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
+        return read_json_lines(malformed, columns, self.progress)
+
+    def records(
+        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+    ) -> ItemRecords:
+        for line, item, record in read_item_records(malformed, self.key, wanted, self.progress):
+            yield f"{malformed.path}: line {line}", item, record
+
+
+class Amazon2014(_Amazon):
+    """Amazon reviews 2014: JSON lines or a ratings CSV, and metadata."""
+
+    name: ClassVar[str] = "amazon_2014"
+    key = "asin"
+
+    class Parameters(_Amazon.Parameters):
+        reviews: RawPath = parameter(
+            ..., "`reviews_CATEGORY_5.json.gz`, or a `ratings_CATEGORY.csv` without header"
+        )
+        metadata: RawPath | None = parameter(None, "`meta_CATEGORY.json.gz`")
+
+    parameters: Parameters
+
+    def columns(self) -> dict[str, str]:
+        if self._is_csv:
+            return {role: role for role in (USER, ITEM, RATING, TIME)}
+        return {USER: "reviewerID", ITEM: self.key, RATING: "overall", TIME: "unixReviewTime"}
+
+    def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
+        if not self._is_csv:
+            return super().tables(malformed, columns)
+        dialect = Dialect(",", header=tuple(columns), quoted=False)
+        return read_delimited(malformed, columns, dialect, self.progress)
+
+    def item_fields(self) -> list[str]:
+        return ["title", "brand", "price", "description", "categories", CATEGORY_PATH, "imUrl"]
+
+    def records(
+        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+    ) -> ItemRecords:
+        for place, item, record in super().records(malformed, fields, wanted):
+            paths = record.get("categories")
+            first = paths[0] if isinstance(paths, list) and paths else []
+            yield place, item, {**record, CATEGORY_PATH: first}
+
+    @property
+    def _is_csv(self) -> bool:
+        return ".csv" in self.parameters.reviews.suffixes
+
+
+class Amazon2023(_Amazon):
+    """Amazon Reviews 2023: reviews and metadata as JSON lines."""
+
+    name: ClassVar[str] = "amazon_2023"
+    key = "parent_asin"
+
+    class Parameters(_Amazon.Parameters):
+        timestamp_unit: Unit = parameter("milliseconds", "of the times since 1970")
+
+    parameters: Parameters
+
+    def columns(self) -> dict[str, str]:
+        return {USER: "user_id", ITEM: self.key, RATING: "rating", TIME: "timestamp"}
+
+    def item_fields(self) -> list[str]:
+        return ["title", "store", "main_category", "categories", "features", "description", "price"]

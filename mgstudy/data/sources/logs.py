@@ -1,0 +1,202 @@
+"""Raw logs: what their sources share, and the way from a log's rows to interactions with ids."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.data.delimited import Dialect, read_delimited
+from mgstudy.data.interactions import UNSPLIT, RawInteractions, StepRecord
+from mgstudy.data.reading import Malformed
+from mgstudy.data.records import LATEST, Column, Columns, Unit
+from mgstudy.data.sources.base import DuplicateItems, Recipe, Source
+from mgstudy.errors import InputError
+
+USER, ITEM, RATING, TIME = "user", "item", "rating", "timestamp"
+ItemRecords = Iterator[tuple[str, str, Mapping[str, Any]]]
+"""Of items: place in a file, what the raw data calls the item, and its fields."""
+
+
+class LogParameters(ParameterSet):
+    """What every source of raw logs can be told."""
+
+    timestamp_unit: Unit = parameter("seconds", "of the times since 1970")
+    malformed_share: float = parameter(
+        0.0,
+        "largest share of lines of a file that may be malformed; they are passed over and counted",
+        ge=0,
+        lt=1,
+    )
+    duplicate_items: DuplicateItems = parameter(
+        "error", "what to do about an item with two records: stop, or take the first or last"
+    )
+
+
+class LogSource(Source):
+    """A log of interactions in one file, and records of its items in another."""
+
+    time_type: ClassVar[pa.DataType] = pa.int64()
+    interactions_settings: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change the interactions, besides those of all logs."""
+    items_settings: ClassVar[tuple[str, ...]] = ()
+    """Parameters that change the items' records, besides those of all logs."""
+
+    parameters: LogParameters
+
+    def __init__(self, parameters: ParameterSet) -> None:
+        super().__init__(parameters)
+        self.duplicate_items = self.parameters.duplicate_items
+
+    @abstractmethod
+    def log(self) -> Path:
+        """The file of the interactions."""
+
+    @abstractmethod
+    def items(self) -> Path | None:
+        """The file of the items' records, if there is one."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, str]:
+        """``USER`` and ``ITEM``, and, where the log has them, ``RATING`` and ``TIME``, to the
+        names of the columns."""
+
+    @abstractmethod
+    def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
+        """The columns of the log, in tables of some of its rows."""
+
+    @abstractmethod
+    def records(
+        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+    ) -> ItemRecords:
+        """The records of items of a file; see ``item_records``."""
+
+    def interactions_recipe(self) -> Recipe:
+        names = {"malformed_share", "timestamp_unit", *self.interactions_settings}
+        return Recipe(self.parameters.model_dump(include=names), {"interactions": self.log()})
+
+    def interactions(self) -> RawInteractions:
+        unit, names = self.parameters.timestamp_unit, self.columns()
+        types = {
+            USER: Column(),
+            ITEM: Column(),
+            RATING: Column(pa.float64()),
+            TIME: Column(self.time_type, unit=unit),
+        }
+        malformed = self._malformed(self.log())
+        tables = self.tables(malformed, {name: types[role] for role, name in names.items()})
+        return interactions_of(tables, names, malformed, unit)
+
+    def item_recipe(self) -> Recipe:
+        names = {"malformed_share", "duplicate_items", *self.items_settings}
+        path = self.items()
+        return Recipe(self.parameters.model_dump(include=names), {"items": path} if path else {})
+
+    def item_records(self, fields: Collection[str], wanted: Collection[str]) -> ItemRecords:
+        path = self.items()
+        if path is None:
+            return super().item_records(fields, wanted)
+        return self.records(self._malformed(path), fields, wanted)
+
+    def delimited_records(
+        self,
+        malformed: Malformed,
+        dialect: Dialect,
+        key: str,
+        names: Collection[str],
+        wanted: Collection[str],
+    ) -> ItemRecords:
+        """The records of items of delimited text.
+
+        Args:
+            malformed: The file, and what becomes of lines that are malformed.
+            dialect: How it is written.
+            key: The column of what the raw data calls the items.
+            names: Other columns that are read.
+            wanted: The items that are needed.
+        """
+        columns = dict.fromkeys(names, Column(required=False)) | {key: Column()}
+        row = 0
+        for table in read_delimited(malformed, columns, dialect, self.progress):
+            for record in table.to_pylist():
+                row += 1
+                if record[key] in wanted:
+                    yield f"{malformed.path}: row {row}", record[key], record
+
+    def _malformed(self, path: Path) -> Malformed:
+        return Malformed(path, self.parameters.malformed_share)
+
+
+def interactions_of(
+    tables: Iterable[pa.Table], names: Mapping[str, str], malformed: Malformed, unit: Unit
+) -> RawInteractions:
+    """Number users and items of a log in order of first appearance.
+
+    Only codes are kept of the names, so that memory grows with the number of different users and
+    items and by a few bytes per row.
+
+    Args:
+        tables: The rows.
+        names: ``USER`` and ``ITEM``, and, where the log has them, ``RATING`` and ``TIME``, to the
+            names of the columns.
+        malformed: The file, and how many of its lines were passed over.
+        unit: Of the times.
+
+    Raises:
+        InputError: If a time is implausible in its unit.
+    """
+    path = malformed.path
+    chunks: dict[str, list[pa.Array]] = {role: [] for role in names}
+    for table in tables:
+        for role, name in names.items():
+            column = table[name]
+            if role in (USER, ITEM):
+                column = column.combine_chunks().dictionary_encode()
+            chunks[role] += column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    codes, keys, numbers = {}, {}, {}
+    for role, arrays in chunks.items():
+        column = pa.chunked_array(arrays)
+        arrays.clear()
+        if role in (USER, ITEM):
+            column = column.unify_dictionaries()
+            codes[role] = np.concatenate(
+                [chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+            ).astype(np.int64)
+            keys[role] = column.chunk(0).dictionary
+        else:
+            numbers[role] = column.to_numpy()
+    if TIME in numbers and unit == "milliseconds":
+        latest = numbers[TIME].max()
+        # Milliseconds of before 1970-02-17 are seconds, unless nobody wrote reviews then.
+        if latest <= LATEST["seconds"]:
+            raise InputError(
+                f"{path}: {names[TIME]} is {latest} at most, which looks like seconds; set "
+                "source.timestamp_unit: seconds"
+            )
+        numbers[TIME] = numbers[TIME] // 1000
+    rows = len(codes[USER])
+    return RawInteractions(
+        users=codes[USER],
+        items=codes[ITEM],
+        splits=np.full(rows, UNSPLIT, dtype=np.int8),
+        user_count=len(keys[USER]),
+        item_count=len(keys[ITEM]),
+        origin=str(path),
+        steps=(
+            StepRecord(
+                name=f"read {path.name}",
+                rows_in=rows + malformed.count,
+                rows_out=rows,
+                counts={"malformed lines": malformed.count} if malformed.count else {},
+            ),
+        ),
+        ratings=numbers[RATING].astype(np.float64) if RATING in numbers else None,
+        timestamps=numbers[TIME].astype(np.int64) if TIME in numbers else None,
+        user_keys=keys[USER],
+        item_keys=keys[ITEM],
+    )
