@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 _NAMED = ("mgstudy", "torch", "ray", "optuna", "mlflow", "numpy", "pandas", "pyarrow", "pydantic")
 
 
-def package_versions() -> dict[str, str]:
-    """The versions of the packages that results depend on."""
+def package_versions(names: Iterable[str] = _NAMED) -> dict[str, str]:
+    """The versions of those of these distributions that are installed; by default of those that
+    results depend on."""
     found: dict[str, str] = {}
-    for name in _NAMED:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -33,17 +35,9 @@ def git_revision(folder: Path) -> str | None:
     """The commit checked out in ``folder``, with ``-dirty`` when files differ; ``None`` outside
     a checkout or without git."""
     try:
+        describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         shown = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(folder),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-                "--exclude=*",
-            ],
+            ["git", "-C", str(folder), *describe],
             capture_output=True,
             text=True,
             timeout=10,

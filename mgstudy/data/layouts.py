@@ -7,8 +7,7 @@ The schema's metadata says what a file is and what it was made from;
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from mgstudy.data.dataset import Interactions
 from mgstudy.data.interactions import SPLITS, RawInteractions
 from mgstudy.data.tables import TableContent, to_schema_metadata
+from mgstudy.environment import package_versions
 from mgstudy.errors import InputError
 
 FORMAT_VERSION = 1
@@ -32,21 +32,7 @@ _INTERACTIONS_PER_ROW_GROUP = 1 << 20
 
 def library_versions() -> dict[str, str]:
     """Versions of what reads, makes and writes tables."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("mgstudy", "numpy", "pyarrow")},
-    }
-
-
-def package_versions(names: Iterable[str]) -> dict[str, str]:
-    """Versions of those of these distributions that are installed."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"python": platform.python_version()} | package_versions(("mgstudy", "numpy", "pyarrow"))
 
 
 def interactions_content(raw: RawInteractions, facts: Mapping[str, Any]) -> TableContent:
@@ -148,7 +134,7 @@ def features_content(
             pa.field("feature", feature, nullable=False),
             *([] if known is None else [pa.field("known", pa.bool_(), nullable=False)]),
         ],
-        metadata=_metadata("features", {"shape": [item_count, width], "dtype": "float32", **facts}),
+        metadata=_metadata("features", {**facts, "shape": [item_count, width], "dtype": "float32"}),
     )
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -194,9 +180,9 @@ def read_known(path: Path) -> NDArray[np.bool_]:
 def _metadata(content: str, facts: Mapping[str, Any]) -> dict[str, str]:
     return to_schema_metadata(
         {
+            **facts,
             "format_version": FORMAT_VERSION,
             "content": content,
-            **facts,
             "versions": library_versions(),
         }
     )

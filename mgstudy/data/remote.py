@@ -1,14 +1,17 @@
-"""Raw files that lie elsewhere: fetched once into the workspace, and recognised there."""
+"""Raw files that lie elsewhere: fetched once into the workspace, and recognised there; pipeline
+files whose settings name them."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from mgstudy.config.pipeline import PipelineConfig, SourceConfig
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import Progress, locked, written_whole
 from mgstudy.fingerprint import fingerprint
@@ -32,30 +35,43 @@ class Downloads:
         self.urls: dict[str, str] = {}
         """Local path to the URL it was fetched from."""
 
-    def localised(self, value: Any) -> Any:
-        """A value of a pipeline file in which every URL is the path of what was fetched.
+    def localised(self, config: PipelineConfig) -> PipelineConfig:
+        """A pipeline file in which every URL is the path of what was fetched.
 
         Raises:
             InputError: If there is nothing at a URL, or what reads it is not installed.
             MgstudyError: If it cannot be reached.
         """
-        if isinstance(value, dict):
-            return {name: self.localised(inner) for name, inner in value.items()}
-        if isinstance(value, list):
-            return [self.localised(inner) for inner in value]
-        if isinstance(value, str) and _URL.match(value):
-            path = str(self.fetch(value))
-            self.urls[path] = value
-            return path
-        return value
+        return with_settings(
+            config,
+            self._each(self._local, config.source.parameters),
+            {
+                modality: self._each(self._local, declared.parameters)
+                for modality, declared in config.features.items()
+            },
+        )
 
-    def restored(self, value: Any) -> Any:
-        """The reverse of ``localised``."""
-        if isinstance(value, dict):
-            return {name: self.restored(inner) for name, inner in value.items()}
+    def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A part's settings with URLs again in place of what was fetched from them."""
+        return {
+            name: self._each(lambda text: self.urls.get(text, text), value)
+            for name, value in settings.items()
+        }
+
+    def _local(self, text: str) -> str:
+        if not _URL.match(text):
+            return text
+        path = str(self.fetch(text))
+        self.urls[path] = text
+        return path
+
+    def _each(self, change: Callable[[str], str], value: Any) -> Any:
+        """A value with a change made to every text in it."""
+        if isinstance(value, Mapping):
+            return {name: self._each(change, inner) for name, inner in value.items()}
         if isinstance(value, list):
-            return [self.restored(inner) for inner in value]
-        return self.urls.get(value, value) if isinstance(value, str) else value
+            return [self._each(change, inner) for inner in value]
+        return change(value) if isinstance(value, str) else value
 
     def fetch(self, url: str) -> Path:
         """Fetch a file, or the files of a folder, unless what lies there is what was fetched."""
@@ -93,3 +109,18 @@ class Downloads:
                     self.progress(f"fetch {target.name}", done, max(total, done))
             with written_whole(record) as file:
                 file.write(json.dumps(version).encode())
+
+
+def with_settings(
+    config: PipelineConfig, source: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]]
+) -> PipelineConfig:
+    """A pipeline file with these settings of its source, and of each modality's encoder."""
+    return config.model_copy(
+        update={
+            "source": SourceConfig(kind=config.source.kind, **source),
+            "features": {
+                modality: declared.model_copy(update=features[modality])
+                for modality, declared in config.features.items()
+            },
+        }
+    )

@@ -119,7 +119,7 @@ def test_a_table_of_features_says_how_it_was_made(shop, workspace) -> None:
     facts = read_facts(workspace.tables / f"{table.key}.parquet")
     assert facts["encoder"] == "tfidf_svd"
     assert facts["encoder_parameters"]["template"] == "{title}"
-    assert facts["records"]["files"].keys() == {"items"}
+    assert facts["records"]["source_sha256"].keys() == {"items"}
     assert "scikit-learn" in facts["encoder_packages"]
     assert [step["name"] for step in facts["preprocessing"]] == ["pca", "normalize"]
     assert table.shape == (ITEMS, 3)
