@@ -26,8 +26,6 @@ from mgstudy.urls import redacted
 JOURNAL = "journal:///"
 _SQLITE_BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
-_DRIVERS = {"postgresql": ("psycopg2", "psycopg"), "mysql": ("MySQLdb", "pymysql")}
-"""What SQLAlchemy looks for behind a plain URL, and what mgstudy's extras install."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -42,8 +40,8 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     status``) never wait for the driver.
 
     Args:
-        url: For example ``sqlite:////home/me/study.db``, ``postgresql://host/database``,
-            ``mysql://host/database`` or ``journal:////home/me/study.log``.
+        url: For example ``sqlite:////home/me/study.db``, ``postgresql://host/database``
+            or ``journal:////home/me/study.log``.
         create: Whether a file that does not exist is created.
 
     Raises:
@@ -117,7 +115,7 @@ def parse_storage_url(url: str) -> URL:
     """Check a storage's URL without opening it.
 
     Raises:
-        InputError: If it is none.
+        InputError: If it is none, or one of a database that serves no study.
     """
     try:
         parsed = make_url(url)
@@ -126,26 +124,31 @@ def parse_storage_url(url: str) -> URL:
             "`storage` is not a database URL such as sqlite:////home/me/study.db, "
             "postgresql://host/database or journal:////home/me/study.log"
         ) from error
-    if not url.startswith(JOURNAL):
-        try:
-            parsed.get_dialect()
-        except sqlalchemy.exc.NoSuchModuleError as error:
-            raise InputError(
-                f"storage {redacted(url)} needs a driver that is not installed: {error}"
-            ) from error
-    wanted, ours = _DRIVERS.get(parsed.drivername, ("", ""))
-    if wanted and importlib.util.find_spec(wanted) is None:
-        return parsed.set(drivername=f"{parsed.drivername}+{ours}")
+    if url.startswith(JOURNAL):
+        return parsed
+    if parsed.get_backend_name() in ("mysql", "mariadb"):
+        raise InputError(
+            f"storage {redacted(url)}: two drivers can hold one study in MySQL and MariaDB, which "
+            "damages it; write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
+        )
+    try:
+        parsed.get_dialect()
+    except sqlalchemy.exc.NoSuchModuleError as error:
+        raise InputError(
+            f"storage {redacted(url)} needs a driver that is not installed: {error}"
+        ) from error
+    # What SQLAlchemy looks for behind a plain URL, and what mgstudy's extra installs.
+    if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg2") is None:
+        return parsed.set(drivername="postgresql+psycopg")
     return parsed
 
 
 def _engine_settings(url: URL) -> dict[str, Any]:
-    backend = url.get_backend_name()
-    if backend == "sqlite":
+    if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}}
     # Connections that a restarted server has cut are noticed and made again.
     settings: dict[str, Any] = {"pool_pre_ping": True}
-    if backend in ("postgresql", "mysql"):
+    if url.get_backend_name() == "postgresql":
         settings["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
     return settings
 

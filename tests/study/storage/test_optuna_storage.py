@@ -45,6 +45,8 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
         ("user:secret@host/database", "is not a database URL such as"),
         ("postgresql//user:secret@host/database", "is not a database URL such as"),
         ("nosuchdb://user:secret@host/database", "needs a driver that is not installed"),
+        ("mysql://user:secret@host/database", "two drivers.* write `storage: postgresql://"),
+        ("mariadb+pymysql://user:secret@host/d", "two drivers.* write `storage: postgresql://"),
         ("postgresql+nosuchdriver://user:secret@host/d", "needs a driver that is not installed"),
     ],
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -25,45 +23,13 @@ from mgstudy.study.storage.write_behind import SECONDS_AT_RISK, WriteBehindStora
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-@pytest.fixture(params=["sqlite", "journal", "postgresql", "mysql"])
+@pytest.fixture(params=["sqlite", "journal", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty storage."""
     if request.param == "postgresql":
         name = f"d{abs(hash(request.node.name))}"
         return str(request.getfixturevalue("postgresql").new_database(name))
-    if request.param == "mysql":
-        return str(request.getfixturevalue("mysql"))
     return f"{request.param}:///{tmp_path}/study.{request.param}"
-
-
-@pytest.fixture
-def mysql(tmp_path: Path) -> Iterator[str]:
-    """The URL of a database in a MySQL or MariaDB server of our own."""
-    program = shutil.which("mariadbd") or shutil.which("mysqld")
-    if program is None:
-        pytest.skip("no MySQL or MariaDB server is installed (mariadbd, mysqld)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    install = shutil.which("mariadb-install-db") or shutil.which("mysql_install_db")
-    assert install is not None
-    data = tmp_path / "mysql"
-    subprocess.run([install, f"--datadir={data}", "--auth-root-authentication-method=normal"],
-                   check=True, capture_output=True)  # fmt: skip
-    initial = tmp_path / "initial.sql"
-    initial.write_text("CREATE DATABASE study;")
-    with subprocess.Popen(
-        [program, f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1",
-         f"--socket={tmp_path}/s", f"--init-file={initial}", "--user=root"]
-    ) as server:  # fmt: skip
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert server.poll() is None
-        yield f"mysql://root@127.0.0.1:{port}/study"
-        server.terminate()
 
 
 Opened = Callable[..., tuple[optuna.Study, WriteBehindStorage]]
