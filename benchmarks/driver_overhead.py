@@ -30,7 +30,8 @@ from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.tune_bridge import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import open_driven_storage, open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore

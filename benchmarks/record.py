@@ -22,9 +22,9 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import create_trial
 
-from mgstudy.study.storage.bulk_reports import Report, write_reports
-from mgstudy.study.storage.optuna_storage import open_driven_storage
-from mgstudy.study.storage.write_behind import WriteBehindStorage, close_storage
+from mgstudy.private.optuna import write_reports
+from mgstudy.study.storage.optuna_storage import close_storage
+from mgstudy.study.storage.write_behind import WriteBehindStorage, open_driven_storage
 
 REFERENCE = "mgstudy, SQLite"
 
@@ -107,7 +107,7 @@ def fill(name: str, storage: BaseStorage, trials: int, epochs: int) -> None:
         study_id = behind.get_study_id_from_name(name)
         ids = [trial._trial_id for trial in behind.get_all_trials(study_id, deepcopy=False)]
         for trial_id, of_trial in zip(ids, values, strict=True):
-            write_reports(behind, [Report(trial_id, *item) for item in of_trial.items()])
+            write_reports(behind, {(trial_id, step): value for step, value in of_trial.items()})
     if isinstance(storage, WriteBehindStorage):
         storage.close()
     else:

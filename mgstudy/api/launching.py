@@ -29,7 +29,8 @@ from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver, refuse_local_file
-from mgstudy.study.storage.optuna_storage import open_driven_storage
+from mgstudy.study.storage.optuna_storage import quiet_optuna
+from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import MlflowTracker
 from mgstudy.tracking.models import register_models
@@ -88,13 +89,14 @@ def launch(
         terminated_like_interrupt(),
         folder.driver_lock(),
         only_driver(database, config.name) as hold,
+        quiet_optuna(),
         ExitStack() as ending,
     ):
         store = TrackingStore(study.workspace, config.tracking, config.name)
         told: list[StudyListener] = list(listeners)
         storage = open_driven_storage(database)
         ending.callback(storage.close)
-        hold.tell(storage.give_up)
+        hold.tell(storage.writer.give_up)
         record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
         if retry_failed:
             record.retry_failed()

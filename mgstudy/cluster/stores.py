@@ -8,8 +8,7 @@ import urllib.request
 from mgstudy.cluster.findings import Finding, fine, problem
 from mgstudy.errors import MgstudyError
 from mgstudy.study.storage.lease import refuse_local_file
-from mgstudy.study.storage.optuna_storage import open_storage
-from mgstudy.study.storage.write_behind import close_storage
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.tracking.store import tracking_uri
 from mgstudy.urls import expand_url, first_line, redacted
 from mgstudy.workspace import Workspace

@@ -23,8 +23,7 @@ from mgstudy.report.results import StudyResults
 from mgstudy.report.robustness.comparison import load_robustness
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import open_storage
-from mgstudy.study.storage.write_behind import close_storage
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.urls import expand_url
 from mgstudy.workspace import Workspace
 

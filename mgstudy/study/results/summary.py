@@ -23,8 +23,7 @@ from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, TEST_USERS
 from mgstudy.study.storage.heartbeat import Driver
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import is_driven_anywhere
-from mgstudy.study.storage.optuna_storage import open_storage
-from mgstudy.study.storage.write_behind import close_storage
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.urls import expand_url, redacted
 from mgstudy.workspace import Workspace
 

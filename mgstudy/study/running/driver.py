@@ -269,4 +269,4 @@ class _StopWhenHopeless(tune.Stopper):  # type: ignore[misc]
 def storage_failure(record: StudyRecord) -> MgstudyError | None:
     """Why the study's storage takes nothing more, if so."""
     storage = record.storage
-    return storage.failure if isinstance(storage, WriteBehindStorage) else None
+    return storage.writer.failure if isinstance(storage, WriteBehindStorage) else None

@@ -7,6 +7,8 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage.storage_errors import said
-from mgstudy.study.storage.write_behind import STORAGE_PATIENCE, WriteBehindStorage
+from mgstudy.study.storage.storage_writer import said
 from mgstudy.urls import redacted
 
 JOURNAL = "journal:///"
@@ -34,7 +35,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def open_storage(url: str, create: bool = True) -> BaseStorage:
-    """Open an Optuna storage by its URL, to read or change a study now and then.
+    """Open an Optuna storage by its URL.
 
     SQLite is set to write-ahead logging: a commit then costs a third, and readers (``mgstudy
     status``) never wait for the driver.
@@ -48,26 +49,6 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         InputError: If ``url`` is not a storage's URL or its driver is not installed.
         MgstudyError: If the storage cannot be opened.
     """
-    # The wrapper keeps finished trials in memory, which readers come back to.
-    return optuna.storages.get_storage(_open(url, create))
-
-
-def open_driven_storage(url: str, patience: float = STORAGE_PATIENCE) -> WriteBehindStorage:
-    """Open the storage of a study to drive it.
-
-    Args:
-        url: As in ``open_storage``.
-        patience: Seconds a database that does not answer is waited for.
-
-    Raises:
-        InputError: If ``url`` is not a storage's URL or its driver is not installed.
-        MgstudyError: If the storage cannot be opened.
-    """
-    return WriteBehindStorage(_open(url, create=True), redacted(url), patience)
-
-
-def _open(url: str, create: bool) -> BaseStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     parsed = parse_storage_url(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
     is_file = is_sqlite or url.startswith(JOURNAL)
@@ -99,6 +80,24 @@ def _open(url: str, create: bool) -> BaseStorage:
     elif is_sqlite:
         _use_write_ahead_log(storage)
     return storage
+
+
+def close_storage(storage: BaseStorage) -> None:
+    """Close the connections of a storage that nobody reads any more."""
+    storage.remove_session()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
+@contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Have Optuna tell of no studies and trials that were begun, until the end."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _copied_database(file: Path) -> Path:

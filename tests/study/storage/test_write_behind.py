@@ -17,8 +17,10 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.storage.optuna_storage import open_driven_storage, open_storage
-from mgstudy.study.storage.write_behind import SECONDS_AT_RISK, WriteBehindStorage, close_storage
+from mgstudy.study.storage import storage_writer
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
+from mgstudy.study.storage.storage_writer import SECONDS_AT_RISK
+from mgstudy.study.storage.write_behind import WriteBehindStorage, open_driven_storage
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -126,7 +128,7 @@ def test_a_trial_that_has_ended_is_there_for_others_at_once(opened: Opened, url:
 DIE = """
 import os, sys, time
 import optuna
-from mgstudy.study.storage.optuna_storage import open_driven_storage
+from mgstudy.study.storage.write_behind import open_driven_storage
 
 study = optuna.create_study(study_name="s", storage=open_driven_storage(sys.argv[1]))
 trial = study.ask()
@@ -160,6 +162,31 @@ def test_a_driver_that_is_killed_loses_at_most_the_declared_second(url: str) -> 
     assert 0 <= params["x"] <= 1
     assert set(old) <= set(values)
     assert all(values[step] == repr(step / 7) for step in old)
+
+
+def test_a_caller_is_held_until_a_slow_storage_has_what_is_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, may_end, taken = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(optuna.storages.InMemoryStorage):
+        def set_trial_intermediate_value(self, *report: Any) -> None:
+            begun.set()
+            assert may_end.wait(60)
+            super().set_trial_intermediate_value(*report)
+
+    monkeypatch.setattr(storage_writer, "SECONDS_AT_RISK", 0.0)
+    storage = WriteBehindStorage(Slow(), "slow")
+    trial = optuna.create_study(storage=storage).ask()
+    trial.report(0.5, 1)
+    assert begun.wait(60)
+    faster = threading.Thread(target=lambda: (trial.report(0.6, 2), taken.set()))
+    faster.start()
+    assert not taken.wait(0.5)
+    may_end.set()
+    assert taken.wait(60)
+    faster.join()
+    storage.close()
 
 
 def test_a_half_written_line_of_a_killed_writer_spoils_nothing(tmp_path: Path) -> None:

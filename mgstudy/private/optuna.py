@@ -1,0 +1,40 @@
+"""The private parts of Optuna that mgstudy uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import TrialIntermediateValueModel as Model
+
+
+def write_reports(storage: BaseStorage, reports: Mapping[tuple[int, int], float]) -> None:
+    """Write what trials reported; a report that is there already gets the new value.
+
+    Stands in for ``BaseStorage.set_trial_intermediate_value``, which writes each report to a
+    relational database in a transaction of its own. Optuna's own description of its table fits:
+    ``RDBStorage`` refuses to open a database of another version.
+
+    Args:
+        storage: Any Optuna storage; all reports to a relational database go in one transaction.
+        reports: The values, by the trial's id and the step.
+    """
+    if not isinstance(storage, RDBStorage):
+        for (trial_id, step), value in reports.items():
+            storage.set_trial_intermediate_value(trial_id, step, value)
+        return
+    rows = []
+    for (trial_id, step), value in reports.items():
+        stored, kind = Model.intermediate_value_to_stored_repr(value)
+        place = {"trial_id": trial_id, "step": step}
+        rows.append({**place, "intermediate_value": stored, "intermediate_value_type": kind})
+    table: Any = Model.__table__
+    replaced = table.delete().where(
+        table.c.trial_id == sqlalchemy.bindparam("of_trial"),
+        table.c.step == sqlalchemy.bindparam("at_step"),
+    )
+    with storage.engine.begin() as connection:
+        connection.execute(replaced, [{"of_trial": trial, "at_step": at} for trial, at in reports])
+        connection.execute(table.insert(), rows)
