@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from mgstudy.private.torch import is_differentiable_once
 
 Loss: TypeAlias = Callable[[], Tensor]
 CurvatureMethod: TypeAlias = Literal["double_backward", "finite_differences"]
@@ -37,7 +38,7 @@ class LossSurface:
         operation of the losses cannot be differentiated twice, by its finite differences."""
         if self._curvature is None:
             with torch.enable_grad():
-                once = any(_has_once_differentiable_operation(loss()) for loss in self.losses)
+                once = any(is_differentiable_once(loss()) for loss in self.losses)
             self._curvature = "finite_differences" if once else "double_backward"
         return self._curvature
 
@@ -169,26 +170,3 @@ def _cannot_be_differentiated_twice(error: RuntimeError) -> bool:
     """Whether torch says that an operation of its own has no second derivative."""
     said = str(error)
     return "derivative for" in said and "not implemented" in said
-
-
-def _has_once_differentiable_operation(value: Tensor) -> bool:
-    """Whether a custom operation that led to a value is marked ``once_differentiable``.
-
-    Where the gradient that reaches such an operation is a constant, torch leaves its second
-    derivative out without a word, so one must look.
-    """
-    waiting, seen = [value.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        function = getattr(node, "_forward_cls", None)
-        if function is not None:
-            # The mark is a wrapper from torch's own module around the backward function.
-            backward = inspect.getattr_static(function, "backward")
-            wrapper = getattr(backward, "__func__", backward)
-            if wrapper.__code__.co_filename == torch.autograd.function.__file__:
-                return True
-        waiting.extend(following for following, _ in node.next_functions)
-    return False
