@@ -29,8 +29,8 @@ from torch.nn import functional
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
-from mgstudy.models.graph import light_gcn_mean
 from mgstudy.models.interaction_graphs import symmetric_graph
+from mgstudy.models.propagation import light_gcn_mean
 from mgstudy.training.optimizers.adam import Adam
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer

@@ -10,10 +10,10 @@ from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import light_gcn_mean
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.losses import cosine_distance
+from mgstudy.models.propagation import light_gcn_mean
 
 
 class BM3(EmbeddingRecommender):

@@ -16,11 +16,12 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.blockwise import sum_over_row_blocks
 from mgstudy.models.consistent_items import binary_matrix, consistent_neighbours
-from mgstudy.models.graph import SparseGraph, light_gcn_mean, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
 from mgstudy.models.item_graphs import normalize_by_row_sums
 from mgstudy.models.losses import dot_products
+from mgstudy.models.propagation import light_gcn_mean, propagate
 from mgstudy.models.signals import Signal, passed
 
 RELATED_ITEMS = 10

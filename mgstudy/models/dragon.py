@@ -8,8 +8,8 @@ from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Paper
 from mgstudy.models.dual_graph import DualGraphParameters, DualGraphRecommender
-from mgstudy.models.graph import propagate
 from mgstudy.models.item_graphs import frozen_item_graph
+from mgstudy.models.propagation import propagate
 
 
 class DRAGON(DualGraphRecommender):

@@ -14,10 +14,11 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed
-from mgstudy.models.graph import SparseGraph, light_gcn_mean, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.losses import bpr_loss, dot_products
+from mgstudy.models.propagation import light_gcn_mean, propagate
 from mgstudy.models.user_graphs import UserNeighbours
 
 PROPAGATIONS = 2

@@ -9,11 +9,12 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.graph import SparseGraph, light_gcn_mean, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.item_graphs import frozen_item_graph
 from mgstudy.models.losses import bpr_loss, dot_products
+from mgstudy.models.propagation import light_gcn_mean, propagate
 
 
 class FREEDOM(EmbeddingRecommender):

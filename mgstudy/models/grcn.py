@@ -12,11 +12,11 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.graph import entry_dot_products, propagate_weighted, segment_softmax
 from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import user_to_item_graph
 from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.losses import bpr_loss, dot_products, squared_pair_penalty
+from mgstudy.models.propagation import entry_dot_products, propagate_weighted, segment_softmax
 
 PROPAGATIONS = 2
 """Of the node embedding over the refined graph; fixed in the published code."""

@@ -13,17 +13,17 @@ from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parame
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import (
-    SparseGraph,
+from mgstudy.models.graph import SparseGraph
+from mgstudy.models.initializers import linear, xavier_uniform_embedding
+from mgstudy.models.interaction_graphs import mean_graph
+from mgstudy.models.item_graphs import cosine_blocks, weighted_neighbour_matrix
+from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
+from mgstudy.models.propagation import (
     entry_dot_products,
     light_gcn_mean,
     propagate,
     propagate_weighted,
 )
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
-from mgstudy.models.interaction_graphs import mean_graph
-from mgstudy.models.item_graphs import cosine_blocks, weighted_neighbour_matrix
-from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
 
 ItemGraph: TypeAlias = list[tuple[SparseGraph, Tensor]]
 """A sum of sparse matrices, shape ``[items, items]``: the structure and the weights of each."""

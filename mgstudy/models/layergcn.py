@@ -11,10 +11,11 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
-from mgstudy.models.graph import SparseGraph, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
+from mgstudy.models.propagation import propagate
 
 
 class LayerGCN(EmbeddingRecommender):

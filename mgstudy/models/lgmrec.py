@@ -13,10 +13,10 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.blockwise import sum_of_log_normalizers
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import light_gcn_mean, propagate
 from mgstudy.models.initializers import xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import DEGREE_EPSILON, symmetric_graph, user_to_item_graph
 from mgstudy.models.losses import bpr_loss, dot_products, frobenius_penalty
+from mgstudy.models.propagation import light_gcn_mean, propagate
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2

@@ -9,10 +9,10 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
-from mgstudy.models.graph import light_gcn_mean
 from mgstudy.models.initializers import xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.losses import bpr_loss, dot_products, frobenius_penalty
+from mgstudy.models.propagation import light_gcn_mean
 
 
 class LightGCN(EmbeddingRecommender):

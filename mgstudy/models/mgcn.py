@@ -12,11 +12,12 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.graph import SparseGraph, light_gcn_mean, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph, user_to_item_graph
 from mgstudy.models.item_graphs import weighted_neighbour_matrix
 from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum, info_nce
+from mgstudy.models.propagation import light_gcn_mean, propagate
 
 TEMPERATURE = 0.2
 """Of the contrastive loss; fixed in the published code."""

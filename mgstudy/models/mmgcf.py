@@ -14,10 +14,10 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.graph import light_gcn_mean
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
+from mgstudy.models.propagation import light_gcn_mean
 
 Fusion: TypeAlias = Literal["mean", "sum", "concat"]
 Weighting: TypeAlias = Literal["equal", "alpha", "normalized"]

@@ -13,11 +13,12 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.graph import SparseGraph, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import mean_blocks
 from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.losses import bpr_loss, dot_products, squared_pair_penalty
+from mgstudy.models.propagation import propagate
 from mgstudy.models.signals import Signal, passed
 
 IMAGE_WIDTH = 256

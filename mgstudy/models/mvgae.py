@@ -14,10 +14,11 @@ from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import SparseGraph, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import mean_graph
 from mgstudy.models.losses import bpr_loss, dot_products
+from mgstudy.models.propagation import propagate
 
 INPUT_SIZE = 128
 """Columns of the preferences and of the mapped features; fixed in the published code."""

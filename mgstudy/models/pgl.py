@@ -17,7 +17,7 @@ from mgstudy.config.parameters import Fixed, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import SparseGraph, arrays_of, light_gcn_mean, propagate
+from mgstudy.models.graph import SparseGraph, arrays_of
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import (
     DEGREE_EPSILON,
@@ -27,6 +27,7 @@ from mgstudy.models.interaction_graphs import (
 )
 from mgstudy.models.item_graphs import block_rows, frozen_item_graph
 from mgstudy.models.losses import bpr_loss, dot_products, info_nce
+from mgstudy.models.propagation import light_gcn_mean, propagate
 
 TEMPERATURE = 0.2
 """Of the contrastive loss; fixed in the published code."""

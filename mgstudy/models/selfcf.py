@@ -10,10 +10,11 @@ from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import SparseGraph, light_gcn_mean
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.losses import cosine_distance, half_squared_sum
+from mgstudy.models.propagation import light_gcn_mean
 
 
 class SelfCF(EmbeddingRecommender):

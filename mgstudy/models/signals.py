@@ -3,7 +3,7 @@
 Models pass these values through here by using what they share (``linear``, ``propagate``,
 ``dot_products``, ``bpr_loss``, ...), so a robust method can watch or change them without knowing
 the model, and a new model gets that for free. Item features have a door of their own,
-``ItemFeatures``, and so have graphs, ``graph.entries_scaled``.
+``ItemFeatures``, and so have graphs, ``propagation.entries_scaled``.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.graph import light_gcn_mean
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.losses import info_nce
+from mgstudy.models.propagation import light_gcn_mean
 from mgstudy.models.signals import Signal, passed
 
 DEGREE_EPSILON = 1e-8

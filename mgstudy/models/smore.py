@@ -17,11 +17,12 @@ from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parame
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.dropout import dropout
-from mgstudy.models.graph import SparseGraph, arrays_of, light_gcn_mean, propagate
+from mgstudy.models.graph import SparseGraph, arrays_of
 from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph, user_to_item_graph
 from mgstudy.models.item_graphs import VISUAL_MODALITY, weighted_neighbour_matrix
 from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum, info_nce
+from mgstudy.models.propagation import light_gcn_mean, propagate
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.graph import SparseGraph, segment_softmax
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.interaction_graphs import shared_item_graph
+from mgstudy.models.propagation import segment_softmax
 
 
 class UserNeighbours(nn.Module):

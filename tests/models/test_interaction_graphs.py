@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.data.derived import DerivedArrays
-from mgstudy.models.graph import SparseGraph, propagate
+from mgstudy.models.graph import SparseGraph
 from mgstudy.models.interaction_graphs import (
     EdgePruner,
     co_occurrence,
@@ -18,6 +18,7 @@ from mgstudy.models.interaction_graphs import (
     symmetric_graph,
     user_to_item_graph,
 )
+from mgstudy.models.propagation import propagate
 
 
 def dense(graph: SparseGraph) -> Tensor:

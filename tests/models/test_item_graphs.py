@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.graph import propagate
 from mgstudy.models.item_graphs import (
     binary_neighbour_matrix,
     cosine_blocks,
@@ -12,6 +11,7 @@ from mgstudy.models.item_graphs import (
     nearest_items,
     weighted_neighbour_matrix,
 )
+from mgstudy.models.propagation import propagate
 
 
 def row(matrix, item: int) -> dict[int, float]:

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from mgstudy.data.dataset import Dataset, Interactions
-from mgstudy.models.graph import propagate
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.pgl import PGL, global_principal_graph
+from mgstudy.models.propagation import propagate
 
 
 def make_model(toy, **settings) -> PGL:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mgstudy.models.graph import propagate
 from mgstudy.models.item_graphs import weighted_neighbour_matrix
+from mgstudy.models.propagation import propagate
 from mgstudy.models.smore import FUSION, SMORE, SpectralLinear, fusion_item_graph, spectral_product
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mgstudy.models.graph import propagate
+from mgstudy.models.propagation import propagate
 from mgstudy.models.user_graphs import UserNeighbours
 
 LENGTH = 6

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
-from mgstudy.models.graph import SparseGraph, entries_scaled
+from mgstudy.models.graph import SparseGraph
+from mgstudy.models.propagation import entries_scaled
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
 from mgstudy.training.robust.reach import Reach

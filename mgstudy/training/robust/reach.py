@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch, Recommender
-from mgstudy.models.graph import SparseGraph, entries_scaled
+from mgstudy.models.graph import SparseGraph
+from mgstudy.models.propagation import entries_scaled
 from mgstudy.models.signals import Signal, signals_noted
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgstudy.models.graph import SparseGraph, propagate
+from mgstudy.models.graph import SparseGraph
+from mgstudy.models.propagation import propagate
 from mgstudy.training.robust.edge_dropout import EdgeDropout
 
 

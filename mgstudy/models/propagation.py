@@ -1,0 +1,195 @@
+"""The one place where sparse graphs multiply embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from mgstudy.models.graph import SparseGraph
+from mgstudy.models.signals import Signal, passed
+
+EntryScale: TypeAlias = Callable[[SparseGraph], Tensor]
+"""Gives the factor of every entry of a graph, as ``SparseGraph.scaled`` wants it."""
+
+_active_scales: ContextVar[tuple[EntryScale, ...]] = ContextVar("_active_scales", default=())
+
+
+@contextmanager
+def entries_scaled(scale: EntryScale) -> Iterator[None]:
+    """Multiply the entries of every graph that is propagated over inside the ``with`` block.
+
+    The door to a model's graphs, as ``ItemFeatures`` is to its features: with factors of zero it
+    drops edges. ``scale`` is asked anew for each propagation.
+    """
+    token = _active_scales.set((*_active_scales.get(), scale))
+    try:
+        yield
+    finally:
+        _active_scales.reset(token)
+
+
+def _scaled(graph: SparseGraph) -> SparseGraph:
+    for scale in _active_scales.get():
+        graph = graph.scaled(scale(graph))
+    return graph
+
+
+def propagate(graph: SparseGraph, x: Tensor, known: Tensor | None = None) -> Tensor:
+    """Multiply node rows by a constant graph: ``y[r] = sum over c of graph[r, c] * x[c]``.
+
+    Args:
+        graph: Shape ``[rows, columns]``.
+        x: float32, shape ``[columns, width]``. Several inputs over one graph are cheapest side by
+            side in one call.
+        known: The product, where ``x`` is constant and it was computed before; it is used unless
+            entries are scaled.
+
+    Returns:
+        Shape ``[rows, width]``.
+    """
+    scaled = _scaled(graph)
+    if known is not None and scaled is graph:
+        return passed(Signal.HIDDEN, known)
+    product = _LinearMap.apply(x, scaled.multiply, scaled.multiply_transposed)  # type: ignore[no-untyped-call]
+    return passed(Signal.HIDDEN, product)
+
+
+def light_gcn_mean(graph: SparseGraph, x: Tensor, layers: int) -> Tensor:
+    """Mean of ``x`` and its first ``layers`` propagations (He et al., SIGIR 2020).
+
+    Args:
+        graph: Shape ``[nodes, nodes]``.
+        x: float32, shape ``[nodes, width]``.
+        layers: Propagations, 0 or more.
+    """
+
+    if layers == 0:
+        return x
+
+    def mean(multiply: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+        # Horner's rule: x + G(x + G(x + ...)) needs one buffer instead of one per layer.
+        total = start
+        for _ in range(layers):
+            total = multiply(total).add_(start)
+        return total.div_(layers + 1)
+
+    graph = _scaled(graph)
+    product = _LinearMap.apply(  # type: ignore[no-untyped-call]
+        x,
+        lambda start: mean(graph.multiply, start),
+        lambda start: mean(graph.multiply_transposed, start),
+    )
+    return passed(Signal.HIDDEN, product)
+
+
+def propagate_weighted(structure: SparseGraph, weights: Tensor, x: Tensor) -> Tensor:
+    """Multiply node rows by a graph whose entries are computed, such as attention weights.
+
+    Differentiable once, in both ``weights`` and ``x``.
+
+    Args:
+        structure: Which entries there are; its own values are not used.
+        weights: float32, shape ``[entries]``, in the order of ``structure.columns``.
+        x: float32, shape ``[columns, width]``.
+    """
+    for scale in _active_scales.get():
+        weights = weights * scale(structure)
+    product = _WeightedProduct.apply(weights, x, structure)  # type: ignore[no-untyped-call]
+    return passed(Signal.HIDDEN, product)
+
+
+def entry_dot_products(structure: SparseGraph, rows: Tensor, columns: Tensor) -> Tensor:
+    """The dot product of both ends of every entry of a graph, such as attention scores.
+
+    Differentiable once, in both tables; no buffer of shape ``[entries, width]`` is held.
+
+    Args:
+        structure: Which entries there are; its own values are not used.
+        rows: float32, shape ``[rows, width]``: of the entries' rows.
+        columns: float32, shape ``[columns, width]``: of the entries' columns.
+
+    Returns:
+        Shape ``[entries]``, in the order of ``structure.columns``.
+    """
+    return _EntryDotProducts.apply(rows, columns, structure)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def segment_softmax(structure: SparseGraph, scores: Tensor) -> Tensor:
+    """Softmax over the entries of each row: attention of a target over its sources.
+
+    Args:
+        structure: Which entry belongs to which row.
+        scores: float32, shape ``[entries]``, in the order of ``structure.columns``.
+    """
+    offsets, rows = structure.row_offsets.long(), structure.entry_rows
+    highest = torch.segment_reduce(scores.detach(), "max", offsets=offsets)
+    exponentials = (scores - highest.index_select(0, rows)).exp()
+    totals = torch.zeros_like(highest).index_add(0, rows, exponentials)
+    return exponentials / totals.index_select(0, rows)
+
+
+class _LinearMap(torch.autograd.Function):
+    """A linear map given as a function, with its adjoint as the gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        function: Callable[[Tensor], Tensor],
+        adjoint: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        ctx.function, ctx.adjoint = function, adjoint
+        return function(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _LinearMap.apply(gradient, ctx.adjoint, ctx.function), None, None  # type: ignore[no-untyped-call]
+
+
+class _WeightedProduct(torch.autograd.Function):
+    """A sparse product that is differentiable in the matrix's entries too."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, x: Tensor, structure: SparseGraph) -> Tensor:
+        ctx.structure = structure
+        ctx.save_for_backward(weights, x)
+        return structure.multiply(x.detach(), weights.detach())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        structure: SparseGraph = ctx.structure
+        weights, x = ctx.saved_tensors
+        weights_gradient = x_gradient = None
+        if ctx.needs_input_grad[0]:
+            weights_gradient = structure.dot_products(gradient, x)
+        if ctx.needs_input_grad[1]:
+            x_gradient = structure.multiply_transposed(gradient, weights)
+        return weights_gradient, x_gradient, None
+
+
+class _EntryDotProducts(torch.autograd.Function):
+    """The adjoint of ``_WeightedProduct`` in the matrix's entries."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, structure: SparseGraph) -> Tensor:
+        ctx.structure = structure
+        ctx.save_for_backward(rows, columns)
+        return structure.dot_products(rows.detach(), columns.detach())
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        structure: SparseGraph = ctx.structure
+        rows, columns = ctx.saved_tensors
+        rows_gradient = columns_gradient = None
+        if ctx.needs_input_grad[0]:
+            rows_gradient = structure.multiply(columns, gradient.contiguous())
+        if ctx.needs_input_grad[1]:
+            columns_gradient = structure.multiply_transposed(rows, gradient)
+        return rows_gradient, columns_gradient, None
