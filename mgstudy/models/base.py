@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mgstudy.config.parameters import ParameterSet, Space
+from mgstudy.config.parameters import ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.item_features import ItemFeatures
+from mgstudy.models.layers import xavier_uniform_embedding
 from mgstudy.registry import Registry
 
 Scorer: TypeAlias = Callable[[Tensor], Tensor]
@@ -64,11 +66,31 @@ class Batch:
     def __len__(self) -> int:
         return len(self.users)
 
+    def rows(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The rows of the batch's users, positives and negatives, each ``[rows, width]``, of a
+        table of all users and one of all items."""
+        assert self.negatives is not None
+        return (
+            functional.embedding(self.users, users),
+            functional.embedding(self.positives, items),
+            functional.embedding(self.negatives, items),
+        )
+
     def nodes(self, user_count: int) -> Tensor:
         """Users, positives and negatives in a row as nodes of the user-item graph, where items
         come after all users: int64, shape ``[3 * rows]``, or ``[2 * rows]`` without negatives."""
         items = [self.positives] if self.negatives is None else [self.positives, self.negatives]
         return torch.cat([self.users, *(rows + user_count for rows in items)])
+
+
+def train_features_parameter() -> Any:
+    """The parameter ``train_features``, for a model whose published code trains its copy of the
+    features (``freeze=False``)."""
+    return parameter(
+        True,
+        "train a copy of the feature tables, as published; costs their size four times over "
+        "(values, gradient and two optimizer moments)",
+    )
 
 
 class Recommender(nn.Module, ABC):
@@ -91,8 +113,6 @@ class Recommender(nn.Module, ABC):
     """Whether a training batch carries sampled negatives; without, it is pairs only."""
     trainable: ClassVar[bool] = True
     """False for a method without training, which is only evaluated."""
-    trains_features: ClassVar[bool] = False
-    """Whether the published code trains its copy of the features (``freeze=False``)."""
     optimizer_spaces: ClassVar[Mapping[str, Space]] = {}
     """Published optimizer settings that differ from the optimizer's own defaults, by name."""
 
@@ -145,6 +165,31 @@ class EmbeddingRecommender(Recommender):
         users, items = self.representations()
         items_transposed = items.t().contiguous()
         return lambda user_ids: users[user_ids] @ items_transposed
+
+    def split_nodes(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows of all users and those of all items, given a row per node, users first."""
+        user_count = self.dataset.user_count
+        return nodes[:user_count], nodes[user_count:]
+
+
+class GraphRecommender(EmbeddingRecommender):
+    """A model whose users and items start from trained embeddings of the same width: the nodes of
+    the user-item graph."""
+
+    class Parameters(ParameterSet):
+        """Hyper-parameters of such a model; a subclass's own follow these."""
+
+        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+
+    def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
+        super().__init__(dataset, parameters)
+        size = parameters.embedding_size
+        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
+        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
+
+    def embeddings(self) -> Tensor:
+        """The embeddings of all nodes, users first, shape ``[users + items, size]``."""
+        return torch.cat([self.user_embedding, self.item_embedding])
 
 
 class UntrainedRecommender(Recommender):

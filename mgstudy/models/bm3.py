@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.dropout import dropout
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
+from mgstudy.models.base import (
+    Batch,
+    GraphRecommender,
+    ModalityNeed,
+    Paper,
+    train_features_parameter,
+)
 from mgstudy.models.interaction_graphs import symmetric_graph
+from mgstudy.models.layers import dropout, feature_projections, linear
 from mgstudy.models.losses import cosine_distance
 from mgstudy.models.propagation import light_gcn_mean
 
 
-class BM3(EmbeddingRecommender):
+class BM3(GraphRecommender):
     """Bootstrapped multimodal model (Zhou et al., WWW 2023).
 
     With X the light graph convolution of the embeddings, users are ``X_U`` and items ``Y = X_I +
@@ -40,10 +45,8 @@ class BM3(EmbeddingRecommender):
     )
     modality_need = ModalityNeed.ANY
     samples_negatives = False
-    trains_features = True
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(
             1, "propagations over the user-item graph", ge=1, space=Choice(choices=(1, 2))
         )
@@ -61,11 +64,7 @@ class BM3(EmbeddingRecommender):
             space=Choice(choices=(0.1, 0.01)),
         )
         modality_weight: float = parameter(2.0, "weight of the modalities' alignment", ge=0)
-        train_features: bool = parameter(
-            True,
-            "train a copy of the feature tables, as published; costs their size four times over "
-            "(values, gradient and two optimizer moments)",
-        )
+        train_features: bool = train_features_parameter()
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
@@ -74,14 +73,7 @@ class BM3(EmbeddingRecommender):
         self.dropout = parameters.dropout
         self.regularization = parameters.regularization
         self.modality_weight = parameters.modality_weight
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
-        self.projections = nn.ModuleDict(
-            {
-                modality: linear(self.features.width(modality), size, weight="xavier_normal")
-                for modality in self.features.modalities
-            }
-        )
+        self.projections = feature_projections(self.features, size, weight="xavier_normal")
         self.predictor = linear(size, size, weight="xavier_normal")
         self.graph = symmetric_graph(dataset)
 
@@ -107,9 +99,8 @@ class BM3(EmbeddingRecommender):
         return self.predictor(users), self.predictor(items)
 
     def _propagated(self) -> tuple[Tensor, Tensor]:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        propagated = light_gcn_mean(self.graph, embeddings, self.layers)
-        users, items = torch.split(propagated, [self.dataset.user_count, self.dataset.item_count])
+        propagated = light_gcn_mean(self.graph, self.embeddings(), self.layers)
+        users, items = self.split_nodes(propagated)
         return users, items + self.item_embedding
 
     def _target(self, rows: Tensor) -> Tensor:

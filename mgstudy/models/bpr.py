@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
-from mgstudy.models.initializers import xavier_normal_embedding
-from mgstudy.models.losses import bpr_loss, dot_products, frobenius_penalty
+from mgstudy.models.layers import xavier_normal_embedding
+from mgstudy.models.losses import frobenius_penalty, ranking_loss
 
 
 class BPR(EmbeddingRecommender):
@@ -46,12 +45,8 @@ class BPR(EmbeddingRecommender):
         self.item_embedding = xavier_normal_embedding(dataset.item_count, parameters.embedding_size)
 
     def loss(self, batch: Batch) -> Tensor:
-        assert batch.negatives is not None
-        users = functional.embedding(batch.users, self.user_embedding)
-        positives = functional.embedding(batch.positives, self.item_embedding)
-        negatives = functional.embedding(batch.negatives, self.item_embedding)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
-        return ranking + self.regularization * frobenius_penalty(users, positives, negatives)
+        rows = batch.rows(*self.representations())
+        return ranking_loss(*rows) + self.regularization * frobenius_penalty(*rows)
 
     def representations(self) -> tuple[Tensor, Tensor]:
         return self.user_embedding, self.item_embedding

@@ -11,17 +11,14 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.blockwise import sum_over_row_blocks
-from mgstudy.models.consistent_items import binary_matrix, consistent_neighbours
+from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
-from mgstudy.models.item_graphs import normalize_by_row_sums
-from mgstudy.models.losses import dot_products
-from mgstudy.models.propagation import light_gcn_mean, propagate
+from mgstudy.models.item_graphs import binary_matrix, consistent_neighbours, normalize_by_row_sums
+from mgstudy.models.losses import dot_products, sum_over_row_blocks
+from mgstudy.models.propagation import light_gcn_mean, propagate_layers
 from mgstudy.models.signals import Signal, passed
 
 RELATED_ITEMS = 10
@@ -34,7 +31,7 @@ EPSILON = 1e-9
 """Added to a group's share before its logarithm, as published."""
 
 
-class DAMRS(EmbeddingRecommender):
+class DAMRS(GraphRecommender):
     """Denoising and aligning multimodal recommender, DA-MRS (Xv et al., KDD 2024).
 
     Items have a view ``h_m = G_m^n E_I`` per modality, over the graph of the items that are alike
@@ -70,8 +67,7 @@ class DAMRS(EmbeddingRecommender):
     )
     modality_need = ModalityNeed.TWO_OR_MORE
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(
             2, "propagations over the user-item graph", ge=0, space=Choice(choices=(1, 2, 3))
         )
@@ -106,9 +102,6 @@ class DAMRS(EmbeddingRecommender):
         self.item_layers = parameters.item_layers
         self.relation_weight = parameters.relation_weight
         self.preference_weight = parameters.preference_weight
-        size = parameters.embedding_size
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
         self.graph = symmetric_graph(dataset)
         matrices = consistent_neighbours(dataset, parameters.neighbour_count)
         matrices.append(co_occurring_items(dataset, parameters.co_occurrence_count))
@@ -150,25 +143,18 @@ class DAMRS(EmbeddingRecommender):
 
     def _views(self) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Collaborative users and items, and the items' views, each ``[items, size]``."""
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        propagated = light_gcn_mean(self.graph, embeddings, self.layers)
+        propagated = light_gcn_mean(self.graph, self.embeddings(), self.layers)
         views = []
         for graph in self.item_graphs:
             assert isinstance(graph, SparseGraph)
-            view: Tensor = self.item_embedding
-            for _ in range(self.item_layers):
-                view = propagate(graph, view)
-            views.append(view)
-        user_count = self.dataset.user_count
-        return propagated[:user_count], propagated[user_count:], views
+            views.append(propagate_layers(graph, self.item_embedding, self.item_layers))
+        return *self.split_nodes(propagated), views
 
     def _denoised_ranking(
         self, batch: Batch, all_users: Tensor, all_items: Tensor, directions: Sequence[Tensor]
     ) -> Tensor:
         assert batch.negatives is not None
-        users = functional.embedding(batch.users, all_users)
-        positives = functional.embedding(batch.positives, all_items)
-        negatives = functional.embedding(batch.negatives, all_items)
+        users, positives, negatives = batch.rows(all_users, all_items)
         with torch.no_grad():
             positive_likelihoods, negative_likelihoods = (
                 torch.stack(

@@ -9,7 +9,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Paper
 from mgstudy.models.dual_graph import DualGraphParameters, DualGraphRecommender
 from mgstudy.models.item_graphs import frozen_item_graph
-from mgstudy.models.propagation import propagate
+from mgstudy.models.propagation import propagate_layers
 
 
 class DRAGON(DualGraphRecommender):
@@ -53,7 +53,5 @@ class DRAGON(DualGraphRecommender):
 
     def combined(self, user_views: Tensor, item_views: Tensor) -> tuple[Tensor, Tensor]:
         items = item_views.flatten(1)
-        smoothed = items
-        for _ in range(self.item_layers):
-            smoothed = propagate(self.item_graph, smoothed)
+        smoothed = propagate_layers(self.item_graph, items, self.item_layers)
         return self.weighted(user_views).flatten(1), items + smoothed

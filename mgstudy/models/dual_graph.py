@@ -5,21 +5,22 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed
-from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_normal_embedding
-from mgstudy.models.interaction_graphs import symmetric_graph
-from mgstudy.models.losses import bpr_loss, dot_products
-from mgstudy.models.propagation import light_gcn_mean, propagate
-from mgstudy.models.user_graphs import UserNeighbours
+from mgstudy.models.graph import SparseGraph, arrays_of
+from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
+from mgstudy.models.layers import linear, xavier_normal_embedding
+from mgstudy.models.losses import ranking_loss
+from mgstudy.models.propagation import light_gcn_mean, propagate, segment_softmax
 
 PROPAGATIONS = 2
 """Of the modality views over the user-item graph; fixed in the published code."""
@@ -83,12 +84,7 @@ class DualGraphRecommender(EmbeddingRecommender):
         self.training_user_graph = self.user_neighbours.draw()
 
     def loss(self, batch: Batch) -> Tensor:
-        assert batch.negatives is not None
-        all_users, all_items = self.representations()
-        users = functional.embedding(batch.users, all_users)
-        positives = functional.embedding(batch.positives, all_items)
-        negatives = functional.embedding(batch.negatives, all_items)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        ranking = ranking_loss(*batch.rows(*self.representations()))
         # The published loss is in bits.
         return ranking / math.log(2) + self.regularization * self.penalty(batch)
 
@@ -131,8 +127,7 @@ class DualGraphRecommender(EmbeddingRecommender):
             for modality in self.features.modalities
         ]
         mean = light_gcn_mean(self.graph, torch.cat(starts, dim=1), PROPAGATIONS)
-        views = ((PROPAGATIONS + 1) * mean).view(len(mean), len(starts), -1)
-        return views[: self.dataset.user_count], views[self.dataset.user_count :]
+        return self.split_nodes(((PROPAGATIONS + 1) * mean).view(len(mean), len(starts), -1))
 
 
 def modality_weights(nodes: int, modalities: int) -> nn.Parameter | None:
@@ -142,3 +137,69 @@ def modality_weights(nodes: int, modalities: int) -> nn.Parameter | None:
         return None
     start = xavier_normal_embedding(nodes, modalities)
     return nn.Parameter(start.detach().softmax(dim=1))
+
+
+class UserNeighbours(nn.Module):
+    """Users weighted by how many training items they share (DualGNN's user co-occurrence graph).
+
+    A user's neighbours are the ``neighbour_count`` users it shares most items with, weighted by the
+    softmax of the numbers of shared items. Where fewer share anything, the published code fills the
+    list up every epoch with copies of elements drawn from the list as it grows, which enter the
+    softmax; a user that shares nothing has no neighbours.
+
+    Args:
+        dataset: Whose training interactions to read.
+        neighbour_count: Length of every user's list.
+    """
+
+    def __init__(self, dataset: Dataset, neighbour_count: int) -> None:
+        super().__init__()
+        self.neighbour_count = neighbour_count
+        self.shared_items = shared_item_graph(dataset, neighbour_count)
+
+    def full(self) -> SparseGraph:
+        """The graph without copies, shape ``[users, users]``. On average over the draws, all
+        neighbours of a user have equally many copies, so this is the graph to rank with."""
+        return self._weighted(self.shared_items.values)
+
+    def draw(self) -> SparseGraph:
+        """The graph with newly drawn copies, shape ``[users, users]``."""
+        return self._weighted(self.shared_items.values + self.draw_copies().log())
+
+    def draw_copies(self) -> Tensor:
+        """How often each entry of ``shared_items`` is in its user's list, shape ``[entries]``."""
+        offsets = self.shared_items.row_offsets.long()
+        lengths = offsets.diff()
+        short = ((lengths > 0) & (lengths < self.neighbour_count)).nonzero()[:, 0]
+        lengths, starts = lengths[short], offsets[short]
+        elements = torch.zeros(
+            len(short), self.neighbour_count, dtype=torch.long, device=offsets.device
+        )
+        for position in range(1, self.neighbour_count):
+            drawn = torch.randint(position, (len(short), 1), device=offsets.device)
+            copied = elements.gather(1, drawn)[:, 0]
+            elements[:, position] = torch.where(position < lengths, position, copied)
+        copies = torch.bincount(
+            (starts[:, None] + elements).flatten(), minlength=len(self.shared_items)
+        )
+        # The other users' lists, which are full, have every neighbour once.
+        return copies.clamp(min=1).float()
+
+    def _weighted(self, scores: Tensor) -> SparseGraph:
+        return self.shared_items.with_values(segment_softmax(self.shared_items, scores))
+
+
+def shared_item_graph(dataset: Dataset, limit: int) -> SparseGraph:
+    """Each user's ``limit`` nearest others, shape ``[users, users]``; an entry is the number of
+    distinct training items they share (``co_occurrence``)."""
+
+    def compute() -> dict[str, NDArray[Any]]:
+        found = co_occurrence(dataset, "users", limit)
+        return arrays_of(
+            sparse.csr_matrix(
+                (found.counts, found.neighbours, found.offsets), shape=(dataset.user_count,) * 2
+            )
+        )
+
+    inputs = {"dataset": dataset.fingerprint, "limit": limit, "version": 1}
+    return SparseGraph.from_arrays(dataset.derived.get("shared_item_graph", inputs, compute))

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
+from mgstudy.models.base import (
+    Batch,
+    GraphRecommender,
+    ModalityNeed,
+    Paper,
+    train_features_parameter,
+)
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.item_graphs import frozen_item_graph
-from mgstudy.models.losses import bpr_loss, dot_products
-from mgstudy.models.propagation import light_gcn_mean, propagate
+from mgstudy.models.layers import feature_projections
+from mgstudy.models.losses import ranking_loss
+from mgstudy.models.propagation import light_gcn_mean, propagate_layers
 
 
-class FREEDOM(EmbeddingRecommender):
+class FREEDOM(GraphRecommender):
     """Freezing and denoising graph structures (Zhou & Shen, MM 2023).
 
     Users are the light graph convolution of the embeddings over the user-item graph; items add
@@ -40,10 +46,8 @@ class FREEDOM(EmbeddingRecommender):
         url="https://arxiv.org/abs/2211.06924",
     )
     modality_need = ModalityNeed.ANY
-    trains_features = True
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(2, "propagations over the user-item graph", ge=0)
         item_layers: int = parameter(1, "propagations over the item graph", ge=0)
         neighbour_count: int = parameter(
@@ -65,27 +69,15 @@ class FREEDOM(EmbeddingRecommender):
             ge=0,
             space=Choice(choices=(0.0, 1e-5, 1e-4, 1e-3)),
         )
-        train_features: bool = parameter(
-            True,
-            "train a copy of the feature tables, as published; costs their size four times over "
-            "(values, gradient and two optimizer moments)",
-        )
+        train_features: bool = train_features_parameter()
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
-        size = parameters.embedding_size
         self.layers = parameters.layers
         self.item_layers = parameters.item_layers
         self.dropout = parameters.dropout
         self.regularization = parameters.regularization
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
-        self.projections = nn.ModuleDict(
-            {
-                modality: linear(self.features.width(modality), size)
-                for modality in self.features.modalities
-            }
-        )
+        self.projections = feature_projections(self.features, parameters.embedding_size)
         self.item_graph = frozen_item_graph(
             dataset, parameters.neighbour_count, parameters.image_weight
         )
@@ -102,26 +94,18 @@ class FREEDOM(EmbeddingRecommender):
         all_users, all_items = self._propagated(self.training_graph)
         users = functional.embedding(batch.users, all_users)
         items = torch.cat([batch.positives, batch.negatives])
-        total = _ranking_loss(users, functional.embedding(items, all_items))
+        total = ranking_loss(users, *functional.embedding(items, all_items).chunk(2))
         if self.regularization > 0:
             for modality, projection in self.projections.items():
                 projected = projection(self.features.rows(modality, items))
-                total = total + self.regularization * _ranking_loss(users, projected)
+                total = total + self.regularization * ranking_loss(users, *projected.chunk(2))
         return total
 
     def representations(self) -> tuple[Tensor, Tensor]:
         return self._propagated(self.full_graph)
 
     def _propagated(self, graph: SparseGraph) -> tuple[Tensor, Tensor]:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        propagated = light_gcn_mean(graph, embeddings, self.layers)
-        users, items = torch.split(propagated, [self.dataset.user_count, self.dataset.item_count])
-        smoothed: Tensor = self.item_embedding
-        for _ in range(self.item_layers):
-            smoothed = propagate(self.item_graph, smoothed)
-        return users, items + smoothed
-
-
-def _ranking_loss(users: Tensor, items: Tensor) -> Tensor:
-    positives, negatives = items.chunk(2)
-    return bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        users, items = self.split_nodes(light_gcn_mean(graph, self.embeddings(), self.layers))
+        return users, items + propagate_layers(
+            self.item_graph, self.item_embedding, self.item_layers
+        )

@@ -12,10 +12,10 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import user_to_item_graph
 from mgstudy.models.item_graphs import VISUAL_MODALITY
-from mgstudy.models.losses import bpr_loss, dot_products, squared_pair_penalty
+from mgstudy.models.layers import feature_projections, xavier_normal_embedding
+from mgstudy.models.losses import ranking_loss, squared_pair_penalty
 from mgstudy.models.propagation import entry_dot_products, propagate_weighted, segment_softmax
 
 PROPAGATIONS = 2
@@ -88,13 +88,8 @@ class GRCN(EmbeddingRecommender):
                 for modality in modalities
             }
         )
-        self.projections = nn.ModuleDict(
-            {
-                modality: linear(
-                    self.features.width(modality), parameters.content_size, weight="xavier_normal"
-                )
-                for modality in modalities
-            }
+        self.projections = feature_projections(
+            self.features, parameters.content_size, weight="xavier_normal"
         )
         self.confidence = xavier_normal_embedding(node_count, len(modalities))
         # Entries run from target to source: a user gathers its items, an item its users.
@@ -102,17 +97,9 @@ class GRCN(EmbeddingRecommender):
         self.to_items = self.to_users.transposed()
 
     def loss(self, batch: Batch) -> Tensor:
-        assert batch.negatives is not None
-        user_parts, item_parts = self._parts()
-        users, positives, negatives = (
-            torch.cat([functional.embedding(rows, part) for part in parts], dim=1)
-            for rows, parts in (
-                (batch.users, user_parts),
-                (batch.positives, item_parts),
-                (batch.negatives, item_parts),
-            )
-        )
-        loss = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        # Only the batch's rows are joined.
+        parts = [batch.rows(*tables) for tables in zip(*self._parts(), strict=True)]
+        loss = ranking_loss(*(torch.cat(rows, dim=1) for rows in zip(*parts, strict=True)))
         embeddings = functional.embedding(batch.nodes(self.dataset.user_count), self.node_embedding)
         penalty = squared_pair_penalty(*embeddings.chunk(3))
         for modality, preference in self.user_preferences.items():
@@ -158,13 +145,12 @@ class GRCN(EmbeddingRecommender):
         self, to_users: tuple[Tensor, ...], to_items: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """The node embedding over the refined graph, given each modality's attention."""
-        counts = [self.dataset.user_count, self.dataset.item_count]
-        user_confidence, item_confidence = torch.split(self.confidence, counts)
+        user_confidence, item_confidence = self.split_nodes(self.confidence)
         of_items = functional.embedding(self.to_users.columns, item_confidence)
         of_users = functional.embedding(self.to_items.columns, user_confidence)
         user_weights = (torch.stack(to_users, dim=1) * of_items).amax(dim=1).relu()
         item_weights = (torch.stack(to_items, dim=1) * of_users).amax(dim=1).relu()
-        layer = torch.split(functional.normalize(self.node_embedding), counts)
+        layer = self.split_nodes(functional.normalize(self.node_embedding))
         users, items = layer
         for _ in range(PROPAGATIONS):
             layer = (

@@ -236,21 +236,6 @@ def co_occurrence(dataset: Dataset, of: Literal["users", "items"], limit: int) -
     return CoOccurrence(arrays["offsets"], arrays["neighbours"], arrays["counts"])
 
 
-def shared_item_graph(dataset: Dataset, limit: int) -> SparseGraph:
-    """Each user's ``limit`` nearest others, shape ``[users, users]``; an entry is the number of
-    distinct training items they share (``co_occurrence``)."""
-
-    def compute() -> dict[str, NDArray[Any]]:
-        found = co_occurrence(dataset, "users", limit)
-        return arrays_of(
-            sparse.csr_matrix(
-                (found.counts, found.neighbours, found.offsets), shape=(dataset.user_count,) * 2
-            )
-        )
-
-    return _cached(dataset, "shared_item_graph", compute, limit=limit)
-
-
 _PRODUCT_ENTRIES = 1 << 24
 """Entries of the co-occurrence matrix held at a time: about 300 MB."""
 

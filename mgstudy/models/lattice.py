@@ -9,15 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parameter
+from mgstudy.config.parameters import Choice, Fixed, Space, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.dropout import dropout
+from mgstudy.models.base import (
+    Batch,
+    GraphRecommender,
+    ModalityNeed,
+    Paper,
+    train_features_parameter,
+)
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import mean_graph
 from mgstudy.models.item_graphs import cosine_blocks, weighted_neighbour_matrix
-from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
+from mgstudy.models.layers import dropout, feature_projections, linear
+from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import (
     entry_dot_products,
     light_gcn_mean,
@@ -29,7 +34,7 @@ ItemGraph: TypeAlias = list[tuple[SparseGraph, Tensor]]
 """A sum of sparse matrices, shape ``[items, items]``: the structure and the weights of each."""
 
 
-class LATTICE(EmbeddingRecommender):
+class LATTICE(GraphRecommender):
     """Latent structure mining (Zhang et al., MM 2021).
 
     Per modality, the learned graph K_m holds the cosines of every item's projected features with
@@ -62,14 +67,12 @@ class LATTICE(EmbeddingRecommender):
         url="https://arxiv.org/abs/2104.09036",
     )
     modality_need = ModalityNeed.ANY
-    trains_features = True
     optimizer_spaces: ClassVar[Mapping[str, Space]] = {
         "learning_rate": Choice(choices=(1e-4, 5e-4, 1e-3, 5e-3)),
         "learning_rate_decay": Fixed(value=0.96),
     }
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         feature_size: int = parameter(64, "columns of the projected features", ge=1)
         backbone: Literal["lightgcn", "ngcf", "mf"] = parameter(
             "lightgcn", "collaborative model; mf takes the embeddings as they are"
@@ -91,11 +94,7 @@ class LATTICE(EmbeddingRecommender):
             ge=0,
             space=Choice(choices=(0.0, 1e-5, 1e-4, 1e-3)),
         )
-        train_features: bool = parameter(
-            True,
-            "train a copy of the feature tables, as published; costs their size four times over "
-            "(values, gradient and two optimizer moments)",
-        )
+        train_features: bool = train_features_parameter()
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
@@ -106,14 +105,7 @@ class LATTICE(EmbeddingRecommender):
         self.neighbour_count = min(parameters.neighbour_count, dataset.item_count)
         self.initial_share = parameters.initial_share
         self.regularization = parameters.regularization
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
-        self.projections = nn.ModuleDict(
-            {
-                modality: linear(self.features.width(modality), parameters.feature_size)
-                for modality in modalities
-            }
-        )
+        self.projections = feature_projections(self.features, parameters.feature_size)
         # The share of a single modality is 1 whatever its logit.
         several = len(modalities) > 1
         self.modality_logits = (
@@ -137,16 +129,9 @@ class LATTICE(EmbeddingRecommender):
         self._item_graph = None
 
     def loss(self, batch: Batch) -> Tensor:
-        assert batch.negatives is not None
-        all_users, all_items = self._representations(self._training_graph(batch))
-        users = functional.embedding(batch.users, all_users)
-        positives = functional.embedding(batch.positives, all_items)
-        negatives = functional.embedding(batch.negatives, all_items)
-        penalty = half_squared_sum(users, positives, negatives) / batch.nominal_size
-        return (
-            bpr_loss(dot_products(users, positives), dot_products(users, negatives))
-            + self.regularization * penalty
-        )
+        rows = batch.rows(*self._representations(self._training_graph(batch)))
+        penalty = half_squared_sum(*rows) / batch.nominal_size
+        return ranking_loss(*rows) + self.regularization * penalty
 
     def representations(self) -> tuple[Tensor, Tensor]:
         return self._representations(self._built_graph())
@@ -159,13 +144,11 @@ class LATTICE(EmbeddingRecommender):
                 for structure, weights in item_graph
             ]
             smoothed = torch.stack(products).sum(dim=0)
-        users, items = torch.split(
-            self._collaborative(), [self.dataset.user_count, self.dataset.item_count]
-        )
+        users, items = self.split_nodes(self._collaborative())
         return users, items + functional.normalize(smoothed)
 
     def _collaborative(self) -> Tensor:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
+        embeddings = self.embeddings()
         if self.graph is None:
             return embeddings
         if not self.neural_layers:

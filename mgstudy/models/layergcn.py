@@ -8,17 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
+from mgstudy.models.base import Batch, GraphRecommender, Paper
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
-from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
+from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import propagate
 
 
-class LayerGCN(EmbeddingRecommender):
+class LayerGCN(GraphRecommender):
     """Layer-refined graph convolution (Zhou et al., ICDE 2023).
 
     Each layer propagates the one before over the user-item graph, ``Y = G X``, and scales every
@@ -39,8 +38,7 @@ class LayerGCN(EmbeddingRecommender):
         url="https://arxiv.org/abs/2207.11088",
     )
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(4, "propagations over the user-item graph", ge=1)
         dropout: float = parameter(
             0.1,
@@ -58,12 +56,9 @@ class LayerGCN(EmbeddingRecommender):
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
-        size = parameters.embedding_size
         self.layers = parameters.layers
         self.dropout = parameters.dropout
         self.regularization = parameters.regularization
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
         self.full_graph = symmetric_graph(dataset)
         self.training_graph = self.full_graph
         self.edge_pruner = EdgePruner(dataset)
@@ -75,20 +70,15 @@ class LayerGCN(EmbeddingRecommender):
             )
 
     def loss(self, batch: Batch) -> Tensor:
-        embeddings = self._embeddings()
+        embeddings = self.embeddings()
         nodes = batch.nodes(self.dataset.user_count)
         refined = self._refined(self.training_graph, embeddings)
-        users, positives, negatives = functional.embedding(nodes, refined).chunk(3)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives), "sum")
+        ranking = ranking_loss(*functional.embedding(nodes, refined).chunk(3), reduction="sum")
         rows = functional.embedding(nodes, embeddings)
         return ranking + self.regularization * half_squared_sum(rows)
 
     def representations(self) -> tuple[Tensor, Tensor]:
-        refined = self._refined(self.full_graph, self._embeddings())
-        return refined[: self.dataset.user_count], refined[self.dataset.user_count :]
-
-    def _embeddings(self) -> Tensor:
-        return torch.cat([self.user_embedding, self.item_embedding])
+        return self.split_nodes(self._refined(self.full_graph, self.embeddings()))
 
     def _refined(self, graph: SparseGraph, embeddings: Tensor) -> Tensor:
         directions = functional.normalize(embeddings, dim=1, eps=1e-8)

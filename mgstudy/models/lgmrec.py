@@ -8,22 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.blockwise import sum_of_log_normalizers
-from mgstudy.models.dropout import dropout
-from mgstudy.models.initializers import xavier_uniform_embedding
+from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.interaction_graphs import DEGREE_EPSILON, symmetric_graph, user_to_item_graph
-from mgstudy.models.losses import bpr_loss, dot_products, frobenius_penalty
-from mgstudy.models.propagation import light_gcn_mean, propagate
+from mgstudy.models.layers import dropout, xavier_uniform_embedding
+from mgstudy.models.losses import frobenius_penalty, ranking_loss, sum_of_log_normalizers
+from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2
 """Of the Gumbel-softmax and of the contrastive loss; fixed in the published code."""
 
 
-class LGMRec(EmbeddingRecommender):
+class LGMRec(GraphRecommender):
     """Local and global graph learning (Guo et al., AAAI 2024).
 
     Local: the light graph convolution c of the embeddings, plus, per modality, the last of n
@@ -58,8 +56,7 @@ class LGMRec(EmbeddingRecommender):
     )
     modality_need = ModalityNeed.TWO_OR_MORE
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(2, "propagations of the embeddings over the user-item graph", ge=0)
         modality_layers: int = parameter(
             2, "propagations of the projected features over the user-item graph", ge=0
@@ -101,8 +98,6 @@ class LGMRec(EmbeddingRecommender):
         self.global_weight = parameters.global_weight
         self.contrastive_weight = parameters.contrastive_weight
         self.regularization = parameters.regularization
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
         self.projections = nn.ParameterDict(
             {modality: xavier_uniform_embedding(width, size) for modality, width in widths.items()}
         )
@@ -123,22 +118,19 @@ class LGMRec(EmbeddingRecommender):
             [functional.embedding(nodes, view) for view in content],
             [functional.embedding(nodes, view) for view in interests],
         )
-        users, positives, negatives = fused.chunk(3)
-        total = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
-        penalty = frobenius_penalty(users, positives, negatives)
-        total = total + self.regularization * penalty
+        rows = fused.chunk(3)
+        total = ranking_loss(*rows) + self.regularization * frobenius_penalty(*rows)
         if self.contrastive_weight > 0:
             total = total + self.contrastive_weight * self._contrast(interests, batch)
         return total
 
     def representations(self) -> tuple[Tensor, Tensor]:
-        fused = self._fused(*self._views())
-        return fused[: self.dataset.user_count], fused[self.dataset.user_count :]
+        return self.split_nodes(self._fused(*self._views()))
 
     def _views(self) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """What representations are made of, each of shape ``[users + items, size]``: the
         collaborative view, each modality's local view, and each modality's global view."""
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
+        embeddings = self.embeddings()
         collaborative = light_gcn_mean(self.graph, embeddings, self.layers)
         # Both maps of all modalities side by side, so that histories are summed only once.
         maps = []
@@ -155,9 +147,8 @@ class LGMRec(EmbeddingRecommender):
             ],
             dim=1,
         )
-        for _ in range(self.modality_layers):
-            content = propagate(self.graph, content)
-        collaborative_items = collaborative[self.dataset.user_count :]
+        content = propagate_layers(self.graph, content, self.modality_layers)
+        _, collaborative_items = self.split_nodes(collaborative)
         interests = [
             self._interests(users[:, size:], items[:, size:], collaborative_items)
             for users, items in zip(summed, maps, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, cast
 
@@ -9,29 +10,100 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parameter
+from mgstudy.config.parameters import Choice, Fixed, Space, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
+from mgstudy.models.base import (
+    Batch,
+    GraphRecommender,
+    ModalityNeed,
+    Paper,
+    train_features_parameter,
+)
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph, user_to_item_graph
 from mgstudy.models.item_graphs import weighted_neighbour_matrix
-from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum, info_nce
-from mgstudy.models.propagation import light_gcn_mean, propagate
+from mgstudy.models.layers import feature_projections, linear
+from mgstudy.models.losses import half_squared_sum, info_nce, ranking_loss
+from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
 
 TEMPERATURE = 0.2
 """Of the contrastive loss; fixed in the published code."""
 
 
-class MGCN(EmbeddingRecommender):
+class MultiViewRecommender(GraphRecommender):
+    """What MGCN and SMORE share: a behaviour view, and modality views that are fused with it.
+
+    The behaviour view c is the light graph convolution of the embeddings. A subclass gives the
+    modalities' views of all nodes, and fuses them into the side view z, of each node alone.
+    Representations are c + z. The loss is the BPR loss, half the squared norm of the batch's rows
+    over the configured batch size, even where a batch is shorter (a quirk of the published code
+    that is kept), and a contrast between z and c.
+    """
+
+    modality_need = ModalityNeed.TWO_OR_MORE
+    optimizer_spaces: ClassVar[Mapping[str, Space]] = {"learning_rate_decay": Fixed(value=0.96)}
+    layers: int
+    regularization: float
+    contrastive_weight: float
+
+    def __init__(self, dataset: Dataset, parameters: GraphRecommender.Parameters) -> None:
+        super().__init__(dataset, parameters)
+        self.projections = feature_projections(self.features, parameters.embedding_size)
+        self.graph = symmetric_graph(dataset, epsilon=0.0, count_repeats=True)
+        self.user_graph = user_to_item_graph(dataset, normalized=True, count_repeats=True)
+
+    @abstractmethod
+    def modality_views(self) -> Mapping[str, Tensor]:
+        """Views of all nodes by name, each of shape ``[users + items, size]``."""
+
+    @abstractmethod
+    def side_view(self, behaviour: Tensor, views: Mapping[str, Tensor]) -> Tensor:
+        """Fuse the views of some nodes, shape ``[nodes, size]`` as their behaviour view."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        nodes = batch.nodes(self.dataset.user_count)
+        behaviour = functional.embedding(nodes, self._behaviour_view())
+        # Fusion acts on each node alone, so only the batch's nodes are fused.
+        views = {
+            name: functional.embedding(nodes, view) for name, view in self.modality_views().items()
+        }
+        side = self.side_view(behaviour, views)
+        fused = behaviour + side
+        ranking = ranking_loss(*fused.chunk(3))
+        user_views, item_views, _ = zip(behaviour.chunk(3), side.chunk(3), strict=True)
+        contrast = sum(
+            info_nce(side_rows, behaviour_rows, TEMPERATURE)
+            for behaviour_rows, side_rows in (user_views, item_views)
+        )
+        penalty = half_squared_sum(fused) / batch.nominal_size
+        return ranking + self.regularization * penalty + self.contrastive_weight * contrast
+
+    def representations(self) -> tuple[Tensor, Tensor]:
+        behaviour = self._behaviour_view()
+        return self.split_nodes(behaviour + self.side_view(behaviour, self.modality_views()))
+
+    def joined(self, item_views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Views of all nodes from those of the items, which users average."""
+        summed = propagate(self.user_graph, torch.cat(list(item_views.values()), dim=1))
+        user_views = summed.chunk(len(item_views), dim=1)
+        return {
+            name: torch.cat([users, items])
+            for users, (name, items) in zip(user_views, item_views.items(), strict=True)
+        }
+
+    def _behaviour_view(self) -> Tensor:
+        return light_gcn_mean(self.graph, self.embeddings(), self.layers)
+
+
+class MGCN(MultiViewRecommender):
     """Multi-view graph convolution (Yu et al., MM 2023).
 
-    The behaviour view ``c`` is the light graph convolution of the embeddings. Per modality, a gate
-    on the projected features purifies the item embeddings, which are smoothed over the modality's
-    item graph and averaged into users. Attention splits the modality views into a common part and
-    what is special to each, and gates on the behaviour view weigh the special parts: their mean
-    with the common part is the side view ``z``. Representations are ``c + z``; the loss adds a
-    contrast between z and c to the BPR loss.
+    Per modality, a gate on the projected features purifies the item embeddings, which are smoothed
+    over the modality's item graph and averaged into users. Attention splits these modality views
+    into a common part and what is special to each, and gates on the behaviour view ``c``, the light
+    graph convolution of the embeddings, weigh the special parts: their mean with the common part is
+    the side view ``z``. Representations are ``c + z``; the loss adds a contrast between z and c to
+    the BPR loss (see ``MultiViewRecommender``).
 
     Where the paper has two modalities, the attention is over as many as the dataset has, and the
     side view is the mean of their special parts and the common one. Quirks of the published code
@@ -48,12 +120,8 @@ class MGCN(EmbeddingRecommender):
         year=2023,
         url="https://arxiv.org/abs/2308.03588",
     )
-    modality_need = ModalityNeed.TWO_OR_MORE
-    trains_features = True
-    optimizer_spaces: ClassVar[Mapping[str, Space]] = {"learning_rate_decay": Fixed(value=0.96)}
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(2, "propagations over the user-item graph", ge=0)
         item_layers: int = parameter(1, "propagations over the item graphs", ge=0)
         neighbour_count: int = parameter(
@@ -68,11 +136,7 @@ class MGCN(EmbeddingRecommender):
             ge=0,
             space=Choice(choices=(0.001, 0.01, 0.1)),
         )
-        train_features: bool = parameter(
-            True,
-            "train a copy of the feature tables, as published; costs their size four times over "
-            "(values, gradient and two optimizer moments)",
-        )
+        train_features: bool = train_features_parameter()
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
@@ -82,16 +146,9 @@ class MGCN(EmbeddingRecommender):
         self.item_layers = parameters.item_layers
         self.regularization = parameters.regularization
         self.contrastive_weight = parameters.contrastive_weight
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
-        self.projections = nn.ModuleDict(
-            {modality: linear(self.features.width(modality), size) for modality in modalities}
-        )
         self.attention = nn.Sequential(linear(size, size), nn.Tanh(), linear(size, 1, bias="none"))
         self.purifiers = nn.ModuleDict({modality: linear(size, size) for modality in modalities})
         self.preferences = nn.ModuleDict({modality: linear(size, size) for modality in modalities})
-        self.graph = symmetric_graph(dataset, epsilon=0.0, count_repeats=True)
-        self.user_graph = user_to_item_graph(dataset, normalized=True, count_repeats=True)
         self.item_graphs = nn.ModuleList(
             SparseGraph.from_scipy(
                 weighted_neighbour_matrix(dataset, modality, parameters.neighbour_count)
@@ -99,50 +156,21 @@ class MGCN(EmbeddingRecommender):
             for modality in modalities
         )
 
-    def loss(self, batch: Batch) -> Tensor:
-        nodes = batch.nodes(self.dataset.user_count)
-        behaviour = functional.embedding(nodes, self._behaviour_view())
-        # Fusion acts on each node alone, so only the batch's nodes are fused.
-        views = [functional.embedding(nodes, view) for view in self._modality_views()]
-        side = self._side_view(behaviour, views)
-        fused = behaviour + side
-        users, positives, negatives = fused.chunk(3)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
-        user_views, item_views, _ = zip(behaviour.chunk(3), side.chunk(3), strict=True)
-        contrast = sum(
-            info_nce(side_rows, behaviour_rows, TEMPERATURE)
-            for behaviour_rows, side_rows in (user_views, item_views)
-        )
-        penalty = half_squared_sum(fused) / batch.nominal_size
-        return ranking + self.regularization * penalty + self.contrastive_weight * contrast
-
-    def representations(self) -> tuple[Tensor, Tensor]:
-        behaviour = self._behaviour_view()
-        fused = behaviour + self._side_view(behaviour, self._modality_views())
-        return fused[: self.dataset.user_count], fused[self.dataset.user_count :]
-
-    def _behaviour_view(self) -> Tensor:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        return light_gcn_mean(self.graph, embeddings, self.layers)
-
-    def _modality_views(self) -> list[Tensor]:
-        """Each modality's view of all nodes, shape ``[users + items, size]``."""
-        item_views = []
+    def modality_views(self) -> dict[str, Tensor]:
+        item_views = {}
         for modality, graph in zip(self.features.modalities, self.item_graphs, strict=True):
             projected = self.projections[modality](self.features.rows(modality))
-            view = self.item_embedding * torch.sigmoid(self.purifiers[modality](projected))
-            for _ in range(self.item_layers):
-                view = propagate(cast(SparseGraph, graph), view)
-            item_views.append(view)
-        joined = propagate(self.user_graph, torch.cat(item_views, dim=1))
-        user_views = joined.chunk(len(item_views), dim=1)
-        return [torch.cat(views) for views in zip(user_views, item_views, strict=True)]
+            purified = self.item_embedding * torch.sigmoid(self.purifiers[modality](projected))
+            item_views[modality] = propagate_layers(
+                cast(SparseGraph, graph), purified, self.item_layers
+            )
+        return self.joined(item_views)
 
-    def _side_view(self, behaviour: Tensor, views: list[Tensor]) -> Tensor:
-        logits = torch.cat([self.attention(view) for view in views], dim=1)
+    def side_view(self, behaviour: Tensor, views: Mapping[str, Tensor]) -> Tensor:
+        logits = torch.cat([self.attention(view) for view in views.values()], dim=1)
         shares = logits.softmax(dim=1).unsqueeze(2)
-        common = (shares * torch.stack(views, dim=1)).sum(dim=1)
+        common = (shares * torch.stack(list(views.values()), dim=1)).sum(dim=1)
         total = common
-        for modality, view in zip(self.features.modalities, views, strict=True):
+        for modality, view in views.items():
             total = total + torch.sigmoid(self.preferences[modality](behaviour)) * (view - common)
         return total / (len(views) + 1)

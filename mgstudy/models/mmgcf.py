@@ -11,19 +11,19 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
+from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
-from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum
+from mgstudy.models.layers import feature_projections, linear
+from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean
 
 Fusion: TypeAlias = Literal["mean", "sum", "concat"]
 Weighting: TypeAlias = Literal["equal", "alpha", "normalized"]
 
 
-class MMGCF(EmbeddingRecommender):
+class MMGCF(GraphRecommender):
     """Multimodal graph collaborative filtering (UMAP 2026).
 
     With X the light graph convolution of the embeddings, users are ``X_U`` and items Y fuse ``h =
@@ -51,8 +51,7 @@ class MMGCF(EmbeddingRecommender):
     )
     modality_need = ModalityNeed.ANY
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         feature_size: int = parameter(
             64, "columns of the projected features; as the embeddings unless fusion is concat", ge=1
         )
@@ -102,14 +101,7 @@ class MMGCF(EmbeddingRecommender):
         self.weighting = parameters.weighting
         self.dropout = parameters.dropout
         self.regularization = parameters.regularization
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
-        self.projections = nn.ModuleDict(
-            {
-                modality: linear(self.features.width(modality), feature_size)
-                for modality in modalities
-            }
-        )
+        self.projections = feature_projections(self.features, feature_size)
         if self.weighting == "alpha":
             self.gate = nn.Parameter(torch.zeros(()))
         self.joins = nn.ModuleDict()
@@ -130,20 +122,18 @@ class MMGCF(EmbeddingRecommender):
     def loss(self, batch: Batch) -> Tensor:
         assert batch.negatives is not None
         nodes = batch.nodes(self.dataset.user_count)
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
+        embeddings = self.embeddings()
         propagated = light_gcn_mean(self.training_graph, embeddings, self.layers)
         rows = functional.embedding(nodes, propagated)
         users, items = rows[: len(batch)], rows[len(batch) :]
         fused = self._fused(items, torch.cat([batch.positives, batch.negatives]))
-        positives, negatives = fused.chunk(2)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        ranking = ranking_loss(users, *fused.chunk(2))
         penalty = half_squared_sum(functional.embedding(nodes, embeddings)) / len(batch)
         return ranking + self.regularization * penalty
 
     def representations(self) -> tuple[Tensor, Tensor]:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        propagated = light_gcn_mean(self.full_graph, embeddings, self.layers)
-        users, items = torch.split(propagated, [self.dataset.user_count, self.dataset.item_count])
+        propagated = light_gcn_mean(self.full_graph, self.embeddings(), self.layers)
+        users, items = self.split_nodes(propagated)
         return users, self._fused(items, None)
 
     def _fused(self, collaborative: Tensor, items: Tensor | None) -> Tensor:

@@ -14,10 +14,10 @@ from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import mean_blocks
 from mgstudy.models.item_graphs import VISUAL_MODALITY
-from mgstudy.models.losses import bpr_loss, dot_products, squared_pair_penalty
+from mgstudy.models.layers import linear, xavier_normal_embedding
+from mgstudy.models.losses import ranking_loss, squared_pair_penalty
 from mgstudy.models.propagation import propagate
 from mgstudy.models.signals import Signal, passed
 
@@ -99,8 +99,7 @@ class MMGCN(EmbeddingRecommender):
         assert batch.negatives is not None
         batch_items = torch.cat([batch.positives, batch.negatives])
         users, items = self._propagated(batch.users, batch_items)
-        positives, negatives = items.chunk(2)
-        loss = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        loss = ranking_loss(users, *items.chunk(2))
         embeddings = functional.embedding(batch.nodes(self.dataset.user_count), self.node_embedding)
         penalty = squared_pair_penalty(*embeddings.chunk(3))
         if VISUAL_MODALITY in self.branches:
@@ -131,9 +130,7 @@ class MMGCN(EmbeddingRecommender):
             item_rows, known_means = branch.unit_features, branch.mean_unit_features
         else:
             item_rows = functional.normalize(branch.project(self.features.rows(modality)))
-        user_embedding, item_embedding = torch.split(
-            self.node_embedding, [self.dataset.user_count, self.dataset.item_count]
-        )
+        user_embedding, item_embedding = self.split_nodes(self.node_embedding)
         for layer in branch.layers:
             history_means = propagate(self.mean_over_items, item_rows, known_means)
             known_means = None

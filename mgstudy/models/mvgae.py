@@ -13,10 +13,9 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.dropout import dropout
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_normal_embedding
 from mgstudy.models.interaction_graphs import mean_graph
+from mgstudy.models.layers import dropout, linear, xavier_normal_embedding
 from mgstudy.models.losses import bpr_loss, dot_products
 from mgstudy.models.propagation import propagate
 
@@ -126,8 +125,7 @@ class MVGAE(EmbeddingRecommender):
         ).sum()
 
     def representations(self) -> tuple[Tensor, Tensor]:
-        means = self._squashed(_product_of_experts(self._encoded()).mean)
-        return means[: self.dataset.user_count], means[self.dataset.user_count :]
+        return self.split_nodes(self._squashed(_product_of_experts(self._encoded()).mean))
 
     def _encoded(self) -> list[Gaussian]:
         """The Gaussians of all nodes, of each modality and last the collaborative one."""

@@ -15,10 +15,14 @@ from torch.nn import functional
 
 from mgstudy.config.parameters import Fixed, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.dropout import dropout
+from mgstudy.models.base import (
+    Batch,
+    EmbeddingRecommender,
+    ModalityNeed,
+    Paper,
+    train_features_parameter,
+)
 from mgstudy.models.graph import SparseGraph, arrays_of
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import (
     DEGREE_EPSILON,
     EdgePruner,
@@ -26,8 +30,9 @@ from mgstudy.models.interaction_graphs import (
     user_to_item_graph,
 )
 from mgstudy.models.item_graphs import block_rows, frozen_item_graph
-from mgstudy.models.losses import bpr_loss, dot_products, info_nce
-from mgstudy.models.propagation import light_gcn_mean, propagate
+from mgstudy.models.layers import dropout, feature_projections, xavier_uniform_embedding
+from mgstudy.models.losses import info_nce, ranking_loss
+from mgstudy.models.propagation import light_gcn_mean, propagate_layers
 
 TEMPERATURE = 0.2
 """Of the contrastive loss; fixed in the published code."""
@@ -65,7 +70,6 @@ class PGL(EmbeddingRecommender):
         url="https://ojs.aaai.org/index.php/AAAI/article/view/33429",
     )
     modality_need = ModalityNeed.ANY
-    trains_features = True
     optimizer_spaces: ClassVar[Mapping[str, Space]] = {"learning_rate_decay": Fixed(value=0.96)}
 
     class Parameters(ParameterSet):
@@ -90,16 +94,11 @@ class PGL(EmbeddingRecommender):
         contrastive_weight: float = parameter(
             0.0, "weight of the contrast between two dropouts of a representation", ge=0
         )
-        train_features: bool = parameter(
-            True,
-            "train a copy of the feature tables, as published; costs their size four times over "
-            "(values, gradient and two optimizer moments)",
-        )
+        train_features: bool = train_features_parameter()
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
         size = parameters.embedding_size
-        modalities = self.features.modalities
         self.layers = parameters.layers
         self.item_layers = parameters.item_layers
         self.edge_dropout = parameters.edge_dropout
@@ -108,12 +107,10 @@ class PGL(EmbeddingRecommender):
         self.user_embeddings = nn.ParameterDict(
             {
                 modality: xavier_uniform_embedding(dataset.user_count, size)
-                for modality in modalities
+                for modality in self.features.modalities
             }
         )
-        self.projections = nn.ModuleDict(
-            {modality: linear(self.features.width(modality), size) for modality in modalities}
-        )
+        self.projections = feature_projections(self.features, size)
         self.item_graph = frozen_item_graph(
             dataset, parameters.neighbour_count, parameters.image_weight
         )
@@ -130,12 +127,8 @@ class PGL(EmbeddingRecommender):
             self.training_graph = self.edge_pruner.draw(self.edge_dropout, degree_sensitive=True)
 
     def loss(self, batch: Batch) -> Tensor:
-        assert batch.negatives is not None
-        all_users, all_items = self._propagated(self.training_graph)
-        users = functional.embedding(batch.users, all_users)
-        positives = functional.embedding(batch.positives, all_items)
-        negatives = functional.embedding(batch.negatives, all_items)
-        total = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        users, positives, negatives = batch.rows(*self._propagated(self.training_graph))
+        total = ranking_loss(users, positives, negatives)
         if self.contrastive_weight > 0:
             contrast = self._contrast(users) + self._contrast(positives)
             total = total + self.contrastive_weight * 0.5 * contrast
@@ -154,10 +147,9 @@ class PGL(EmbeddingRecommender):
             dim=1,
         )
         propagated = light_gcn_mean(graph, torch.cat([users, items]), self.layers)
-        smoothed = items
-        for _ in range(self.item_layers):
-            smoothed = propagate(self.item_graph, smoothed)
-        return propagated[: len(users)], propagated[len(users) :] + smoothed
+        propagated_users, propagated_items = self.split_nodes(propagated)
+        smoothed = propagate_layers(self.item_graph, items, self.item_layers)
+        return propagated_users, propagated_items + smoothed
 
     def _contrast(self, rows: Tensor) -> Tensor:
         first, second = (dropout(rows, self.dropout, self.training) for _ in range(2))

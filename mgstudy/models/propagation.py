@@ -59,6 +59,13 @@ def propagate(graph: SparseGraph, x: Tensor, known: Tensor | None = None) -> Ten
     return passed(Signal.HIDDEN, product)
 
 
+def propagate_layers(graph: SparseGraph, x: Tensor, layers: int) -> Tensor:
+    """The last of ``layers`` propagations over a square graph; ``x`` itself for none."""
+    for _ in range(layers):
+        x = propagate(graph, x)
+    return x
+
+
 def light_gcn_mean(graph: SparseGraph, x: Tensor, layers: int) -> Tensor:
     """Mean of ``x`` and its first ``layers`` propagations (He et al., SIGIR 2020).
 
@@ -67,7 +74,6 @@ def light_gcn_mean(graph: SparseGraph, x: Tensor, layers: int) -> Tensor:
         x: float32, shape ``[nodes, width]``.
         layers: Propagations, 0 or more.
     """
-
     if layers == 0:
         return x
 

@@ -6,18 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
-from mgstudy.models.dropout import dropout
+from mgstudy.models.base import Batch, GraphRecommender, Paper
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
+from mgstudy.models.layers import dropout, linear
 from mgstudy.models.losses import cosine_distance, half_squared_sum
 from mgstudy.models.propagation import light_gcn_mean
 
 
-class SelfCF(EmbeddingRecommender):
+class SelfCF(GraphRecommender):
     """Self-supervised collaborative filtering, embedding dropout on LightGCN (Zhou et al., ACM
     TORS 2023).
 
@@ -40,8 +39,7 @@ class SelfCF(EmbeddingRecommender):
     )
     samples_negatives = False
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(
             2, "propagations over the user-item graph", ge=1, space=Choice(choices=(1, 2))
         )
@@ -69,13 +67,11 @@ class SelfCF(EmbeddingRecommender):
         self.dropout = parameters.dropout
         self.edge_dropout = parameters.edge_dropout
         self.regularization = parameters.regularization
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
         self.predictor = linear(size, size)
         self.graph = symmetric_graph(dataset)
 
     def loss(self, batch: Batch) -> Tensor:
-        propagated = self._propagated(self._training_graph())
+        propagated = light_gcn_mean(self._training_graph(), self.embeddings(), self.layers)
         rows = functional.embedding(batch.nodes(self.dataset.user_count), propagated)
         predicted_users, predicted_items = self.predictor(rows).chunk(2)
         user_targets, item_targets = dropout(rows.detach(), self.dropout, self.training).chunk(2)
@@ -86,16 +82,11 @@ class SelfCF(EmbeddingRecommender):
         return 0.5 * distance - 1.0 + self.regularization * half_squared_sum(rows)
 
     def representations(self) -> tuple[Tensor, Tensor]:
-        propagated = self._propagated(self.graph)
+        propagated = light_gcn_mean(self.graph, self.embeddings(), self.layers)
         predicted = self.predictor(propagated)
-        split = self.dataset.user_count
-        users = torch.cat([predicted[:split], propagated[:split]], dim=1)
-        items = torch.cat([propagated[split:], predicted[split:]], dim=1)
+        users, _ = self.split_nodes(torch.cat([predicted, propagated], dim=1))
+        _, items = self.split_nodes(torch.cat([propagated, predicted], dim=1))
         return users, items
-
-    def _propagated(self, graph: SparseGraph) -> Tensor:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        return light_gcn_mean(graph, embeddings, self.layers)
 
     def _training_graph(self) -> SparseGraph:
         if not (self.training and self.edge_dropout):

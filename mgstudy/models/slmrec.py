@@ -12,9 +12,9 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.item_graphs import VISUAL_MODALITY
+from mgstudy.models.layers import linear, xavier_uniform_embedding
 from mgstudy.models.losses import info_nce
 from mgstudy.models.propagation import light_gcn_mean
 from mgstudy.models.signals import Signal, passed
@@ -129,8 +129,7 @@ class SLMRec(EmbeddingRecommender):
         item_inputs = [self.item_embedding, *(self._projected(name) for name in self.modalities)]
         users = self.user_embedding.repeat(1, len(item_inputs))
         inputs = torch.cat([users, torch.cat(item_inputs, dim=1)])
-        views = light_gcn_mean(self.graph, inputs, self.layers)
-        return views[: self.dataset.user_count], views[self.dataset.user_count :]
+        return self.split_nodes(light_gcn_mean(self.graph, inputs, self.layers))
 
     def _projected(self, modality: str) -> Tensor:
         rows = self.features.rows(modality)

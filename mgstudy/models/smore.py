@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,16 +13,14 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, Fixed, ParameterSet, Space, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.dropout import dropout
+from mgstudy.models.base import GraphRecommender, Paper, train_features_parameter
 from mgstudy.models.graph import SparseGraph, arrays_of
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
-from mgstudy.models.interaction_graphs import symmetric_graph, user_to_item_graph
 from mgstudy.models.item_graphs import VISUAL_MODALITY, weighted_neighbour_matrix
-from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum, info_nce
-from mgstudy.models.propagation import light_gcn_mean, propagate
+from mgstudy.models.layers import dropout, linear
+from mgstudy.models.mgcn import MultiViewRecommender
+from mgstudy.models.propagation import propagate_layers
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2
@@ -32,7 +30,7 @@ FUSION = "all_modalities"
 """The view of all modalities together, beside each modality's own."""
 
 
-class SMORE(EmbeddingRecommender):
+class SMORE(MultiViewRecommender):
     """Spectrum-based modality representation fusion (Ong & Khong, WSDM 2025).
 
     Projected features x_m are transformed along their columns (F, an orthonormal real FFT), where a
@@ -48,7 +46,7 @@ class SMORE(EmbeddingRecommender):
 
     The fusion's item graph joins those of the modalities, with the larger value where several have
     an entry. Representations are c + z; the loss is the BPR loss, a squared norm, and a contrast
-    between z and c.
+    between z and c (see ``MultiViewRecommender``).
 
     Where the paper has two modalities, any number from two on is fused alike. Quirks of the
     published code that are kept: item graphs are normalised by row sums on both sides though they
@@ -66,12 +64,8 @@ class SMORE(EmbeddingRecommender):
         year=2025,
         url="https://arxiv.org/abs/2412.14978",
     )
-    modality_need = ModalityNeed.TWO_OR_MORE
-    trains_features = True
-    optimizer_spaces: ClassVar[Mapping[str, Space]] = {"learning_rate_decay": Fixed(value=0.96)}
 
-    class Parameters(ParameterSet):
-        embedding_size: int = parameter(64, "columns of the embeddings", ge=1)
+    class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(
             3, "propagations over the user-item graph", ge=0, space=Choice(choices=(3, 4))
         )
@@ -104,11 +98,7 @@ class SMORE(EmbeddingRecommender):
         contrastive_weight: float = parameter(
             0.01, "weight of the contrast between the side view and the behaviour view", ge=0
         )
-        train_features: bool = parameter(
-            True,
-            "train a copy of the feature tables, as published; costs their size four times over "
-            "(values, gradient and two optimizer moments)",
-        )
+        train_features: bool = train_features_parameter()
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
         super().__init__(dataset, parameters)
@@ -120,11 +110,6 @@ class SMORE(EmbeddingRecommender):
         self.dropout = parameters.dropout
         self.regularization = parameters.regularization
         self.contrastive_weight = parameters.contrastive_weight
-        self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
-        self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
-        self.projections = nn.ModuleDict(
-            {modality: linear(self.features.width(modality), size) for modality in modalities}
-        )
         self.attentions = nn.ModuleDict(
             {
                 modality: nn.Sequential(
@@ -135,8 +120,6 @@ class SMORE(EmbeddingRecommender):
         )
         self.purifiers = nn.ModuleDict({view: SpectralLinear(size) for view in views})
         self.preferences = nn.ModuleDict({view: linear(size, size) for view in views})
-        self.graph = symmetric_graph(dataset, epsilon=0.0, count_repeats=True)
-        self.user_graph = user_to_item_graph(dataset, normalized=True, count_repeats=True)
         neighbour_counts = {
             modality: parameters.image_neighbour_count
             if modality == VISUAL_MODALITY
@@ -153,60 +136,21 @@ class SMORE(EmbeddingRecommender):
         )
         self.item_graphs[FUSION] = fusion_item_graph(dataset, neighbour_counts)
 
-    def loss(self, batch: Batch) -> Tensor:
-        nodes = batch.nodes(self.dataset.user_count)
-        behaviour = functional.embedding(nodes, self._behaviour_view())
-        # Fusion acts on each node alone, so only the batch's nodes are fused.
-        views = {
-            name: functional.embedding(nodes, view) for name, view in self._modality_views().items()
-        }
-        side = self._side_view(behaviour, views)
-        fused = behaviour + side
-        users, positives, negatives = fused.chunk(3)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
-        user_views, item_views, _ = zip(behaviour.chunk(3), side.chunk(3), strict=True)
-        contrast = sum(
-            info_nce(side_rows, behaviour_rows, TEMPERATURE)
-            for behaviour_rows, side_rows in (user_views, item_views)
-        )
-        penalty = half_squared_sum(fused) / batch.nominal_size
-        return ranking + self.regularization * penalty + self.contrastive_weight * contrast
-
-    def representations(self) -> tuple[Tensor, Tensor]:
-        behaviour = self._behaviour_view()
-        fused = behaviour + self._side_view(behaviour, self._modality_views())
-        return fused[: self.dataset.user_count], fused[self.dataset.user_count :]
-
-    def _behaviour_view(self) -> Tensor:
-        embeddings = torch.cat([self.user_embedding, self.item_embedding])
-        return light_gcn_mean(self.graph, embeddings, self.layers)
-
-    def _modality_views(self) -> dict[str, Tensor]:
-        """Each modality's view of all nodes and their fusion's, ``[users + items, size]``."""
+    def modality_views(self) -> dict[str, Tensor]:
+        """Each modality's view of all nodes, and their fusion's."""
         projected = {
             modality: projection(self.features.rows(modality))
             for modality, projection in self.projections.items()
         }
         projected[FUSION] = spectral_product(list(projected.values()))
-        item_views = []
+        item_views = {}
         for name, rows in projected.items():
-            view = self.item_embedding * torch.sigmoid(self.purifiers[name](rows))
-            for _ in range(self.item_layers):
-                view = propagate(self._item_graph(name), view)
-            item_views.append(view)
-        joined = propagate(self.user_graph, torch.cat(item_views, dim=1))
-        user_views = joined.chunk(len(item_views), dim=1)
-        return {
-            name: torch.cat(views)
-            for name, *views in zip(projected, user_views, item_views, strict=True)
-        }
+            purified = self.item_embedding * torch.sigmoid(self.purifiers[name](rows))
+            graph = cast(SparseGraph, self.item_graphs[name])
+            item_views[name] = propagate_layers(graph, purified, self.item_layers)
+        return self.joined(item_views)
 
-    def _item_graph(self, view: str) -> SparseGraph:
-        graph = self.item_graphs[view]
-        assert isinstance(graph, SparseGraph)
-        return graph
-
-    def _side_view(self, behaviour: Tensor, views: Mapping[str, Tensor]) -> Tensor:
+    def side_view(self, behaviour: Tensor, views: Mapping[str, Tensor]) -> Tensor:
         parts = []
         for name, view in views.items():
             gate = torch.sigmoid(self.preferences[name](behaviour))

@@ -9,8 +9,8 @@ from torch.nn import functional
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
-from mgstudy.models.initializers import linear, xavier_uniform_embedding
-from mgstudy.models.losses import bpr_loss, dot_products, frobenius_penalty
+from mgstudy.models.layers import linear, xavier_uniform_embedding
+from mgstudy.models.losses import frobenius_penalty, ranking_loss
 from mgstudy.models.signals import Signal, passed
 
 
@@ -62,7 +62,7 @@ class VBPR(EmbeddingRecommender):
         users = functional.embedding(batch.users, self.user_embedding)
         items = torch.cat([batch.positives, batch.negatives])
         positives, negatives = self._item_representations(items).chunk(2)
-        ranking = bpr_loss(dot_products(users, positives), dot_products(users, negatives))
+        ranking = ranking_loss(users, positives, negatives)
         return ranking + self.regularization * frobenius_penalty(users, positives, negatives)
 
     def representations(self) -> tuple[Tensor, Tensor]:

@@ -145,6 +145,12 @@ def half_unit_in_last_place(number: str) -> float:
     return 0.5 / float(digits)
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers in every run: of a thousand draws, some exceed any tolerance."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def toy() -> Toy:
     users, items = zip(

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from mgstudy.models.graph import SparseGraph
-from mgstudy.models.initializers import linear
+from mgstudy.models.layers import linear
 from mgstudy.models.losses import bpr_loss, cosine_distance, dot_products, info_nce
 from mgstudy.models.propagation import entries_scaled, light_gcn_mean, propagate, propagate_weighted
 from mgstudy.models.signals import (

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from mgstudy.models.dual_graph import UserNeighbours
 from mgstudy.models.propagation import propagate
-from mgstudy.models.user_graphs import UserNeighbours
 
 LENGTH = 6
 

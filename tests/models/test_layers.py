@@ -3,7 +3,12 @@ import math
 import pytest
 import torch
 
-from mgstudy.models.initializers import linear, xavier_normal_embedding, xavier_uniform_embedding
+from mgstudy.models.layers import (
+    dropout,
+    linear,
+    xavier_normal_embedding,
+    xavier_uniform_embedding,
+)
 
 
 def test_tables_spread_by_rows_plus_columns() -> None:
@@ -35,3 +40,21 @@ def test_xavier_linear_layers_keep_the_default_bias(weight: str, deviation: floa
     assert layer.bias.abs().max().item() == pytest.approx(1 / 20, rel=1e-2)
     assert not linear(400, 2000, weight=weight, bias="zero").bias.any()
     assert linear(400, 2000, bias="none").bias is None
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_drops_the_given_share_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    values = torch.full((300, 300), 2.0, requires_grad=True)
+    dropped = dropout(values, rate, training=True)
+    kept = dropped != 0
+    assert kept.float().mean().item() == pytest.approx(1 - rate, abs=0.01)
+    assert dropped[kept].unique().tolist() == pytest.approx([2 / (1 - rate)])
+    gradient = torch.autograd.grad(dropped.sum(), values)[0]
+    torch.testing.assert_close(gradient, kept.float() / (1 - rate))
+
+
+def test_does_nothing_outside_training() -> None:
+    values = torch.randn(3, 4)
+    assert dropout(values, 0.5, training=False) is values
+    assert dropout(values, 0.0, training=True) is values
