@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from programs import MGSTUDY, finished
+
+from mgstudy.config.document import load_document
+from mgstudy.config.reading import yaml_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +41,7 @@ def raw(tmp_path: Path) -> Path:
     write_rows(folder, ROWS)
     np.save(folder / "image_feat.npy", IMAGE)
     content = {"name": "toy", "source": {"kind": "mmrec", "path": str(folder)}}
-    (folder / "toy.yaml").write_text(yaml.safe_dump(content))
+    (folder / "toy.yaml").write_text(yaml_text(content))
     return folder
 
 
@@ -136,7 +138,7 @@ def test_a_schema_accepts_what_is_shipped_and_refuses_what_is_wrong(
     files = sorted((ROOT / folder).glob("*.yaml"))
     assert files
     for path in files:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = load_document(path).data
         assert [error.message for error in validator(schema).iter_errors(content)] == []
         assert not validator(schema).is_valid({**content, "nmae": "x"})
         assert not validator(schema).is_valid({k: v for k, v in content.items() if k != "name"})

@@ -58,11 +58,14 @@ UNSAFE_CALLS = re.compile(
     r"""
     ^( (c?pickle|dill|cloudpickle|joblib|marshal|shelve)\.(load|loads|open|Unpickler)
      | (pd|pandas)\.read_pickle
-     | yaml\.(load|load_all|full_load|full_load_all|unsafe_load|unsafe_load_all)
+     | (ruamel\.)?yaml\.(load|load_all|full_load|full_load_all|unsafe_load|unsafe_load_all)
+     | (\w+\.)*(Unsafe|Full|C)?(Loader|Constructor)
      )$""",
     re.VERBOSE,
 )
 SAFE_KEYWORDS = {"allow_pickle": False, "weights_only": True}
+SAFE_YAML = {"safe", "base", "rt"}
+"""What ruamel.yaml's ``YAML`` may be told to read: everything but ``unsafe`` and ``full``."""
 
 
 def unsafe_reads(source: str) -> Iterator[tuple[int, str]]:
@@ -79,6 +82,9 @@ def unsafe_reads(source: str) -> Iterator[tuple[int, str]]:
         if (
             UNSAFE_CALLS.match(function)
             or (function == "torch.load" and "weights_only" not in keywords)
+            or (
+                function.rpartition(".")[2] == "YAML" and keywords.get("typ", "rt") not in SAFE_YAML
+            )
             or any(
                 name in keywords and keywords[name] is not safe and not writes
                 for name, safe in SAFE_KEYWORDS.items()
@@ -104,6 +110,17 @@ def test_no_file_is_read_as_code(path: Path) -> None:
         ("torch.load(path, weights_only=True)", False),
         ("yaml.load(text, Loader=Loader)", True),
         ("yaml.safe_load(text)", False),
+        ("ruamel.yaml.load(text)", True),
+        ("ruamel.yaml.unsafe_load(text)", True),
+        ("YAML(typ='unsafe').load(text)", True),
+        ("ruamel.yaml.YAML(typ=['unsafe'], pure=True)", True),
+        ("YAML(typ=kind)", True),
+        ("YAML(typ='full')", True),
+        ("YAML(typ='safe', pure=True)", False),
+        ("YAML()", False),
+        ("ruamel.yaml.loader.UnsafeLoader(text)", True),
+        ("Constructor(loader=yaml)", True),
+        ("SafeConstructor(loader=yaml)", False),
         ("pickle.loads(content)", True),
         ("pandas.read_pickle(path)", True),
         ("pickle.dumps(content)", False),

@@ -1,4 +1,4 @@
-"""Read YAML files so that every later complaint can name the file and the line.
+"""Configuration files as data, so that every later complaint can name the file and the line.
 
 A ``Document`` holds plain data and remembers where each value stood. ``--set a.b=value`` overrides
 become part of it, with the option itself as their place.
@@ -11,19 +11,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mgstudy.config.reading import Location, YamlReader, file_text, kind, located_error, shortened
 from mgstudy.errors import InputError
 
-Location: TypeAlias = tuple[str | int, ...]
-"""Keys and list positions from the top of a document down to a value."""
-
 Model = TypeVar("Model", bound=BaseModel)
+
+MOST_MISTAKES = 3
+"""How many mistakes are said at once."""
 
 
 @dataclass
@@ -49,8 +49,7 @@ class Document:
 
     def error(self, location: Location, message: str) -> InputError:
         """An ``InputError`` that names the place and the dotted name of a value."""
-        name = ".".join(str(step) for step in location)
-        return InputError(f"{self.place(location)}: {name + ': ' if name else ''}{message}")
+        return located_error(self.place(location), location, message)
 
     def validate(self, model: type[Model], location: Location = ()) -> Model:
         """Build ``model`` from the whole document.
@@ -60,9 +59,13 @@ class Document:
                 place, what was expected and, for an unknown key, the nearest valid one.
         """
         try:
-            return model.model_validate(self.data)
+            valid = model.model_validate(self.data)
         except ValidationError as error:
             raise self.explain(error, location, model) from error
+        # Where a field has no limit of its own: no array and no database takes more.
+        for large in _beyond_64_bits(self.data, ()):
+            raise self.error(large, "a whole number of more than 64 bits")
+        return valid
 
     def explain(
         self, error: ValidationError, location: Location = (), model: type[BaseModel] | None = None
@@ -74,21 +77,21 @@ class Document:
             location: Where in the document the validated content stands.
             model: The validated class, to propose the nearest valid key.
         """
-        wrong: dict[Location, tuple[list[str], str]] = {}
+        wrong: dict[Location, list[ErrorDetails]] = {}
         for detail in error.errors():
             if detail["type"] == "too_short" and detail["input"]:
                 continue  # Its entries are wrong, and said to be; it only seems empty without them.
             full = self._existing(location + detail["loc"], detail["type"] == "missing")
-            known = _known_keys(model, full[len(location) : -1])
             # The branches of a union complain of the same value, which is one mistake.
-            expected, _ = wrong.setdefault(full, ([], _given(detail)))
-            expected.append(_expected(detail, known))
-        return InputError(
-            "\n".join(
-                str(self.error(location, " or ".join(dict.fromkeys(expected)) + given))
-                for location, (expected, given) in wrong.items()
-            )
-        )
+            wrong.setdefault(full, []).append(detail)
+        said = []
+        for full, details in list(wrong.items())[:MOST_MISTAKES]:
+            known = _known_keys(model, full[len(location) : -1])
+            expected = dict.fromkeys(_expected(detail, known) for detail in details)
+            said.append(str(self.error(full, " or ".join(expected) + _given(details[0]))))
+        if len(wrong) > MOST_MISTAKES:
+            said[-1] += f" (and {len(wrong) - MOST_MISTAKES:,} more mistakes)"
+        return InputError("\n".join(said))
 
     def _existing(self, location: Location, last_is_missing: bool) -> Location:
         """Drop the steps that pydantic adds for the branches of a union."""
@@ -110,7 +113,7 @@ def load_document(path: Path, overrides: Iterable[str] = ()) -> Document:
         InputError: If the file is missing, is not UTF-8 or not YAML, repeats a key, is not a
             mapping, or an override cannot be applied.
     """
-    document = parse_document(_read(path), str(path))
+    document = parse_document(file_text(path), str(path))
     for override in overrides:
         _apply(document, override)
     return document
@@ -120,103 +123,16 @@ def parse_document(text: str, source: str) -> Document:
     """Read YAML text; ``source`` is how messages name it.
 
     Raises:
-        InputError: If the text is not YAML, repeats a key or is not a mapping at the top.
+        InputError: If the text is not YAML, repeats a key, is not a mapping at the top or is more
+            than ``reading.LIMITS`` allow.
     """
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
-            raise InputError(f"{source}: the file is empty; expected `key: value` lines")
-        document = Document(source, {})
-        data = _build(root, (), document, yaml.SafeLoader(""))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{source}{line}: not valid YAML: {error.problem or error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from error
-    except RecursionError:
-        raise InputError(
-            f"{source}: nested too deeply, or an alias inside its own anchor"
-        ) from None
+    reader = YamlReader(source)
+    data = reader.read(text)
+    if not reader.places:
+        raise InputError(f"{source}: the file is empty; expected `key: value` lines")
     if not isinstance(data, dict):
-        raise InputError(f"{source}:1: expected `key: value` lines, got a {_kind(data)}")
-    document.data = data
-    return document
-
-
-_MERGE = "tag:yaml.org,2002:merge"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = _near_file(path)
-        raise InputError(f"{path}: no such file{near}") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder, expected a YAML file") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _near_file(path: Path) -> str:
-    if not path.parent.is_dir():
-        return ""
-    names = [str(other) for other in path.parent.iterdir() if other.suffix in {".yaml", ".yml"}]
-    near = difflib.get_close_matches(str(path), names, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _build(node: yaml.Node, location: Location, document: Document, loader: Any) -> Any:
-    document.places[location] = f"{document.source}:{node.start_mark.line + 1}"
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[Any, Any] = {}
-        merged: list[Any] = []
-        for key_node, value_node in node.value:
-            if key_node.tag == _MERGE:
-                found = _build(value_node, location, document, loader)
-                merged += found if isinstance(found, list) else [found]
-                if not all(isinstance(part, dict) for part in merged):
-                    raise InputError(
-                        f"{document.source}:{key_node.start_mark.line + 1}: "
-                        "`<<` takes a mapping or a list of mappings"
-                    )
-                continue
-            key = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise InputError(
-                    f"{document.source}:{key_node.start_mark.line + 1}: "
-                    f"key {key!r} is a {_kind(key)}, expected text; put it in quotes"
-                )
-            if key in mapping:
-                raise InputError(
-                    f"{document.source}:{key_node.start_mark.line + 1}: "
-                    f"{'.'.join(map(str, (*location, key)))}: given twice; keep one"
-                )
-            mapping[key] = _build(value_node, (*location, key), document, loader)
-            document.places[*location, key] = f"{document.source}:{key_node.start_mark.line + 1}"
-        for part in merged:
-            # What the mapping says itself, and what is merged first, holds.
-            mapping = {**part, **mapping}
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _build(child, (*location, position), document, loader)
-            for position, child in enumerate(node.value)
-        ]
-    return _number(loader.construct_object(node, deep=True), node)
-
-
-def _number(value: Any, node: yaml.Node) -> Any:
-    """Read ``1e-3`` as a number: YAML 1.1 wants ``1.0e-3`` and takes the rest for text."""
-    if isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
-        try:
-            return float(value) if value[:1] in "+-.0123456789" else value
-        except ValueError:
-            return value
-    return value
+        raise InputError(f"{source}:1: expected `key: value` lines, got a {kind(data)}")
+    return Document(source, data, reader.places)
 
 
 def _apply(document: Document, override: str) -> None:
@@ -224,14 +140,7 @@ def _apply(document: Document, override: str) -> None:
     steps = name.strip().split(".")
     if not separator or not all(steps):
         raise InputError(f"--set {override}: expected --set a.b=value")
-    place = f"--set {override}"
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        value: Any = None
-        if node is not None:
-            value = _build(node, (), Document(place, {}), yaml.SafeLoader(""))
-    except yaml.YAMLError as error:
-        raise InputError(f"{place}: the value is not valid YAML") from error
+    place = f"--set {shortened(override)}"
     target: Any = document.data
     location: list[str | int] = []
     for step in steps[:-1]:
@@ -243,8 +152,8 @@ def _apply(document: Document, override: str) -> None:
         if not isinstance(target, dict | list):
             raise InputError(f"{place}: {'.'.join(map(str, location))} is a value, not a mapping")
     key = _key(target, steps[-1], place)
-    target[key] = value
     full = (*location, key)
+    target[key] = YamlReader(place, numbered=False).read(text, full)
     for other in [other for other in document.places if other[: len(full)] == full]:
         del document.places[other]
     document.places[full] = place
@@ -253,9 +162,17 @@ def _apply(document: Document, override: str) -> None:
 def _key(target: Any, step: str, place: str) -> str | int:
     if isinstance(target, dict):
         return step
-    if step.isdecimal() and int(step) < len(target):
+    if step.isdecimal() and len(step) < 10 and int(step) < len(target):
         return int(step)
     raise InputError(f"{place}: {step!r} is not a position in a list of {len(target)}")
+
+
+def _beyond_64_bits(value: Any, location: Location) -> Iterator[Location]:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        yield location
+    elif isinstance(value, dict | list):
+        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _beyond_64_bits(inner, (*location, step))
 
 
 _WORDS = {
@@ -269,19 +186,19 @@ _WORDS = {
 
 def _expected(detail: ErrorDetails, known: list[str]) -> str:
     """What is wrong, in plain words; ``known`` are the keys valid where it stands."""
-    kind = detail["type"]
-    if kind == "extra_forbidden":
+    fault = detail["type"]
+    if fault == "extra_forbidden":
         near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return "unknown key" + (hint or (f"; known: {', '.join(known)}" if known else ""))
-    if kind == "missing":
+    if fault == "missing":
         return "is missing"
     message = detail["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
+    if fault == "value_error":
         return message
-    if kind == "too_short":
+    if fault == "too_short":
         return "is empty, expected at least one entry"
-    return _WORDS.get(kind, f"{message[0].lower()}{message[1:]}")
+    return _WORDS.get(fault, f"{message[0].lower()}{message[1:]}")
 
 
 def _given(detail: ErrorDetails) -> str:
@@ -290,7 +207,7 @@ def _given(detail: ErrorDetails) -> str:
         return ""
     value = detail["input"]
     shown = repr(value)
-    return f", got {shown if len(shown) <= 60 else f'a {_kind(value)}'}"
+    return f", got {shown if len(shown) <= 60 else f'a {kind(value)}'}"
 
 
 def _known_keys(model: type[BaseModel] | None, location: Location) -> list[str]:
@@ -326,16 +243,3 @@ def _branches(annotation: Any) -> Iterator[Any]:
 def _fields(annotation: Any) -> Mapping[str, FieldInfo]:
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return annotation.model_fields if is_model else {}
-
-
-def _kind(value: object) -> str:
-    names = {
-        dict: "mapping",
-        list: "list",
-        str: "text",
-        bool: "yes/no value",
-        int: "number",
-        float: "number",
-        type(None): "null",
-    }
-    return names.get(type(value), type(value).__name__)

@@ -2,9 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
+from mgstudy.config.document import load_document
 from mgstudy.config.pipeline import PipelineConfig
 
 PIPELINES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.yaml"))
@@ -12,7 +12,7 @@ PIPELINES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_shipped_pipeline_is_valid_and_named_after_its_file(path: Path) -> None:
-    config = PipelineConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    config = load_document(path).validate(PipelineConfig)
     assert config.name == path.stem
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
+from mgstudy.config.document import load_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.pipeline import WrongPartError, pipeline_schema, validate_pipeline
 from mgstudy.data.sources.base import Source, sources
@@ -122,7 +122,7 @@ PIPELINES = sorted((Path(__file__).parents[2] / "pipelines").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
 def test_the_parts_of_shipped_pipelines_exist_and_are_set_as_they_can_be(path: Path) -> None:
-    config = PipelineConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    config = load_document(path).validate(PipelineConfig)
     validate_pipeline(config)
 
 
@@ -130,4 +130,4 @@ def test_shipped_pipelines_follow_the_schema() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = pipeline_schema()
     for path in PIPELINES:
-        jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), schema)
+        jsonschema.validate(load_document(path).data, schema)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
+from mgstudy.config.document import load_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.manifest import Manifest
@@ -166,7 +166,7 @@ def test_a_workspace_that_cannot_be_written_to_is_said(raw, workspace, blocked: 
 
 def test_tiktok_is_prepared_from_its_pipeline_file(shared_data, workspace) -> None:
     pipeline = Path(__file__).parents[2] / "pipelines" / "tiktok.yaml"
-    content = yaml.safe_load(pipeline.read_text("utf-8"))
+    content = load_document(pipeline).data
     content["source"]["path"] = str(shared_data / "tiktok")
     manifest = prepare(PipelineConfig.model_validate(content), workspace)
     counts = manifest.counts

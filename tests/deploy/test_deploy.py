@@ -17,8 +17,9 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from mgstudy.config.document import load_document, parse_document
 
 ROOT = Path(__file__).parents[2]
 CLUSTERS = ("cluster.yaml", "deploy/cluster-local.yaml")
@@ -35,7 +36,7 @@ PINS = dict(
 
 
 def read_yaml(name: str) -> Any:
-    return yaml.safe_load((ROOT / name).read_text("utf-8"))
+    return load_document(ROOT / name).data
 
 
 # Ray's cluster launcher.
@@ -92,7 +93,8 @@ def test_images_carry_the_pinned_ray_and_a_python_that_mgstudy_supports(name: st
 
 
 def manifests() -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all((ROOT / "deploy/kuberay.yaml").read_text("utf-8")))
+    text = (ROOT / "deploy/kuberay.yaml").read_text("utf-8")
+    return [parse_document(part, "deploy/kuberay.yaml").data for part in text.split("\n---\n")]
 
 
 def pod_templates(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:

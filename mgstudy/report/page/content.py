@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from mgstudy.config.reading import yaml_text
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.comparison.comparison import Comparison, compare_studies
 from mgstudy.report.comparison.formats import caption, default_metrics, short_table
@@ -149,7 +149,7 @@ def report_content(
         sections=sections,
         commands=_commands(study),
         provenance=_provenance(manifest),
-        configuration=yaml.safe_dump(manifest["config"], sort_keys=False, allow_unicode=True),
+        configuration=yaml_text(manifest["config"]),
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mgstudy.config.document import Document, Location
+from mgstudy.config.document import Document
 from mgstudy.config.factors import Level, short_name
 from mgstudy.config.parameters import ParameterSet, Space, is_space, parse_space
+from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import suggestion
 from mgstudy.models.base import Recommender

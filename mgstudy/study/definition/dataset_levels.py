@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mgstudy.config.document import Document, Location
+from mgstudy.config.document import Document
 from mgstudy.config.factors import ChangedDataset, DatasetLevel, level_label
+from mgstudy.config.reading import Location
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, UnknownNameError, suggestion
