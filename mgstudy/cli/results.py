@@ -76,8 +76,8 @@ def compare(
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.comparison import formats  # noqa: PLC0415
     from mgstudy.report.comparison.baselines import parse_baseline  # noqa: PLC0415
-    from mgstudy.report.comparison.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.comparison.published import against_published  # noqa: PLC0415
+    from mgstudy.report.comparison.studies import compare_studies  # noqa: PLC0415
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:
         raise InputError("give one of --json, --csv, --latex and --markdown")
@@ -94,11 +94,6 @@ def compare(
     elif as_latex:
         typer.echo(formats.to_latex(comparison, metrics, found), nl=False)
     elif as_markdown:
-        typer.echo(formats.to_markdown(comparison, metrics))
-        if found is not None:
-            typer.echo("\n" + formats.published_markdown(comparison, found))
+        typer.echo(formats.to_markdown(comparison, metrics, found))
     else:
-        console = make_console()
-        formats.print_comparison(comparison, console, metrics)
-        if found is not None:
-            formats.print_published(comparison, found, console)
+        formats.print_comparison(comparison, make_console(), metrics, found)

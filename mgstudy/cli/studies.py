@@ -76,8 +76,8 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
         MgstudyError: If a cell has nothing but failed trials.
         typer.Exit: With 130, if it was interrupted.
     """
-    from mgstudy.report.comparison.comparison import compare_studies  # noqa: PLC0415
     from mgstudy.report.comparison.formats import default_metrics, print_comparison  # noqa: PLC0415
+    from mgstudy.report.comparison.studies import compare_studies  # noqa: PLC0415
     from mgstudy.report.console.status import failed_trials  # noqa: PLC0415
 
     summary = launched.summary

@@ -15,9 +15,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def score(value: float | None) -> str:
-    """Four decimals; empty where there is no score."""
-    return "" if value is None or math.isnan(value) else f"{value:.4f}"
+def score(value: float | None, low: float = math.nan, high: float = math.nan) -> str:
+    """Four decimals, with half of the interval where there is one: ``0.0312 ± 0.0008``; empty where
+    there is no score."""
+    if value is None or math.isnan(value):
+        return ""
+    half = (high - low) / 2
+    return f"{value:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
 
 
 def percent(share: float | None) -> str:

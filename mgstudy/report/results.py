@@ -11,7 +11,7 @@ import pandas as pd
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.report.comparison.comparison import compare_studies
+from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary, summarize
 from mgstudy.study.search.events import Stage
@@ -120,7 +120,7 @@ class StudyResults:
         metrics: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Every cell beside its baseline, a row for each metric and cell; the columns are those of
-        ``mgstudy.report.comparison.comparison.compare_studies``.
+        ``mgstudy.report.comparison.studies.compare_studies``.
 
         Args:
             others: Studies that stand in the same table.

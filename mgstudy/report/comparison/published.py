@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from mgstudy.report.comparison.comparison import Comparison
+from mgstudy.report.comparison.studies import Comparison
+from mgstudy.report.numbers import percent, score
+from mgstudy.report.table import Table
 from mgstudy.study.results.summary import StudySummary
 
 CAVEAT = (
@@ -83,6 +85,36 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
             key = (word, row["model"], gradient, row["metric"])
             rows += [_row(row, figure) for figure in figures.get(key, [])]
     return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def published_table(found: pd.DataFrame) -> Table:
+    """Our figures beside published ones; without rows where nothing is published.
+
+    Args:
+        found: What ``against_published`` returns.
+    """
+    levels = ["dataset", "model", "gradient", "metric"]
+    titles = [*levels, "ours", "published", "difference", "source"]
+    rows = [
+        [
+            *(str(row[name]) for name in levels),
+            score(row["mean"], row["low"], row["high"]),
+            score(row["published"]),
+            percent(row["relative_difference"]),
+            row["source"],
+        ]
+        for row in found.to_dict("records")
+    ]
+    return Table(titles, rows, {*range(len(levels)), titles.index("source")}, CAVEAT)
+
+
+def nothing_published(comparison: Comparison) -> str:
+    """That nothing is published for these cells."""
+    datasets = sorted({cell.levels["dataset"] for s in comparison.studies for cell in s.cells})
+    return (
+        f"No published figures for the cells on {', '.join(datasets)}: those that are shipped are "
+        "of Amazon Baby, Sports and Elec, for models with or without Mirror Gradient alone."
+    )
 
 
 _COLUMNS = [

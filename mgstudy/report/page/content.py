@@ -11,16 +11,16 @@ import pandas as pd
 
 from mgstudy.config.reading import yaml_text
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
-from mgstudy.report.comparison.comparison import Comparison, compare_studies
-from mgstudy.report.comparison.formats import caption, default_metrics, short_table
-from mgstudy.report.numbers import duration
+from mgstudy.report.comparison.formats import comparison_table
+from mgstudy.report.comparison.studies import Comparison, compare_studies
+from mgstudy.report.numbers import duration, percent, score
 from mgstudy.report.page import scores, strengths, tables
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.robustness import accuracy_against_robustness
-from mgstudy.report.page.tables import Table
 from mgstudy.report.results import StudyResults
 from mgstudy.report.robustness.comparison import load_robustness
+from mgstudy.report.table import Table
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage
@@ -187,7 +187,7 @@ def _verdict(comparison: Comparison) -> list[str]:
     factors = comparison.varying_factors()
     return [
         f"{' '.join(str(row[name]) for name in factors)}: {row['verdict']} "
-        f"({comparison.objective} {row['relative_difference']:+z.1%})."
+        f"({comparison.objective} {percent(row['relative_difference'])})."
         for row in comparison.of(comparison.objective).to_dict("records")
         if row["verdict"] != "baseline" and not pd.isna(row["relative_difference"])
     ] or ["Nothing could be compared on the test split."]
@@ -221,17 +221,10 @@ def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
 
 
 def _table(comparison: Comparison) -> Table:
-    titles, rows = short_table(comparison, default_metrics(comparison.studies))
+    whole = comparison_table(comparison)
     # The page has tables of its own for what the search has spent.
-    shown = [place for place, title in enumerate(titles) if title not in _SPENT]
-    last = titles.index("verdict")
-    order = [place for place in shown if place != last] + [last]
-    return Table(
-        caption(comparison),
-        [titles[place] for place in order],
-        [[row[place] for place in order] for row in rows],
-        {*range(len(comparison.varying_factors())), len(order) - 1},
-    )
+    shown = [title for title in whole.titles if title not in ("verdict", *_SPENT)]
+    return whole.only([*shown, "verdict"])
 
 
 def _every_metric(comparison: Comparison) -> Table:
@@ -246,21 +239,17 @@ def _every_metric(comparison: Comparison) -> Table:
     rows = [
         [
             *(str(row[name]) for name in factors),
-            *(_number(frame["mean"].iloc[number]) for frame in by_metric.values()),
+            *(score(frame["mean"].iloc[number]) for frame in by_metric.values()),
         ]
         for number, row in enumerate(first)
     ]
     return Table(
-        f"Every metric on the {comparison.split} split; the highest of each column is bold.",
         [*factors, *by_metric],
         rows,
         range(len(factors)),
+        f"Every metric on the {comparison.split} split; the highest of each column is bold.",
         strong=frozenset(strong),
     )
-
-
-def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.4f}"
 
 
 def _commands(study: str) -> list[str]:

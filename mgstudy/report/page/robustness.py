@@ -7,11 +7,16 @@ from typing import Any
 
 import pandas as pd
 
+from mgstudy.report.numbers import percent, score
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Panel, Series
-from mgstudy.report.page.tables import Table
+from mgstudy.report.table import Table
 
 _AREA = "area/"
+_ON = {
+    "test": "on the test split; cells without a model confirmed there are left out",
+    "validation": "on the validation split that chose them",
+}
 
 
 def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> list[Figure | Table]:
@@ -29,6 +34,7 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
     rows = [row for row in _records(measured) if row["cell"] in by_key]
     risks = [str(name).removeprefix(_AREA) for name in measured if str(name).startswith(_AREA)]
     datasets = list(dict.fromkeys(by_key[row["cell"]].levels["dataset"] for row in rows))
+    split = str(measured["split"].iloc[0]) if rows else ""
     panels = []
     for dataset in datasets:
         of_dataset = [row for row in rows if by_key[row["cell"]].levels["dataset"] == dataset]
@@ -40,7 +46,7 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
                 panels.append(
                     Panel(
                         title=title,
-                        x_label=f"{drawing.summary.objective}, clean",
+                        x_label=f"{drawing.summary.objective} on {split}, clean",
                         y_label="area under the drop curve (%)",
                         description=f"Clean {drawing.summary.objective} against the area under "
                         f"the drop curve, {title}: "
@@ -58,9 +64,9 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
             "robustness",
             "A dot is a cell: its score on the features it was trained with, and the relative "
             "drop of that score averaged over the severities of a risk (the area under the drop "
-            "curve over the length of its axis), means over the measured replicates. The best "
-            "place is the lower right: a high score that the risk hardly lowers. An area of "
-            "exactly 0 may mean that the model's scores read no features.",
+            "curve over the length of its axis), means over the measured replicates, "
+            f"{_ON[split]}. The best place is the lower right: a high score that the risk hardly "
+            "lowers. An area of exactly 0 may mean that the model's scores read no features.",
             panels,
             tuple(look for label, look in drawing.looks().items() if label in shown),
         ),
@@ -85,8 +91,8 @@ def _series(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risk: str) -> l
                     [float(row["clean"]) for row in dots],
                     [100 * float(row[_AREA + risk]) for row in dots],
                     hover=[
-                        f"{name}, {label}<br>clean {row['clean']:.4f}, "
-                        f"area {row[_AREA + risk]:+z.1%}"
+                        f"{name}, {label}<br>clean {score(row['clean'])}, "
+                        f"area {percent(row[_AREA + risk])}"
                         for name, row in zip(names, dots, strict=True)
                     ],
                 )
@@ -104,22 +110,19 @@ def _table(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risks: Sequence[
     factors = drawing.summary.varying_factors() or ["model"]
     levels = {cell.key: cell.levels for cell in drawing.summary.cells}
     return Table(
-        "Score on the features it was trained with, and the area under the drop curve of every "
-        f"risk: lower is more robust. `mgstudy robustness {drawing.summary.name}` shows which "
-        "differences are significant.",
         [*factors, "clean", *(risk.replace("_", " ") for risk in risks)],
         [
             [
                 *(levels[row["cell"]][name] for name in factors),
-                f"{row['clean']:.4f}",
-                *(
-                    "" if pd.isna(row[_AREA + risk]) else f"{row[_AREA + risk]:+z.1%}"
-                    for risk in risks
-                ),
+                score(row["clean"]),
+                *(percent(row[_AREA + risk]) for risk in risks),
             ]
             for row in rows
         ],
         range(len(factors)),
+        "Score on the features it was trained with, and the area under the drop curve of every "
+        f"risk: lower is more robust. `mgstudy robustness {drawing.summary.name}` shows which "
+        "differences are significant.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mgstudy.report.comparison.comparison import Comparison
+from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Panel, Series
 from mgstudy.study.results.summary import CellSummary

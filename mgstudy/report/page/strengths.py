@@ -9,6 +9,7 @@ import numpy as np
 from scipy.interpolate import griddata
 
 from mgstudy.report.comparison.baselines import baseline_of
+from mgstudy.report.numbers import parameter_name
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Look, Panel, Series, Surface
 from mgstudy.study.results.summary import CellSummary, TrialSummary
@@ -31,7 +32,7 @@ def strengths(drawing: Drawing) -> Figure | None:
             for cell in cells:
                 if name in cell.searched:
                     series += _marginal(known[drawing.label(cell)], cell, name)
-            short = name.rpartition(".")[2]
+            short = parameter_name(name)
             if series:
                 panels.append(
                     Panel(
@@ -115,7 +116,7 @@ def _marginal(look: Look, cell: CellSummary, name: str) -> list[Series]:
     if not trials or not _is_numeric(cell, name):
         return []
     points = [(float(trial.parameters[name]), float(trial.value or 0.0)) for trial in trials]
-    short = name.rpartition(".")[2]
+    short = parameter_name(name)
     dots = Series(
         look,
         [x for x, _ in points],
@@ -181,7 +182,7 @@ def _surface_panel(
         tuple(np.meshgrid(*(grid for _, grid in scaled))),
         method="linear",
     )
-    short = [name.rpartition(".")[2] for name in names]
+    short = [parameter_name(name) for name in names]
     best = trials[int(scores.argmax())]
     return Panel(
         title=title,

@@ -12,19 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from mgstudy.files import written_whole
-from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_levels
-from mgstudy.report.comparison.statistics import CONFIDENCE
+from mgstudy.report.comparison.baselines import DEFAULT_BASELINE
+from mgstudy.report.comparison.evidence import ALPHA
+from mgstudy.report.comparison.statistics import CONFIDENCE, holm
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.storage.layout import StudyFolder
-
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,8 @@ class RobustnessTables:
             over users, replicates and the risk's seeds, the relative drop from the clean score, and
             95 % bootstrap intervals of both (``_low``, ``_high``).
         summary: For each cell, risk and graph the drop at the highest severity, the area under the
-            drop curve over the length of the axis, and its difference from the cell's baseline.
+            drop curve over the length of the axis, and its difference from the cell's baseline;
+            none where the baseline was measured on another split, other users, or other severities.
         flatness: For each cell and measure of flatness the mean and standard deviation over the
             replicates, and the ratio to the cell's baseline.
         landscapes: Slices of the loss, as they were measured.
@@ -141,8 +140,9 @@ def load_robustness(folder: StudyFolder) -> pd.DataFrame:
         objective on clean features), ``drop`` and ``area`` (means over the risks of the relative
         drop at the highest severity, and of the area under the drop curve), ``drop/RISK`` and
         ``area/RISK`` for each risk, and the mean over replicates of each measure of flatness as
-        ``flatness/MEASURE``. For models with item graphs it is the rebuilt graph's. Empty when
-        nothing was measured yet.
+        ``flatness/MEASURE``. For models with item graphs it is the rebuilt graph's. All of one
+        ``split``: once a cell is confirmed, those that are not are left out. Empty when nothing was
+        measured yet.
     """
     path = RobustnessResults(folder).path
     if folder.workspace is not None:
@@ -153,11 +153,12 @@ def load_robustness(folder: StudyFolder) -> pd.DataFrame:
         flatness = _read_csv(path / "flatness.csv")
     except FileNotFoundError:
         return pd.DataFrame()
-    if summary.empty:
+    if summary.empty or "split" not in summary:
         return pd.DataFrame()
+    summary = summary[summary["split"] == main_split(summary)]
     factors = list(summary.columns[: summary.columns.get_loc("cell")])
     summary = summary[summary["graph"] != ItemGraph.FROZEN.value]
-    table = summary.groupby("cell", sort=False)[[*factors, "clean"]].first()
+    table = summary.groupby("cell", sort=False)[[*factors, "split", "clean"]].first()
     for column, source in (("drop", "drop"), ("area", "area")):
         wide = summary.pivot_table(
             index="cell", columns="risk", values=source, sort=False, dropna=False
@@ -168,6 +169,11 @@ def load_robustness(folder: StudyFolder) -> pd.DataFrame:
         wide = flatness.pivot_table(index="cell", columns="measure", values="mean", sort=False)
         table = table.join(wide.add_prefix("flatness/"))
     return table.reset_index()[[*factors, "cell", *(c for c in table.columns if c not in factors)]]
+
+
+def main_split(table: pd.DataFrame) -> str:
+    """The split of a table's cells that are confirmed, if any is: test before validation."""
+    return "test" if (table["split"] == "test").any() else "validation"
 
 
 def _read_csv(path: Any) -> pd.DataFrame:
@@ -189,6 +195,8 @@ def _summary(
             row: dict[str, Any] = {
                 **levels[key],
                 "cell": key,
+                "split": cell.split,
+                "users": cell.users,
                 "risk": risk,
                 "graph": graph,
                 "reached": area.reached,
@@ -204,7 +212,7 @@ def _summary(
                 "p": math.nan,
             }
             other = scores.get(_baseline(key, levels))
-            if other is not None and (risk, graph) in other.points:
+            if other is not None and cell.is_comparable(other, risk, graph):
                 baseline = other.area(risk, graph)
                 row["difference"] = area.mean - baseline.mean
                 tested = significance(
@@ -249,13 +257,9 @@ def _flatness(
 
 
 def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
-    if table.empty:
-        return table
-    table["p_holm"] = math.nan
-    tested = table["p"].notna()
-    if tested.any():
-        table.loc[tested, "p_holm"] = multipletests(table.loc[tested, "p"], method="holm")[1]
-    table["significant"] = table["p_holm"] < SIGNIFICANCE
+    if not table.empty:
+        table["p_holm"] = holm(table["p"].tolist())
+        table["significant"] = table["p_holm"] < ALPHA
     return table
 
 
@@ -265,8 +269,8 @@ def _of_cell(measured: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[st
 
 def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
     """The key of the cell that another is compared with; empty if none."""
-    wanted = baseline_levels(levels[key], DEFAULT_BASELINE)
-    return next((other for other, its in levels.items() if dict(its) == wanted), "")
+    wanted = {**levels[key], **DEFAULT_BASELINE}
+    return next((other for other, its in levels.items() if other != key and its == wanted), "")
 
 
 def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:

@@ -171,6 +171,17 @@ class CellScores:
             reached=any(point.reached for point in curve),
         )
 
+    def is_comparable(self, other: CellScores, risk: str, graph: str) -> bool:
+        """Whether both were ranked on the same split and users, under the same severities of a risk
+        and as many of its seeds."""
+        if (risk, graph) not in other.points:
+            return False
+        mine, theirs = (
+            (cell.split, cell.users, [(p.severity, p.seeds) for p in cell.curve(risk, graph)])
+            for cell in (self, other)
+        )
+        return mine == theirs
+
 
 @dataclass(frozen=True)
 class Significance:

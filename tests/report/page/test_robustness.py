@@ -10,9 +10,9 @@ from mgstudy.config.study import Robustness
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
-from mgstudy.report.page.tables import Table
 from mgstudy.report.robustness.comparison import RobustnessTables, _summary, write_tables
 from mgstudy.report.robustness.scores import CellScores
+from mgstudy.report.table import Table
 from mgstudy.study.results.summary import CellSummary, summarize
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
@@ -24,9 +24,9 @@ NOISY = {"plain": 0.2, "mirror_gradient": 0.45}
 AREA = {"plain": 25.0, "mirror_gradient": 5.0}
 
 
-def measured(cell: CellSummary) -> list[dict]:
+def measured(cell: CellSummary, split: str) -> list[dict]:
     gradient = cell.levels["gradient"]
-    common = {"cell": cell.key, "replicate": 0, "split": "test", "users": 30}
+    common = {"cell": cell.key, "replicate": 0, "split": split, "users": 30}
     common |= {"objective": "recall@20", "reached": True}
     risk = {"risk": "feature_noise", "graph": "none", "severity": 1.0, "risk_seed": 0}
     return [
@@ -44,10 +44,13 @@ def measured(cell: CellSummary) -> list[dict]:
     ]
 
 
-def write_robustness(workspace: Workspace, study: str) -> None:
+def write_robustness(
+    workspace: Workspace, study: str, splits: tuple[str, str, str] = ("test",) * 3
+) -> None:
     summary = summarize(workspace, study)
     # A cell that was never measured is in no table.
-    of_cells = {cell.key: measured(cell) for cell in summary.cells[:3]}
+    some = zip(summary.cells, splits, strict=False)
+    of_cells = {cell.key: measured(cell, split) for cell, split in some}
     scores = {key: CellScores(key, found) for key, found in of_cells.items()}
     levels = {cell.key: cell.levels for cell in summary.cells}
     table = _summary(scores, levels)
@@ -97,3 +100,16 @@ def test_without_measurements_the_section_says_what_to_type(record, complete) ->
     (section,) = [entry for entry in content.sections if entry.name == "robustness"]
     assert not section.parts
     assert "`mgstudy robustness clean`" in section.absent
+
+
+def test_cells_on_another_split_are_not_drawn_beside_the_others(record, complete) -> None:
+    workspace = record(complete, name="mixed")
+    write_robustness(workspace, "mixed", splits=("test", "validation", "test"))
+    content = report_content(workspace, "mixed")
+    (section,) = [entry for entry in content.sections if entry.name == "robustness"]
+    figure, table = section.parts
+    assert isinstance(figure, Figure) and isinstance(table, Table)
+    assert [row[:2] for row in table.rows] == [["BPR", "plain"], ["LightGCN", "plain"]]
+    assert figure.panels[0].x_label == "recall@20 on test, clean"
+    assert [len(series.x) for series in figure.panels[0].series] == [2]
+    assert "on the test split; cells without a model confirmed there are left out" in figure.caption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,56 @@ def test_the_difference_from_plain_and_its_significance() -> None:
     assert bool(table.loc["mg", "significant"]) is True
     assert math.isnan(table.loc["plain", "p"])
     assert math.isnan(table.loc["other", "p"])  # It has no plain beside it.
+
+
+def simulated(cells: Mapping[str, Mapping[str, Any]], at_one: float = 0.3) -> pd.DataFrame:
+    """The summary of plain, which drops by a half, and of others that drop less, each measured as
+    said: a replicate, clean and at severity 1."""
+    levels = {key: {"model": "VBPR", "gradient": key} for key in cells}
+    scores = {}
+    for key, measured_as in cells.items():
+        risky = measured(key, 0, 0.2 if key == "plain" else at_one, **under(1.0))
+        scores[key] = CellScores(
+            key, [{**found, **measured_as} for found in (measured(key, 0, 0.4), risky)]
+        )
+    return _summary(scores, levels).set_index("cell")
+
+
+TEST = {"split": "test", "users": 90}
+VALIDATION = {"split": "validation", "users": 40}
+
+
+@pytest.mark.parametrize("other", [VALIDATION, {"split": "test", "users": 89}])
+def test_no_difference_between_splits_or_users(other: dict[str, Any]) -> None:
+    """mg's confirmation has failed, so that it was measured where its search was."""
+    table = simulated({"plain": TEST, "sam": TEST, "mg": other})
+    assert bool(table.loc["sam", "significant"]) is True
+    columns = ["difference", "difference_low", "difference_high", "p", "p_holm"]
+    assert table.loc["mg", columns].isna().all()
+    assert bool(table.loc["mg", "significant"]) is False
+    assert table.loc["mg", "split"] == other["split"]
+    # The family has one test, which another split's cell does not make harder.
+    assert table.loc["sam", "p"] == table.loc["sam", "p_holm"]
+
+
+def test_no_difference_between_severities() -> None:
+    levels = {key: {"model": "VBPR", "gradient": key} for key in ("plain", "mg")}
+    scores = {}
+    for key, severities in (("plain", (1.0, 2.0)), ("mg", (1.0,))):
+        risky = [measured(key, 0, 0.4 - 0.1 * s, **under(s)) for s in severities]
+        scores[key] = CellScores(key, [measured(key, 0, 0.4), *risky])
+    assert math.isnan(_summary(scores, levels).set_index("cell").loc["mg", "p"])
+
+
+def test_a_column_has_one_split() -> None:
+    table = simulated({"plain": TEST, "sam": TEST, "mg": VALIDATION}).reset_index()
+    table.insert(2, "cell", table.pop("cell"))
+    tables = RobustnessTables(pd.DataFrame(), table, pd.DataFrame(), [])
+    on_test, said, on_validation, said_too = robustness_markdown(tables).split("\n\n")
+    assert "on the test split" in said
+    assert "on the validation split, of cells that are not confirmed" in said_too
+    assert [line[:7] for line in on_test.splitlines()[2:]] == ["| plain", "| sam |"]
+    assert [line[:6] for line in on_validation.splitlines()[2:]] == ["| mg |"]
 
 
 def test_the_table_as_markdown() -> None:

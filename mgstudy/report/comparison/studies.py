@@ -5,25 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
 from mgstudy.errors import InputError, suggestion
-from mgstudy.report.comparison.baselines import DEFAULT_BASELINE
-from mgstudy.report.comparison.compared_cells import ComparedCell, compared_cells
-from mgstudy.report.comparison.over_users import USER_COLUMNS, compare_over_users
-from mgstudy.report.comparison.statistics import (
-    SeedTests,
-    benjamini_hochberg,
-    holm,
-    mean_interval,
-    seed_tests,
+from mgstudy.report.comparison.baselines import (
+    DEFAULT_BASELINE,
+    ComparedCell,
+    Split,
+    compared_cells,
 )
-from mgstudy.report.comparison.verdict import Evidence, verdict
+from mgstudy.report.comparison.evidence import NO_USERS, compare_over_users, over_seeds, verdict
+from mgstudy.report.comparison.statistics import benjamini_hochberg, holm, mean_interval
 from mgstudy.study.results.summary import CellSummary, StudySummary
-
-Split = Literal["test", "validation"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +89,9 @@ def compare_studies(
         each factor; ``metric``, ``split``, ``seeds`` (completed replicates), ``mean``, ``low`` and
         ``high`` (the 95 % interval of the mean over seeds), ``validation`` (the winner's score in
         the search), ``popularity`` and ``beats_popularity``; ``baseline`` (its key),
-        ``baseline_mean``, ``difference`` with ``difference_low`` and ``difference_high``,
-        ``relative_difference``; ``paired``, ``p_t``, ``p_wilcoxon``, ``p_permutation`` over seeds,
+        ``baseline_mean``, ``difference``, ``relative_difference``, ``difference_low`` and
+        ``difference_high``, of the pairs alone where the two have seeds in common; how many
+        ``pairs`` those are, ``paired``, ``p_t``, ``p_wilcoxon``, ``p_permutation`` over seeds,
         ``p_holm`` and ``p_bh`` (``p_t`` corrected), ``effect_size``; ``users_low``,
         ``users_high``, ``p_users_t``, ``p_users_wilcoxon``, ``p_users_permutation`` over users,
         and ``p_users_holm`` and ``p_users_bh`` (the permutation's, corrected); ``verdict``; and
@@ -127,7 +123,7 @@ def compare_studies(
     for metric in chosen:
         rows += _metric_rows(entries, metric, split, users)
     # Whole numbers stay whole beside missing ones.
-    table = pd.DataFrame(rows).astype({"best_trial": "Int64", "best_epoch": "Int64"})
+    table = pd.DataFrame(rows).astype(dict.fromkeys(("pairs", "best_trial", "best_epoch"), "Int64"))
     return Comparison(list(summaries), levels, split, chosen, table, problems)
 
 
@@ -135,29 +131,23 @@ def _metric_rows(
     entries: Sequence[ComparedCell],
     metric: str,
     split: Split,
-    users: Mapping[tuple[str, str, str], Mapping[str, float]],
+    users: Mapping[tuple[str, str, str], dict[str, float]],
 ) -> list[dict[str, Any]]:
-    tests = [_seed_tests(entry, metric) for entry in entries]
-    over_users = [users.get((entry.study.name, entry.cell.key, metric), {}) for entry in entries]
-    p_t = [math.nan if test is None else test.p_t for test in tests]
-    p_users = [found.get("p_users_permutation", math.nan) for found in over_users]
-    corrected = zip(
-        holm(p_t), benjamini_hochberg(p_t), holm(p_users), benjamini_hochberg(p_users), strict=True
-    )
-    rows = []
-    for entry, test, by_users, (p_holm, p_bh, users_holm, users_bh) in zip(
-        entries, tests, over_users, corrected, strict=True
-    ):
-        row = _scores(entry, metric, split) | _seeds_content(test) | _users_content(by_users)
-        row |= {
-            "p_holm": p_holm,
-            "p_bh": p_bh,
-            "p_users_holm": users_holm,
-            "p_users_bh": users_bh,
-        }
-        row["verdict"] = _verdict(entry, row, test, split)
-        rows.append(row | _spent(entry.cell))
-    return rows
+    rows = [
+        _scores(entry, metric, split)
+        | over_seeds(entry, metric, split)
+        | users.get((entry.study.name, entry.cell.key, metric), NO_USERS)
+        for entry in entries
+    ]
+    for name, p_value in (("p", "p_t"), ("p_users", "p_users_permutation")):
+        p_values = [row[p_value] for row in rows]
+        corrected = zip(rows, holm(p_values), benjamini_hochberg(p_values), strict=True)
+        for row, by_holm, by_bh in corrected:
+            row |= {f"{name}_holm": by_holm, f"{name}_bh": by_bh}
+    return [
+        row | {"verdict": verdict(entry, row)} | _spent(entry.cell)
+        for entry, row in zip(entries, rows, strict=True)
+    ]
 
 
 def _scores(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
@@ -180,8 +170,6 @@ def _scores(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
         "beats_popularity": None if math.isnan(scale) or math.isnan(mean) else mean > scale,
         "baseline": None if entry.baseline is None else entry.baseline.cell.key,
         "baseline_mean": other,
-        "difference": mean - other,
-        "relative_difference": mean / other - 1 if other else math.nan,
     }
 
 
@@ -193,73 +181,6 @@ def _level(entry: ComparedCell, metric: str, split: Split) -> tuple[float, float
         return math.nan, math.nan, math.nan
     interval = mean_interval(scores)
     return interval.mean, interval.low, interval.high
-
-
-def _seed_tests(entry: ComparedCell, metric: str) -> SeedTests | None:
-    """The tests over seeds; ``None`` without two replicates on both sides."""
-    if entry.baseline is None:
-        return None
-    ours, theirs = entry.scores(metric), entry.baseline.scores(metric)
-    paired = ours.keys() == theirs.keys()
-    if min(len(ours), len(theirs)) < 2:
-        return None
-    if paired:
-        theirs = {seed: theirs[seed] for seed in ours}
-    return seed_tests(list(ours.values()), list(theirs.values()), paired)
-
-
-def _seeds_content(test: SeedTests | None) -> dict[str, Any]:
-    return {
-        "difference_low": math.nan if test is None else test.difference.low,
-        "difference_high": math.nan if test is None else test.difference.high,
-        "paired": None if test is None else test.paired,
-        "p_t": math.nan if test is None else test.p_t,
-        "p_wilcoxon": math.nan if test is None else test.p_wilcoxon,
-        "p_permutation": math.nan if test is None else test.p_permutation,
-        "effect_size": math.nan if test is None else test.effect_size,
-    }
-
-
-def _users_content(found: Mapping[str, float]) -> dict[str, float]:
-    return {name: found.get(name, math.nan) for name in USER_COLUMNS}
-
-
-def _verdict(
-    entry: ComparedCell, row: Mapping[str, Any], test: SeedTests | None, split: Split
-) -> str:
-    """The verdict on one cell, or why there is none."""
-    lacking = _what_is_lacking(entry, split)
-    if lacking is not None or entry.baseline is None:
-        return lacking or "no baseline cell"
-    seeds = min(row["seeds"], len(entry.baseline.scores(row["metric"])))
-    evidence = Evidence(
-        difference=row["difference"],
-        seeds=seeds,
-        p=math.nan if test is None else test.p_t,
-        p_holm=row["p_holm"],
-        p_bh=row["p_bh"],
-        p_users=row["p_users_permutation"],
-    )
-    asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
-    missing = f" ({seeds} of {asked} seeds)" if seeds < asked else ""
-    return verdict(evidence) + missing
-
-
-def _what_is_lacking(entry: ComparedCell, split: Split) -> str | None:
-    """What keeps a cell from being compared with its baseline, if anything does."""
-    sides = [("", entry)]
-    if entry.baseline is not None:
-        sides.append(("baseline: ", entry.baseline))
-    for who, side in sides:
-        if side.cell.best is None:
-            return f"{who}{'no trial completed' if side.cell.trials else 'not begun'}"
-        if split == "test" and not side.complete:
-            failed = any(r.outcome.get("failed") for r in side.cell.confirmations)
-            return f"{who}{'failed in confirmation' if failed else 'not confirmed yet'}"
-    if entry.is_baseline:
-        return "baseline"
-    is_compared = entry.baseline is not None
-    return "validation only: nothing to say yet" if is_compared and split == "validation" else None
 
 
 def _spent(cell: CellSummary) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from scipy import stats
 from mgstudy.errors import InputError
 from mgstudy.report.comparison import formats
 from mgstudy.report.comparison.baselines import parse_baseline
-from mgstudy.report.comparison.comparison import Comparison, compare_studies
 from mgstudy.report.comparison.published import against_published
+from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.results import StudyResults
 from mgstudy.study.results.summary import (
     CellSummary,
@@ -179,19 +179,75 @@ def test_a_row_holds_means_intervals_and_differences(cell: Simulate) -> None:
     assert (row["users_low"], row["users_high"]) == (pytest.approx(0.2), pytest.approx(0.2))
 
 
+def seeded(which: CellSummary, *seeds: int) -> CellSummary:
+    replicates = zip(which.confirmations, seeds, strict=True)
+    return replace(which, confirmations=[replace(r, seed=seed) for r, seed in replicates])
+
+
+def failing(which: CellSummary, number: int) -> CellSummary:
+    """The cell whose replicate of this number has failed."""
+    outcome = {"failed": True, "reason": "training diverged"}
+    replicates = [
+        replace(r, state=State.FAILED, outcome=outcome) if r.number == number else r
+        for r in which.confirmations
+    ]
+    return replace(which, confirmations=replicates)
+
+
 def test_replicates_with_common_seeds_are_paired_by_seed(cell: Simulate) -> None:
     plain = cell("A", "plain", constant(0.1, 0.2, 0.3), seeds=3)
     mirror = cell("A", "mg", constant(0.31, 0.22, 0.1), seeds=3)
-
-    def seeded(which: CellSummary, *seeds: int) -> CellSummary:
-        replicates = zip(which.confirmations, seeds, strict=True)
-        return replace(which, confirmations=[replace(r, seed=s) for r, s in replicates])
-
     studies = [study(seeded(plain, 7, 8, 9), seeded(mirror, 9, 8, 7))]
     row = mirrored(compare_studies(studies)).iloc[0]
     assert row["paired"]
     expected = stats.ttest_rel([0.31, 0.22, 0.1], [0.3, 0.2, 0.1]).pvalue
     assert row["p_t"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("who", ["plain", "mg"])
+def test_a_failed_replicate_leaves_its_partner_out_and_the_others_in_pairs(
+    cell: Simulate, who: str
+) -> None:
+    """Seed 9 has failed on one side: seeds 6, 7 and 8 stay pairs, over seeds and over users."""
+    plain, mirror = [0.1, 0.2, 0.3, 0.9], [0.12, 0.23, 0.31, 0.5]
+    cells = {
+        name: seeded(cell("A", name, constant(*scores), seeds=4), 6, 7, 8, 9)
+        for name, scores in (("plain", plain), ("mg", mirror))
+    }
+    cells[who] = failing(cells[who], 3)
+    comparison = compare_studies([study(*cells.values())])
+    row = mirrored(comparison).iloc[0]
+    assert row["paired"] and row["pairs"] == 3
+    assert row["p_t"] == pytest.approx(stats.ttest_rel(mirror[:3], plain[:3]).pvalue)
+    # (0.02 + 0.03 + 0.01) / 3 over a mean of 0.2, though one side's mean has a fourth score.
+    assert row["difference"] == pytest.approx(0.02)
+    assert row["relative_difference"] == pytest.approx(0.1)
+    assert row["difference_low"] < 0.02 < row["difference_high"]
+    assert row["users_low"] == pytest.approx(0.02) == row["users_high"]
+    assert row["mean"] == pytest.approx(np.mean(mirror[:3] if who == "mg" else mirror))
+    assert row["verdict"].endswith("(3 of 4 pairs of seeds)")
+    assert "the paired t test over common seeds" in formats.caption(comparison)
+
+
+def test_seeds_that_left_no_pair_or_one_are_not_tested_as_if_they_were_others(
+    cell: Simulate,
+) -> None:
+    plain = failing(seeded(cell("A", "plain", constant(0.1, 0.2), seeds=2), 1, 2), 1)
+    mirror = seeded(cell("A", "mg", constant(0.3, 0.5), seeds=2), 1, 2)
+    row = mirrored(compare_studies([study(plain, mirror)])).iloc[0]
+    assert row["pairs"] == 1
+    assert math.isnan(row["p_t"])
+    assert row["verdict"] == "too few seeds to say (1 of 2 pairs of seeds)"
+
+
+def test_a_table_of_pairs_and_of_none_names_both_tests(cell: Simulate) -> None:
+    paired = [
+        seeded(cell("A", "plain", constant(0.1, 0.2, 0.3)), 1, 2, 3),
+        seeded(cell("A", "mg", constant(0.2, 0.5, 0.3)), 1, 2, 3),
+    ]
+    others = [cell("B", name, constant(0.1, 0.2, 0.3)) for name in ("plain", "mg")]
+    said = formats.caption(compare_studies([study(*paired, *others)]))
+    assert "the paired t test over common seeds or Welch's t test over seeds" in said
 
 
 def verdicts(*cells: CellSummary, **fields: Any) -> dict[str, str]:
