@@ -6,38 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
+from mgstudy.config.document import Document
 from mgstudy.config.parameters import ParameterSet
-from mgstudy.config.pipeline import (
-    MODALITY_PATTERN,
-    FeaturesConfig,
-    PipelineConfig,
-    StepConfig,
-)
+from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig
+from mgstudy.config.reading import Location
 from mgstudy.data.encoder import Encoder, FeatureStep, encoders, feature_steps
 from mgstudy.data.sources.base import Source, sources
 from mgstudy.data.steps.base import Step, steps
-from mgstudy.errors import InputError, UnknownNameError
+from mgstudy.errors import InputError
 from mgstudy.registry import Registry
 
 OWN_TABLE = "source"
 """The encoder that takes the table the source itself brings, for steps to be done to it."""
 
 Part = TypeVar("Part")
-AnyStep = TypeVar("AnyStep", Step, FeatureStep)
-
-
-class WrongPartError(InputError):
-    """A pipeline file names a part that does not exist.
-
-    Attributes:
-        location: Where in the file.
-    """
-
-    def __init__(self, location: tuple[str | int, ...], error: UnknownNameError) -> None:
-        self.location = location
-        super().__init__(str(error))
 
 
 @dataclass(frozen=True)
@@ -68,77 +52,79 @@ class Pipeline:
     features: Mapping[str, ModalityPlan]
 
 
-def validate_pipeline(config: PipelineConfig) -> Pipeline:
+def validate_pipeline(config: PipelineConfig, document: Document | None = None) -> Pipeline:
     """Build the parts that a pipeline file names; reads no data.
 
-    Raises:
-        WrongPartError: If a part does not exist.
-        pydantic.ValidationError: If a setting is wrong, located as in the file.
-    """
-    settings: Any = pipeline_model(config).model_validate(
-        {
-            "source": {"kind": config.source.kind, **config.source.parameters},
-            "steps": tuple(config.steps),
-            "features": {
-                modality: {
-                    **features.parameters,
-                    "encoder": features.encoder,
-                    "steps": tuple(features.steps),
-                }
-                for modality, features in config.features.items()
-            },
-        }
-    )
-    source = sources.get(config.source.kind)
-    plans = {}
-    for modality, features in config.features.items():
-        declared = getattr(settings.features, modality)
-        encoder = None
-        if features.encoder != OWN_TABLE:
-            encoder_type = encoders.get(features.encoder)
-            encoder = encoder_type(_own(encoder_type.Parameters, declared, {"encoder", "steps"}))
-        built = _build_steps(feature_steps, declared.steps)
-        plans[modality] = ModalityPlan(encoder, built)
-    return Pipeline(
-        source(_own(source.Parameters, settings.source, {"kind"})),
-        _build_steps(steps, settings.steps),
-        plans,
-    )
-
-
-def pipeline_model(config: PipelineConfig) -> type[BaseModel]:
-    """A model of exactly the parts that a pipeline file names, so that whatever pydantic finds
-    wrong is located as in the file.
+    Args:
+        config: The pipeline file.
+        document: What it was read from, so that messages name its lines.
 
     Raises:
-        WrongPartError: If a part does not exist.
+        InputError: If a part does not exist or a setting is wrong, each on a line of its own.
     """
-    any_type: Any = Any
-    try:
-        source = source_settings(config.source.kind)
-    except UnknownNameError as error:
-        raise WrongPartError(("source", "kind"), error) from error
-    features: dict[str, Any] = {}
+    building = _Building(document or Document(f"pipeline {config.name!r}", config.model_dump()))
+    source = building.part(sources, ("source",), "kind", config.source.kind, config.source)
+    built = building.steps(steps, ("steps",), config.steps)
+    features = {}
     for modality, declared in config.features.items():
-        features[modality] = (_features_settings(modality, declared), ...)
-    fields: dict[str, Any] = {
-        "source": (source, ...),
-        "steps": (_steps_type(steps, config.steps, ("steps",)), ()),
-        "features": (create_model("Features", **features), ...),
-        "name": (any_type, None),
-        "description": (any_type, None),
-    }
-    return create_model("Pipeline", **fields)
+        where = ("features", modality)
+        encoder = None
+        if declared.encoder != OWN_TABLE:
+            encoder = building.part(encoders, where, "encoder", declared.encoder, declared)
+        else:
+            building.validated(ParameterSet, where, declared.parameters)
+        listed = building.steps(feature_steps, (*where, "steps"), declared.steps)
+        features[modality] = ModalityPlan(encoder, listed)
+    if source is None or building.faults:
+        raise InputError("\n".join(building.faults))
+    return Pipeline(source, built, features)
 
 
-def source_settings(kind: str) -> Any:
-    """A model of a pipeline file's ``source`` key for one kind of source.
+class _Building:
+    """Builds parts, and collects what is wrong with them."""
 
-    Raises:
-        UnknownNameError: If there is no such source.
-    """
-    source = sources.get(kind)
-    return _named(source, "kind", kind, "the source described here")
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.faults: list[str] = []
+
+    def part(
+        self, registry: Registry[Part], where: Location, key: str, name: str, declared: Any
+    ) -> Part | None:
+        """The part that a key names, with the settings beside the key."""
+        try:
+            part: Any = registry.get(name)
+        except InputError as error:
+            self.faults.append(str(self.document.error((*where, key), str(error))))
+            return None
+        parameters = self.validated(part.Parameters, where, declared.parameters)
+        return None if parameters is None else part(parameters)
+
+    def steps(
+        self, registry: Registry[Part], where: Location, declared: list[StepConfig]
+    ) -> tuple[Part, ...]:
+        """The steps of a list, without those that are wrong."""
+        built: list[Part] = []
+        for position, step in enumerate(declared):
+            ((name, settings),) = step.items()
+            try:
+                part: Any = registry.get(name)
+            except InputError as error:
+                self.faults.append(str(self.document.error((*where, position), str(error))))
+                continue
+            parameters = self.validated(part.Parameters, (*where, position, name), settings)
+            if parameters is not None:
+                built.append(part(parameters))
+        return tuple(built)
+
+    def validated(
+        self, parameters: type[ParameterSet], where: Location, settings: Mapping[str, Any]
+    ) -> ParameterSet | None:
+        """A part's parameters, unless they are wrong."""
+        try:
+            return parameters.model_validate(settings)
+        except ValidationError as error:
+            self.faults.append(str(self.document.explain(error, where, parameters)))
+            return None
 
 
 def pipeline_schema() -> dict[str, Any]:
@@ -153,86 +139,42 @@ def pipeline_schema() -> dict[str, Any]:
         return dict(described["properties"]["content"])
 
     def any_step(registry: Registry[Any]) -> dict[str, Any]:
-        names = [referred(_step_settings(part, part.name)) for part in registry]
+        names = [referred(_step_settings(part)) for part in registry]
         return {"oneOf": [*names, {"enum": registry.names()}]}
 
     properties = schema["properties"]
     properties["source"] = {
         "description": properties["source"]["description"],
-        "oneOf": [referred(source_settings(source.name)) for source in sources],
+        "oneOf": [referred(_named(sources, source, "kind")) for source in sources],
     }
     properties["steps"]["items"] = any_step(steps)
-    branches = []
-    for name in [OWN_TABLE, *encoders.names()]:
-        branch = referred(_features_settings(name, FeaturesConfig(encoder=name)))
+    literal: Any = Literal
+    own: Any = (literal[OWN_TABLE], Field(description="the source's own table"))
+    branches = [referred(create_model("OwnTable", __base__=ParameterSet, encoder=own))]
+    branches += [referred(_named(encoders, encoder, "encoder")) for encoder in encoders]
+    listed = {"type": "array", "items": any_step(feature_steps)}
+    for branch in branches:
         model = definitions[branch["$ref"].rpartition("/")[2]]
-        model["properties"]["steps"] = {"type": "array", "items": any_step(feature_steps)}
-        branches.append(branch)
+        model["properties"]["steps"] = listed
     properties["features"]["patternProperties"] = {MODALITY_PATTERN: {"oneOf": branches}}
     properties["features"]["additionalProperties"] = False
     schema["$defs"] = definitions
     return schema
 
 
-def _features_settings(modality: str, config: FeaturesConfig) -> Any:
-    where = ("features", modality)
-    listed = _steps_type(feature_steps, config.steps, (*where, "steps"))
-    steps_field: Any = (listed, Field((), description="what is done to the table, in order"))
-    if config.encoder == OWN_TABLE:
-        literal: Any = Literal
-        own: Any = (literal[OWN_TABLE], Field(description="the source's own table"))
-        return create_model("OwnTable", __base__=ParameterSet, encoder=own, steps=steps_field)
-    try:
-        encoder = encoders.get(config.encoder)
-    except UnknownNameError as error:
-        raise WrongPartError((*where, "encoder"), error) from error
-    named = _named(encoder, "encoder", config.encoder, "the encoder described here")
-    return create_model(f"{named.__name__}AndSteps", __base__=named, steps=steps_field)
-
-
-def _named(part: Any, key: str, name: str, description: str) -> Any:
+def _named(registry: Registry[Any], part: Any, key: str) -> Any:
     """A part's parameters, beside the key that names the part."""
     literal: Any = Literal
-    field: Any = (literal[name], Field(description=description))
-    return create_model(
-        f"{part.__name__}Settings",
-        __base__=part.Parameters,
-        __doc__=part.__doc__,
-        **{key: field},
-    )
+    field: Any = (literal[part.name], Field(description=f"the {registry.kind} described here"))
+    name = f"{part.__name__}{registry.base.__name__}"
+    return create_model(name, __base__=part.Parameters, __doc__=part.__doc__, **{key: field})
 
 
-def _step_settings(part: Any, name: str) -> Any:
+def _step_settings(part: Any) -> Any:
     # A name of its own: in a JSON Schema, models are told apart by their names.
     settings: Any = create_model(
         f"{part.__name__}Parameters", __base__=part.Parameters, __doc__=part.__doc__
     )
     field: Any = (settings, ...)
     strict = ConfigDict(extra="forbid", strict=True)
-    return create_model(f"{part.__name__}Step", __config__=strict, **{name: field})
-
-
-def _steps_type(
-    registry: Registry[Any], declared: list[StepConfig], where: tuple[str | int, ...]
-) -> Any:
-    types = []
-    for position, step in enumerate(declared):
-        (name,) = step
-        try:
-            types.append(_step_settings(registry.get(name), name))
-        except UnknownNameError as error:
-            raise WrongPartError((*where, position), error) from error
-    return tuple[tuple(types)] if types else tuple[()]  # type: ignore[misc]
-
-
-def _build_steps(registry: Registry[AnyStep], declared: Any) -> tuple[AnyStep, ...]:
-    built = []
-    for entry in declared:
-        for name in type(entry).model_fields:
-            part: Any = registry.get(name)
-            built.append(part(_own(part.Parameters, getattr(entry, name), set())))
-    return tuple(built)
-
-
-def _own(parameters: Any, settings: BaseModel, without: set[str]) -> Any:
-    return parameters.model_validate(settings.model_dump(exclude=without))
+    return create_model(f"{part.__name__}Step", __config__=strict, **{part.name: field})

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from mgstudy.config.document import load_document
+from mgstudy.config.document import Document, load_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.encoder import Encoder, FeatureStep, Items
 from mgstudy.data.feature_tables import FeatureMaker, OwnTable
@@ -17,7 +15,7 @@ from mgstudy.data.interaction_tables import TableMaker, ensure_interactions
 from mgstudy.data.interactions import Counts, StepRecord
 from mgstudy.data.layouts import library_versions, read_ids
 from mgstudy.data.manifest import Manifest
-from mgstudy.data.pipeline import WrongPartError, pipeline_model, validate_pipeline
+from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.remote import Downloads, with_settings
 from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.cold_start import ColdStart
@@ -30,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(
-    config: PipelineConfig, workspace: Workspace, progress: Progress = no_progress
+    config: PipelineConfig,
+    workspace: Workspace,
+    progress: Progress = no_progress,
+    document: Document | None = None,
 ) -> Manifest:
     """Make the dataset a pipeline file describes, or find that it is already made.
 
@@ -41,18 +42,18 @@ def prepare(
         config: The pipeline file.
         workspace: Where the dataset is kept.
         progress: Told what is being done.
+        document: What the pipeline file was read from, so that messages name its lines.
 
     Returns:
         The manifest, also written to ``workspace.manifest(config.name)``.
 
     Raises:
-        InputError: If the raw data is wrong, naming the file and the row; the dataset is as it was.
-        WrongPartError: If a part that the file names does not exist.
-        pydantic.ValidationError: If a setting of a part is wrong.
+        InputError: If a part does not exist or a setting is wrong, or the raw data is, naming the
+            file and the row; the dataset is as it was.
         MgstudyError: If the workspace cannot be written to.
     """
     previous = _previous_manifest(workspace, config.name)
-    manifest = Preparation(config, workspace, previous, progress).make()
+    manifest = Preparation(config, workspace, previous, progress, document).make()
     if manifest is not previous:
         manifest.write(workspace.manifest(config.name))
     store = TableStore(workspace.tables)
@@ -83,13 +84,7 @@ def prepare_file(
         MgstudyError: If the workspace cannot be written to.
     """
     document = load_document(path, overrides)
-    config = document.validate(PipelineConfig)
-    try:
-        return prepare(config, workspace, progress)
-    except ValidationError as error:
-        raise document.explain(error, model=pipeline_model(config)) from error
-    except WrongPartError as error:
-        raise document.error(error.location, str(error)) from error
+    return prepare(document.validate(PipelineConfig), workspace, progress, document)
 
 
 def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
@@ -102,7 +97,7 @@ def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
         made = Preparation(manifest.pipeline, workspace, manifest).make(verify=True)
         if [table.key for table in made.tables()] != [table.key for table in manifest.tables()]:
             raise InputError("the source is not what it was")
-    except (InputError, ValidationError) as error:
+    except InputError as error:
         raise InputError(
             f"dataset {manifest.name!r} has a missing or damaged table that cannot be made again: "
             f"{error}; prepare the dataset again"
@@ -120,6 +115,7 @@ class Preparation:
         workspace: Where the dataset is kept.
         previous: The dataset's manifest so far, to recognise raw files that did not change.
         progress: Told what is being done.
+        document: What the pipeline file was read from.
     """
 
     def __init__(
@@ -128,12 +124,13 @@ class Preparation:
         workspace: Workspace,
         previous: Manifest | None = None,
         progress: Progress = no_progress,
+        document: Document | None = None,
     ) -> None:
         self.previous = previous
         self.store = TableStore(workspace.tables)
         self.progress = progress
         downloads = Downloads(workspace.downloads, progress)
-        pipeline = validate_pipeline(downloads.localised(config))
+        pipeline = validate_pipeline(downloads.localised(config), document)
         self.source = pipeline.source.resolved()
         self.source.progress = progress
         self.steps = list(pipeline.steps)

@@ -187,7 +187,7 @@ def test_filling_in_another_way_does_not_encode_again(shop, workspace) -> None:
 
 
 def test_noise_has_the_mean_and_deviation_of_the_known_rows() -> None:
-    from mgstudy.data.filling import fill
+    from mgstudy.data.feature_tables import fill
 
     values = np.random.default_rng(0).normal([5, -1], [2, 0.1], size=(4000, 2))
     known = np.arange(4000) < 2000

@@ -3,7 +3,6 @@ import re
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mgstudy.errors import InputError
@@ -55,7 +54,7 @@ def test_a_field_that_no_item_has_is_refused(encode) -> None:
 
 
 def test_a_template_without_fields_is_refused(encode) -> None:
-    with pytest.raises(ValidationError, match="names no field"):
+    with pytest.raises(InputError, match="names no field"):
         encode("tfidf_svd", template="title")
 
 
