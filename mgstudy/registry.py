@@ -1,7 +1,9 @@
 """Find the parts of one kind: models, gradient strategies, robust methods, sources.
 
-Adding a part is adding one file to its package: nothing lists the files. A third-party package
-adds a part through an entry point, and a configuration may name one as ``package.module:Class``.
+Adding a part is adding one file to its package: nothing lists the files. The file bears the part's
+name in lower case, so that one part can be had without importing all; parts that share a file
+begin with its name (``amazon_2014`` is in ``amazon.py``). A third-party package adds a part through
+an entry point, and a configuration may name one as ``package.module:Class``.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar, cast
@@ -51,22 +53,42 @@ class Registry(Generic[Part]):
         """
         if ":" in name:
             return self._import(name)
-        if name not in self._parts:
-            raise UnknownNameError(self.kind, name, self._parts)
-        return self._parts[name]
+        module = name.lower()
+        while module and module not in self._modules:
+            module = module.rpartition("_")[0]
+        found = self._found([module] if module else [])
+        if name not in found:
+            found = self._parts
+        if name not in found:
+            raise UnknownNameError(self.kind, name, found)
+        return found[name]
 
     @cached_property
     def _parts(self) -> dict[str, type[Part]]:
-        found: dict[str, type[Part]] = {}
+        found = self._found(self._modules)
+        return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+    @cached_property
+    def _modules(self) -> list[str]:
         package = importlib.import_module(self.package)
-        for module_info in pkgutil.iter_modules(package.__path__, prefix=f"{self.package}."):
-            module = importlib.import_module(module_info.name)
+        return [module.name for module in pkgutil.iter_modules(package.__path__)]
+
+    @cached_property
+    def _foreign(self) -> list[type[Part]]:
+        points = entry_points(group=self.entry_point_group)
+        return [self._import(entry_point.value) for entry_point in points]
+
+    def _found(self, modules: Iterable[str]) -> dict[str, type[Part]]:
+        """The parts in some modules of the package, and in other packages."""
+        found: dict[str, type[Part]] = {}
+        for name in modules:
+            module = importlib.import_module(f"{self.package}.{name}")
             for _, member in inspect.getmembers(module, inspect.isclass):
                 if member.__module__ == module.__name__ and self._is_part(member):
                     self._add(found, cast("type[Part]", member))
-        for entry_point in entry_points(group=self.entry_point_group):
-            self._add(found, self._import(entry_point.value))
-        return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+        for part in self._foreign:
+            self._add(found, part)
+        return found
 
     def _add(self, found: dict[str, type[Part]], part: type[Part]) -> None:
         name = cast(str, part.name)  # type: ignore[attr-defined]

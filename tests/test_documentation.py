@@ -12,7 +12,7 @@ import pytest
 from mgstudy.models.base import models
 
 DOCS = Path(__file__).parents[1] / "docs"
-MODULE = "mgstudy.models.feature_light_gcn"
+MODULE = "mgstudy.models.featurelightgcn"
 
 
 def code_blocks(document: str, language: str) -> list[str]:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from programs import finished
 
+from mgstudy.data.encoder import encoders, feature_steps
+from mgstudy.data.sources.base import sources
+from mgstudy.data.steps.base import steps
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.models.base import Recommender
 from mgstudy.registry import Registry
+from mgstudy.robustness.risks.base import risks
+from mgstudy.study.definition.cell import REGISTRIES
 
 THIRD_PARTY = """
 from mgstudy.models.bpr import BPR
@@ -49,6 +57,46 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [*REGISTRIES.values(), risks, sources, steps, encoders, feature_steps],
+    ids=lambda parts: str(parts.kind),
+)
+def test_every_file_bears_the_name_of_its_parts(parts: Registry[Any]) -> None:
+    assert parts.names()
+    for part in parts:
+        _, _, file = part.__module__.rpartition(".")
+        # Parts that share a file begin with its name.
+        assert part.name.lower() == file or part.name.lower().startswith(f"{file}_")
+
+
+def test_one_model_is_had_without_importing_another() -> None:
+    program = """
+import sys
+from mgstudy.models.base import models
+assert models.get("VBPR").name == "VBPR"
+imported = {module for module in sys.modules if module.startswith("mgstudy.models.")}
+print(*(model.name for model in models if model.__module__ in imported))
+"""
+    assert finished(sys.executable, "-c", program).stdout.split() == ["VBPR"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vbpr", "unknown model 'vbpr'; did you mean 'VBPR'?"),
+        ("base", "unknown model 'base'; known: "),
+        ("bpr_loss", "unknown model 'bpr_loss'; known: "),
+        ("../../cli", "unknown model '../../cli'; "),
+        ("", "unknown model ''; known: "),
+    ],
+)
+def test_a_name_of_a_file_is_no_name_of_a_part(name: str, said: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        registry().get(name)
+    assert str(caught.value).startswith(said)
+
+
 def test_an_entry_point_adds_a_part(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = registry().names()
     install(package, monkeypatch, "Wider", f"{package.name}:Wider")
@@ -77,6 +125,8 @@ def test_two_parts_of_one_name_are_refused(package: Path, monkeypatch: pytest.Mo
         match=rf"two models are called 'BPR': mgstudy.models.bpr and {package.name}; rename one",
     ):
         registry().names()
+    with pytest.raises(InputError, match="two models are called 'BPR'"):
+        registry().get("BPR")
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_factors_are_crossed_in_full_and_in_order(expanded) -> None:
         (
             "",
             "space: {optimizer: {learning_rate: .nan}}",
-            "nan is not valid: input should be a fin",
+            "space.optimizer.learning_rate: '.nan' is not a finite number",
         ),
         (
             "gradient:\n  - mirror_gradient",

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.models.da_mrs import (
+from mgstudy.models.damrs import (
     DAMRS,
     co_occurring_items,
     feedback_weights,
