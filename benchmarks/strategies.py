@@ -28,9 +28,9 @@ from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
 from mgstudy.models.base import models
 from mgstudy.training.gradient.base import gradient_strategies
+from mgstudy.training.results import EpochResult
 from mgstudy.training.robust.base import robust_methods
 from mgstudy.training.run import build_trainer
-from mgstudy.training.trainer import EpochResult
 from mgstudy.workspace import Workspace
 
 ENDLESS = 10**6

@@ -1,6 +1,6 @@
 """The ranking metrics that exist, and how one is named: ``recall@20``.
 
-What each of them computes is in ``mgstudy.training.metrics``; the names are here because a study
+What each of them computes is in ``mgstudy.training.evaluation``; the names are here because a study
 file mentions them.
 """
 

@@ -14,7 +14,7 @@ from mgstudy.data.sampling import NegativeSampler, epoch_batches
 from mgstudy.models.base import Batch, EmbeddingRecommender, Recommender
 from mgstudy.models.losses import dot_products
 from mgstudy.robustness.risks.base import Tables, spread
-from mgstudy.training.robust.perturbation import ItemDisplacements, feature_gradients
+from mgstudy.training.robust.adversarial_features import ItemDisplacements, feature_gradients
 
 _PAIRS_AT_ONCE = 2048
 _LOSS_SEED = 0

@@ -1,17 +1,54 @@
-"""Checkpoints on disk: written whole or not at all, read without running any code in them."""
+"""Checkpoints: what random generators are at, and files that are written whole or not at all.
+
+Files are read without running any code in them, so a state is tensors and plain values.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from mgstudy.errors import InputError
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global generator, before a model is built: torch's on all devices, and Python's
+    and NumPy's for third-party parts that use them."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The states of every global generator, and of the device's."""
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    words = {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}
+    return {
+        "torch_random": torch.get_rng_state(),
+        "global_random": {"python": random.getstate(), "numpy": {**numpy_state, "state": words}},
+        "device_random": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_random_states(state: Mapping[str, Any], device: torch.device) -> None:
+    """Continue from ``random_states()``, whatever else ``state`` holds."""
+    torch.set_rng_state(state["torch_random"].cpu())
+    version, words, gauss = state["global_random"]["python"]
+    random.setstate((version, tuple(words), gauss))
+    numpy_state = state["global_random"]["numpy"]
+    key = np.array(numpy_state["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": key}})
+    if state["device_random"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["device_random"].cpu(), device)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import torch
 from pydantic import ValidationError
@@ -14,10 +14,12 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.base import Recommender, models
+from mgstudy.training.checkpoint import seed_everything
 from mgstudy.training.gradient.base import gradient_strategies
-from mgstudy.training.optimizers import OptimizerPart, optimizers
+from mgstudy.training.optimizers.base import OptimizerPart, optimizers
+from mgstudy.training.results import EpochResult
 from mgstudy.training.robust.base import RobustMethod, prepare_dataset, robust_methods
-from mgstudy.training.trainer import EpochResult, Trainer, seed_everything
+from mgstudy.training.trainer import Trainer
 
 Parameters = TypeVar("Parameters", bound=ParameterSet)
 
@@ -123,11 +125,26 @@ def build_trainer(
     )
 
 
+class TrainerParts(TypedDict, total=False):
+    """What ``build_trainer`` takes besides the dataset."""
+
+    model: str
+    model_parameters: Mapping[str, Any] | None
+    gradient: str
+    gradient_parameters: Mapping[str, Any] | None
+    robust: Sequence[tuple[str, Mapping[str, Any]]]
+    optimizer: str
+    optimizer_parameters: Mapping[str, Any] | None
+    settings: TrainingSettings | None
+    seed: int
+    device: str | torch.device
+
+
 def train(
     dataset: Dataset,
     *,
     on_epoch: Callable[[EpochResult], None] | None = None,
-    **parts: Any,
+    **parts: Unpack[TrainerParts],
 ) -> TrainingRun:
     """Train a model to its end and restore the weights of its best epoch.
 

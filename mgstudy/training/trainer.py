@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,62 +17,14 @@ from torch import Tensor
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
-from mgstudy.errors import InputError, MgstudyError
+from mgstudy.errors import InputError
 from mgstudy.models.base import Batch, Recommender
-from mgstudy.training.early_stopping import EarlyStopper
+from mgstudy.training.checkpoint import random_states, set_random_states
 from mgstudy.training.evaluation import Evaluator
 from mgstudy.training.gradient.base import GradientStrategy, LossClosure
-from mgstudy.training.optimizers import DECAY_EPOCHS
+from mgstudy.training.optimizers.base import DECAY_EPOCHS
+from mgstudy.training.results import DivergedError, EarlyStopper, EpochResult, StopReason
 from mgstudy.training.robust.base import BatchContext, RobustMethod, compose
-
-StopReason = Literal["epochs", "early_stopping"]
-"""Why a training is over: its epochs are used up, or its validation no longer improves."""
-
-
-class DivergedError(MgstudyError):
-    """The loss or the scores are no longer finite.
-
-    Attributes:
-        epoch: 0-based epoch.
-        batch: 0-based batch in the epoch.
-    """
-
-    def __init__(self, what: str, epoch: int, batch: int) -> None:
-        self.epoch = epoch
-        self.batch = batch
-        super().__init__(f"training diverged: {what} in epoch {epoch}, batch {batch}")
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch of training gave.
-
-    Attributes:
-        epoch: 0-based.
-        loss: Mean of the batches' losses, each at the weights its batch began with; NaN for a model
-            without training. (The published code logs the sum.)
-        metrics: Validation metrics by name, or ``None`` if this epoch was not validated.
-        is_best: Whether the objective is the best so far, so that these weights were kept.
-        best_epoch: The best epoch so far, ``None`` before the first validation.
-        best_value: Its objective, ``-inf`` before the first validation.
-        seconds_training: Wall time of this epoch's training.
-        seconds_evaluation: Wall time of this epoch's validation.
-        gradient_computations: Forward-and-backward passes since the training began.
-        learning_rate: The epoch's learning rate; 0 for a model without training.
-        stop_reason: Why this was the last epoch, or ``None`` if more follow.
-    """
-
-    epoch: int
-    loss: float
-    metrics: Mapping[str, float] | None
-    is_best: bool
-    best_epoch: int | None
-    best_value: float
-    seconds_training: float
-    seconds_evaluation: float
-    gradient_computations: int
-    learning_rate: float
-    stop_reason: StopReason | None
 
 
 class Trainer:
@@ -212,11 +162,7 @@ class Trainer:
             "best_metrics": self.best_metrics and dict(self.best_metrics),
             "best_weights": self._best_weights,
             "numpy_random": self._random.bit_generator.state,
-            "torch_random": torch.get_rng_state(),
-            "global_random": _global_random(),
-            "device_random": (
-                torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
-            ),
+            **random_states(self.device),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -247,10 +193,7 @@ class Trainer:
         self.best_metrics = state["best_metrics"]
         self._best_weights = copy.deepcopy(state["best_weights"])
         self._random.bit_generator.state = state["numpy_random"]
-        torch.set_rng_state(state["torch_random"].cpu())
-        _set_global_random(state.get("global_random"))
-        if state["device_random"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["device_random"].cpu(), self.device)
+        set_random_states(state, self.device)
 
     def _epoch(self, epoch: int) -> EpochResult:
         started = time.perf_counter()
@@ -342,32 +285,6 @@ class Trainer:
             self._best_weights = {name: torch.empty_like(value) for name, value in weights.items()}
         for name, value in weights.items():
             self._best_weights[name].copy_(value)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every global generator, before a model is built: torch's on all devices, and Python's
-    and NumPy's for third-party parts that use them."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def _global_random() -> dict[str, Any]:
-    """The states of the generators that third-party parts may use, as plain values."""
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
-    words = {**numpy_state["state"], "key": numpy_state["state"]["key"].tolist()}
-    return {"python": random.getstate(), "numpy": {**numpy_state, "state": words}}
-
-
-def _set_global_random(state: Mapping[str, Any] | None) -> None:
-    if state is None:  # A checkpoint of an earlier version.
-        return
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    numpy_state = dict(state["numpy"])
-    key = np.array(numpy_state["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**numpy_state, "state": {**numpy_state["state"], "key": key}})
 
 
 def _tensors(model: Recommender) -> Iterator[Tensor]:

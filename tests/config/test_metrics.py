@@ -2,7 +2,7 @@ import pytest
 
 from mgstudy.config.metrics import MEASURES, Metric, parse_metric
 from mgstudy.errors import InputError
-from mgstudy.training.metrics import MEASURE_FUNCTIONS
+from mgstudy.training.evaluation import MEASURE_FUNCTIONS
 
 
 def test_every_measure_has_a_function() -> None:

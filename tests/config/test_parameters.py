@@ -20,7 +20,7 @@ from mgstudy.config.parameters import (
 )
 from mgstudy.models.base import models
 from mgstudy.training.gradient.base import gradient_strategies
-from mgstudy.training.optimizers import optimizers
+from mgstudy.training.optimizers.base import optimizers
 from mgstudy.training.robust.base import robust_methods
 
 SPACES: list[tuple[Any, Space]] = [

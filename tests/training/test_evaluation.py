@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from mgstudy.config.metrics import MEASURES
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
-from mgstudy.training.evaluation import Evaluator
+from mgstudy.training.evaluation import MEASURE_FUNCTIONS, Evaluator
 
 METRICS = [
     f"{m}@{k}" for m in ("recall", "ndcg", "precision", "map", "hit_rate") for k in (1, 3, 8)
@@ -89,14 +90,6 @@ def test_an_item_of_the_training_split_is_no_hit() -> None:
     assert metrics == {"hit_rate@5": 0}
 
 
-def test_ranks_any_users(small_dataset: Dataset) -> None:
-    evaluator = Evaluator(small_dataset, "validation", ["recall@5"])
-    lists = evaluator.rank(lambda users: torch.zeros(len(users), 40), np.array([5, 5, 3]), 4)
-    known = set(small_dataset.train.items[small_dataset.train.users == 5])
-    expected = [item for item in range(40) if item not in known][:4]
-    assert lists[:2].tolist() == [expected, expected]
-
-
 def test_what_follows_from_the_data_is_computed_once(small_dataset: Dataset) -> None:
     first, second = (Evaluator(small_dataset, "test", ["recall@5"]) for _ in range(2))
     assert first.users is second.users
@@ -122,3 +115,34 @@ def test_refuses_an_empty_split(small_dataset: Dataset) -> None:
     nothing = Interactions(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
     with pytest.raises(InputError, match="dataset 'small' has no test interactions"):
         Evaluator(replace(small_dataset, test=nothing), "test", ["recall@5"])
+
+
+# The measures themselves.
+
+HITS = torch.tensor(
+    [[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 1, 1, 1, 1]], dtype=torch.float64
+)  # fmt: skip
+RELEVANT = torch.tensor([3, 1, 7])
+CUTOFFS = (1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        ("recall", [0.111111, 0.158730, 0.317460, 0.365079, 0.746032]),
+        ("precision", [0.333333, 0.333333, 0.444444, 0.416667, 0.466667]),
+        ("ndcg", [0.333333, 0.333333, 0.411546, 0.437846, 0.583870]),
+        ("map", [0.333333, 0.250000, 0.314815, 0.344907, 0.432963]),
+        ("hit_rate", [1 / 3, 2 / 3, 2 / 3, 2 / 3, 1]),
+    ],
+)
+def test_published_check_values(measure: str, expected: list[float]) -> None:
+    values = MEASURE_FUNCTIONS[measure](HITS, RELEVANT, CUTOFFS).mean(dim=0)
+    assert values.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_cutoff_beyond_the_list_sees_no_further_hits(measure: str) -> None:
+    padded = torch.cat([HITS, torch.zeros(3, 3, dtype=torch.float64)], dim=1)
+    function = MEASURE_FUNCTIONS[measure]
+    assert torch.equal(function(HITS, RELEVANT, [8]), function(padded, RELEVANT, [8]))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mgstudy.training.optimizers import OptimizerPart, optimizers
+from mgstudy.training.optimizers.base import OptimizerPart, optimizers
 
 
 def test_the_offered_optimizers() -> None:

@@ -124,3 +124,12 @@ def test_a_scorer_that_fails_is_heard_and_leaves_torch_its_threads(small_dataset
     with pytest.raises(FloatingPointError):
         list(ranking.lists(lambda ids: torch.full((len(ids), 40), torch.nan), torch.arange(60), 10))
     assert torch.get_num_threads() == 3
+
+
+def test_ranks_any_users(small_dataset: Dataset) -> None:
+    ranking = FullRanking(small_dataset)
+    users = torch.tensor([5, 5, 3])
+    lists = torch.cat(list(ranking.lists(lambda ids: torch.zeros(len(ids), 40), users, 4)))
+    known = set(small_dataset.train.items[small_dataset.train.users == 5])
+    expected = [item for item in range(40) if item not in known][:4]
+    assert lists[:2].tolist() == [expected, expected]

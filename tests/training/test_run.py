@@ -7,8 +7,8 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.base import models
+from mgstudy.training.results import EpochResult
 from mgstudy.training.run import build_trainer, train
-from mgstudy.training.trainer import EpochResult
 
 SETTINGS = TrainingSettings(epochs=6, batch_size=64, objective="ndcg@10", cutoffs=(10,))
 

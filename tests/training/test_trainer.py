@@ -17,14 +17,15 @@ from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch
 from mgstudy.models.bpr import BPR
-from mgstudy.training.checkpoint import load_checkpoint, save_checkpoint
+from mgstudy.training.checkpoint import load_checkpoint, save_checkpoint, seed_everything
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
 from mgstudy.training.gradient.plain import Plain
 from mgstudy.training.optimizers.adam import Adam
+from mgstudy.training.results import DivergedError, EpochResult
 from mgstudy.training.robust.base import BatchContext, RobustMethod
 from mgstudy.training.run import build_trainer
-from mgstudy.training.trainer import DivergedError, EpochResult, Trainer, seed_everything
+from mgstudy.training.trainer import Trainer
 
 SETTINGS = TrainingSettings(epochs=4, batch_size=32, objective="recall@10", cutoffs=(5, 10))
 

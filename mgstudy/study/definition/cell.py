@@ -14,7 +14,7 @@ from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import Recommender, models
 from mgstudy.registry import Registry
 from mgstudy.training.gradient.base import gradient_strategies
-from mgstudy.training.optimizers import optimizers
+from mgstudy.training.optimizers.base import optimizers
 from mgstudy.training.robust.base import robust_methods
 
 FACTORS = ("dataset", "model", "gradient", "robust", "optimizer", "seed")

@@ -9,7 +9,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.models.base import models
 from mgstudy.registry import Registry
 from mgstudy.training.gradient.base import gradient_strategies
-from mgstudy.training.optimizers import optimizers
+from mgstudy.training.optimizers.base import optimizers
 from mgstudy.training.robust.base import robust_methods
 
 _SPACE = {"description": "a value, or a space: {choice: [..]}, {integer: [low, high]}, ..."}

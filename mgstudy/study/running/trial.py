@@ -24,8 +24,9 @@ from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.running.tune_bridge import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.search.events import Stage, recorded_name
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
+from mgstudy.training.results import DivergedError, EpochResult
 from mgstudy.training.run import build_trainer
-from mgstudy.training.trainer import DivergedError, EpochResult, Trainer
+from mgstudy.training.trainer import Trainer
 
 _CUDA_CONTEXT = 600 * 2**20
 """Bytes that a process takes of a GPU before its first tensor; torch does not count them."""

@@ -9,7 +9,8 @@ from typing import Any
 from mgstudy.config.study import Checkpoints
 from mgstudy.study.search.spending import GPU_SECONDS
 from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFolder
-from mgstudy.training.trainer import EpochResult, Trainer
+from mgstudy.training.results import EpochResult
+from mgstudy.training.trainer import Trainer
 
 _COSTS = ("seconds_setup", "seconds_training", "seconds_evaluation")
 

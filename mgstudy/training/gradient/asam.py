@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
-from mgstudy.training.gradient.sharpness import TINY, SharpnessAwareStrategy, total_norm
+from mgstudy.training.gradient.sam import TINY, SharpnessAwareStrategy, total_norm
 
 
 class ASAM(SharpnessAwareStrategy):

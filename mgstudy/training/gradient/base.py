@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor, nn
@@ -34,10 +34,6 @@ class GradientStrategy(ABC):
         optimizer: Any torch optimizer over the parameters to train.
         parameters: An instance of the class's ``Parameters``.
         clip_norm: Clip the gradient to this global norm before a step; ``None`` for never.
-
-    Attributes:
-        gradient_computations: Forward-and-backward passes made so far, for comparing strategies
-            at equal cost.
     """
 
     name: ClassVar[str]
@@ -54,7 +50,6 @@ class GradientStrategy(ABC):
         self.optimizer = optimizer
         self.parameters = self.Parameters() if parameters is None else parameters
         self.clip_norm = clip_norm
-        self.gradient_computations = 0
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -70,7 +65,6 @@ class GradientStrategy(ABC):
         self.optimizer.zero_grad()
         value = loss()
         (value if scale == 1.0 else scale * value).backward()  # type: ignore[no-untyped-call]
-        self.gradient_computations += 1
         return value.detach()
 
     def update(self) -> None:
@@ -112,11 +106,23 @@ class GradientStrategy(ABC):
 
     def state_dict(self) -> Mapping[str, Any]:
         """What a checkpoint needs to continue exactly, beyond the optimizer's own state."""
-        return {"gradient_computations": self.gradient_computations}
+        return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from ``state_dict()``."""
-        self.gradient_computations = state["gradient_computations"]
+
+
+@contextmanager
+def values_replaced(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let each parameter hold another tensor inside the ``with`` block, without copying either."""
+    originals = [weight.data for weight in parameters]
+    for weight, value in zip(parameters, values, strict=True):
+        weight.data = value
+    try:
+        yield
+    finally:
+        for weight, original in zip(parameters, originals, strict=True):
+            weight.data = original
 
 
 gradient_strategies: Registry[GradientStrategy] = Registry(

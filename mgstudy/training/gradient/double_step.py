@@ -18,8 +18,3 @@ class DoubleStep(MirrorGradient):
 
     name = "double_step"
     second_direction = 1.0
-
-    class Parameters(MirrorGradient.Parameters):
-        """Mirror Gradient's settings."""
-
-    parameters: Parameters

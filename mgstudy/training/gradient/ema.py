@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
-from mgstudy.training.gradient.averaging import AveragingStrategy
 from mgstudy.training.gradient.base import LossClosure
+from mgstudy.training.gradient.swa import AveragingStrategy
 
 
 class ExponentialMovingAverage(AveragingStrategy):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
-from mgstudy.training.gradient.sharpness import SharpnessAwareStrategy, steepest_ascent
+from mgstudy.training.gradient.sam import SharpnessAwareStrategy, steepest_ascent
 
 
 class GradientNormPenalty(SharpnessAwareStrategy):

@@ -25,11 +25,6 @@ class RateMatched(MirrorGradient):
     name = "rate_matched"
     extra_computations = 0.0
 
-    class Parameters(MirrorGradient.Parameters):
-        """Mirror Gradient's settings."""
-
-    parameters: Parameters
-
     def interval_step(self, loss: LossClosure) -> Tensor:
         strength = self.parameters.alpha1 - self.parameters.alpha2
         if self.parameters.variant == "loss_scaled":

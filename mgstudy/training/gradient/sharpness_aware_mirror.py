@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from mgstudy.config.parameters import Choice, ParameterSet, parameter
-from mgstudy.training.gradient.base import LossClosure
+from mgstudy.training.gradient.base import LossClosure, values_replaced
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
-from mgstudy.training.gradient.sharpness import steepest_ascent, values_replaced
+from mgstudy.training.gradient.sam import steepest_ascent
 
 
 class SharpnessAwareMirror(MirrorGradient):

@@ -11,22 +11,18 @@ from mgstudy.config.parameters import LogFloatRange, parameter
 from mgstudy.training.optimizers.base import OptimizerParameters, OptimizerPart
 
 
-class AdagradParameters(OptimizerParameters):
-    """Settings of Adagrad."""
-
-    learning_rate: float = parameter(
-        1e-2, "step size", gt=0, space=LogFloatRange(low=1e-3, high=1e-1)
-    )
-    epsilon: float = parameter(1e-10, "added to the denominator", gt=0)
-
-
 class Adagrad(OptimizerPart):
     """Adagrad (Duchi, Hazan & Singer, JMLR 2011); weight decay is added to the gradient."""
 
     name = "adagrad"
 
-    class Parameters(AdagradParameters):
-        """Adagrad's settings."""
+    class Parameters(OptimizerParameters):
+        """Settings of Adagrad."""
+
+        learning_rate: float = parameter(
+            1e-2, "step size", gt=0, space=LogFloatRange(low=1e-3, high=1e-1)
+        )
+        epsilon: float = parameter(1e-10, "added to the denominator", gt=0)
 
     parameters: Parameters
 

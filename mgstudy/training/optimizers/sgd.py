@@ -11,27 +11,23 @@ from mgstudy.config.parameters import LogFloatRange, parameter
 from mgstudy.training.optimizers.base import OptimizerParameters, OptimizerPart
 
 
-class SGDParameters(OptimizerParameters):
-    """Settings of stochastic gradient descent."""
-
-    learning_rate: float = parameter(
-        10.0,
-        "step size, large because most losses are means over the batch: 10 at batch size 2048 "
-        "moves a row by 0.005 times the gradient of one of its pairs",
-        gt=0,
-        space=LogFloatRange(low=1e-1, high=1e3),
-    )
-    momentum: float = parameter(0.0, "share of the previous step that is kept", ge=0, lt=1)
-
-
 class SGD(OptimizerPart):
     """Stochastic gradient descent, with momentum if asked for; weight decay is added to the
     gradient."""
 
     name = "sgd"
 
-    class Parameters(SGDParameters):
-        """Its settings."""
+    class Parameters(OptimizerParameters):
+        """Settings of stochastic gradient descent."""
+
+        learning_rate: float = parameter(
+            10.0,
+            "step size, large because most losses are means over the batch: 10 at batch size 2048 "
+            "moves a row by 0.005 times the gradient of one of its pairs",
+            gt=0,
+            space=LogFloatRange(low=1e-1, high=1e3),
+        )
+        momentum: float = parameter(0.0, "share of the previous step that is kept", ge=0, lt=1)
 
     parameters: Parameters
 

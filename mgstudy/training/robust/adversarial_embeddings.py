@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import Choice, parameter
 from mgstudy.models.signals import signals_unnoted
 from mgstudy.training.gradient.base import LossClosure
-from mgstudy.training.robust.base import BatchContext, RobustMethod
+from mgstudy.training.robust.adversarial_features import AdversarialTraining
 from mgstudy.training.robust.reach import Reach, embedding_tables
 
 
-class AdversarialEmbeddings(RobustMethod):
+class AdversarialEmbeddings(AdversarialTraining):
     """Adversarial personalized ranking (APR; He et al., SIGIR 2018, eq. 5 to 9).
 
     After a warm-up of ordinary training, the loss on a batch becomes::
@@ -35,7 +35,7 @@ class AdversarialEmbeddings(RobustMethod):
     name = "adversarial_embeddings"
     needs = (Reach.EMBEDDINGS,)
 
-    class Parameters(ParameterSet):
+    class Parameters(AdversarialTraining.Parameters):
         """APR's settings, with the published defaults."""
 
         epsilon: float = parameter(
@@ -50,33 +50,20 @@ class AdversarialEmbeddings(RobustMethod):
             ge=0,
             space=Choice(choices=(0.01, 0.1, 1.0)),
         )
-        warmup_epochs: int = parameter(10, "epochs of ordinary training first", ge=0)
 
     parameters: Parameters
 
-    def wrap(self, loss: LossClosure, context: BatchContext) -> LossClosure:
-        epsilon, weight = self.parameters.epsilon, self.parameters.weight
-        if epsilon == 0 or weight == 0 or context.epoch < self.parameters.warmup_epochs:
-            return loss
-
-        def with_adversary() -> Tensor:
-            tables = embedding_tables(self.model)
-            with torch.enable_grad(), signals_unnoted():
-                gradients = torch.autograd.grad(
-                    loss(), list(tables.values()), allow_unused=True, materialize_grads=True
-                )
-            changed = {
-                name: table + epsilon * functional.normalize(gradient, eps=1e-20)
-                for (name, table), gradient in zip(tables.items(), gradients, strict=True)
-            }
-            return loss() + weight * _with_parameters(self.model, changed, loss)
-
-        return with_adversary
-
-    @classmethod
-    def computations_per_loss(cls, parameters: ParameterSet) -> float:
-        assert isinstance(parameters, AdversarialEmbeddings.Parameters)
-        return 1.0 if parameters.epsilon == 0 or parameters.weight == 0 else 3.0
+    def with_adversary(self, loss: LossClosure) -> Tensor:
+        tables = embedding_tables(self.model)
+        with torch.enable_grad(), signals_unnoted():
+            gradients = torch.autograd.grad(
+                loss(), list(tables.values()), allow_unused=True, materialize_grads=True
+            )
+        changed = {
+            name: table + self.parameters.epsilon * functional.normalize(gradient, eps=1e-20)
+            for (name, table), gradient in zip(tables.items(), gradients, strict=True)
+        }
+        return loss() + self.parameters.weight * _with_parameters(self.model, changed, loss)
 
 
 class _LossOfModel(nn.Module):

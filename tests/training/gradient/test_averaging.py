@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from mgstudy.training.gradient.averaging import AveragingStrategy
 from mgstudy.training.gradient.ema import ExponentialMovingAverage
 from mgstudy.training.gradient.extra_epochs import ExtraEpochs
 from mgstudy.training.gradient.plain import Plain
-from mgstudy.training.gradient.swa import StochasticWeightAveraging
+from mgstudy.training.gradient.swa import AveragingStrategy, StochasticWeightAveraging
 
 INPUTS, OUTPUTS = torch.randn(20, 3), torch.randn(20, 2)
 EPOCHS, BATCHES = 5, 4

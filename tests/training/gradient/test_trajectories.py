@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mgstudy.training.gradient.base import GradientStrategy, gradient_strategies
-from mgstudy.training.optimizers import optimizers
+from mgstudy.training.optimizers.base import optimizers
 
 BATCHES = 8
 RHO, ETA, BALANCE, ALPHA1, ALPHA2, INTERVAL, DECAY = 0.3, 0.05, 0.6, 1.2, 0.3, 3, 0.8
@@ -161,7 +161,7 @@ def test_costs_what_it_says(logistic_problem: Any, case: str) -> None:
     for _ in range(4 * INTERVAL):
         strategy.step(loss)
     expected = 4 * INTERVAL * strategy.computations_per_batch(strategy.parameters)
-    assert strategy.gradient_computations == calls == expected
+    assert calls == expected
 
 
 # A neutral setting takes plain's steps to the bit, whatever the optimizer. The exceptions step
@@ -325,4 +325,3 @@ def test_continues_to_the_bit_from_its_state(logistic_problem: Any, case: str) -
     with strategy.evaluated_weights(), other.evaluated_weights():
         assert torch.equal(weight, again)
     assert torch.equal(weight, again)
-    assert other.gradient_computations == strategy.gradient_computations

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
-from mgstudy.training.robust.perturbation import fast_gradient
+from mgstudy.training.robust.adversarial_features import fast_gradient
 from mgstudy.training.robust.reach import embedding_tables
 
 EPSILON, WEIGHT = 0.3, 0.7

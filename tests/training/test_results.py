@@ -1,7 +1,7 @@
 import math
 
 from mgstudy.config.training import EarlyStopping
-from mgstudy.training.early_stopping import EarlyStopper
+from mgstudy.training.results import EarlyStopper
 
 
 def stops_after(values: list[float], **settings: float) -> int | None:

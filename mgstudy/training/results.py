@@ -1,12 +1,63 @@
-"""Remember the best validation, and say when a training no longer improves."""
+"""What a training gives epoch by epoch, which epoch is the best, and when no more should follow."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from mgstudy.config.training import EarlyStopping
+from mgstudy.errors import MgstudyError
+
+StopReason = Literal["epochs", "early_stopping"]
+"""Why a training is over: its epochs are used up, or its validation no longer improves."""
+
+
+class DivergedError(MgstudyError):
+    """The loss or the scores are no longer finite.
+
+    Attributes:
+        epoch: 0-based epoch.
+        batch: 0-based batch in the epoch.
+    """
+
+    def __init__(self, what: str, epoch: int, batch: int) -> None:
+        self.epoch = epoch
+        self.batch = batch
+        super().__init__(f"training diverged: {what} in epoch {epoch}, batch {batch}")
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch of training gave.
+
+    Attributes:
+        epoch: 0-based.
+        loss: Mean of the batches' losses, each at the weights its batch began with; NaN for a model
+            without training. (The published code logs the sum.)
+        metrics: Validation metrics by name, or ``None`` if this epoch was not validated.
+        is_best: Whether the objective is the best so far, so that these weights were kept.
+        best_epoch: The best epoch so far, ``None`` before the first validation.
+        best_value: Its objective, ``-inf`` before the first validation.
+        seconds_training: Wall time of this epoch's training.
+        seconds_evaluation: Wall time of this epoch's validation.
+        gradient_computations: Forward-and-backward passes since the training began.
+        learning_rate: The epoch's learning rate; 0 for a model without training.
+        stop_reason: Why this was the last epoch, or ``None`` if more follow.
+    """
+
+    epoch: int
+    loss: float
+    metrics: Mapping[str, float] | None
+    is_best: bool
+    best_epoch: int | None
+    best_value: float
+    seconds_training: float
+    seconds_evaluation: float
+    gradient_computations: int
+    learning_rate: float
+    stop_reason: StopReason | None
 
 
 class EarlyStopper:
