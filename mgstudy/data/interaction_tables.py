@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from mgstudy.data.interactions import SPLITS, UNSPLIT, RawInteractions
-from mgstudy.data.layouts import FORMAT_VERSION, ids_content, interactions_content
+from mgstudy.data.layouts import ids_content, interactions_content
 from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.steps.base import Step
 from mgstudy.data.steps.base import steps as installed_steps
 from mgstudy.data.steps.cold_start import ColdStart
-from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_facts
+from mgstudy.data.tables import FORMAT, StoredTable, TableContent, TableStore, read_facts
 from mgstudy.errors import InputError
 from mgstudy.files import Progress, SourceFile
 from mgstudy.fingerprint import fingerprint
@@ -70,7 +70,7 @@ class TableMaker:
             made_from: Everything that it is made from, JSON-like.
             make: Makes its content, given what the table is to say of itself at least.
         """
-        key = fingerprint({"format": FORMAT_VERSION, "content": content, **made_from})
+        key = fingerprint({"format": FORMAT, "content": content, **made_from})
         make_it = partial(make, {"dataset": self.dataset, **made_from})
         return self.store.ensure(f"{content}-{key}", make_it, self.verify, self.progress)
 

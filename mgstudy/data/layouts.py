@@ -19,12 +19,9 @@ from numpy.typing import NDArray
 
 from mgstudy.data.dataset import Interactions
 from mgstudy.data.interactions import SPLITS, RawInteractions
-from mgstudy.data.tables import TableContent, to_schema_metadata
+from mgstudy.data.tables import FORMAT, TableContent, read_facts, to_schema_metadata
 from mgstudy.environment import package_versions
 from mgstudy.errors import InputError
-
-FORMAT_VERSION = 1
-"""Raised whenever a table of an older version could not be read as one of the newer."""
 
 _ROW_GROUP_BYTES = 32 << 20
 _INTERACTIONS_PER_ROW_GROUP = 1 << 20
@@ -43,36 +40,20 @@ def interactions_content(raw: RawInteractions, facts: Mapping[str, Any]) -> Tabl
         raw: The interactions, in the order they are to have.
         facts: What the metadata is to say, beyond format and versions.
     """
-    columns = {"rating": raw.ratings, "timestamp": raw.timestamps}
-    optional = {name: values for name, values in columns.items() if values is not None}
-    schema = pa.schema(
-        [
-            pa.field("user", pa.int64(), nullable=False),
-            pa.field("item", pa.int64(), nullable=False),
-            pa.field("split", pa.string(), nullable=False),
-            *(
-                pa.field(name, pa.from_numpy_dtype(values.dtype), nullable=False)
-                for name, values in optional.items()
-            ),
-        ],
-        metadata=_metadata("interactions", facts),
-    )
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        names = pa.array(SPLITS)
-        for rows in _slices(len(raw), _INTERACTIONS_PER_ROW_GROUP):
-            splits = names.take(pa.array(raw.splits[rows]))
-            others = [values[rows] for values in optional.values()]
-            yield pa.record_batch(
-                [raw.users[rows], raw.items[rows], splits, *others], schema=schema
-            )
-
-    return TableContent(schema, batches(), len(raw), {"compression": "zstd"})
+    columns = {
+        "user": raw.users,
+        "item": raw.items,
+        "split": pa.DictionaryArray.from_arrays(raw.splits, SPLITS),
+        "rating": raw.ratings,
+        "timestamp": raw.timestamps,
+    }
+    present = {name: values for name, values in columns.items() if values is not None}
+    return _columns_content("interactions", present, facts)
 
 
 def read_interactions(path: Path) -> dict[str, Interactions]:
     """The interactions of every split of a table, in its order, as read-only int64 arrays."""
-    table = pyarrow.parquet.read_table(path, columns=["user", "item", "split"])
+    table = _read_table(path, ["user", "item", "split"])
     splits: dict[str, Interactions] = {}
     for name in SPLITS:
         rows = table.filter(pyarrow.compute.equal(table.column("split"), name))
@@ -84,25 +65,12 @@ def read_interactions(path: Path) -> dict[str, Interactions]:
 
 def ids_content(keys: pa.Array, facts: Mapping[str, Any]) -> TableContent:
     """What the raw data calls each user or item, as a table with the columns ``id`` and ``key``."""
-    schema = pa.schema(
-        [
-            pa.field("id", pa.int64(), nullable=False),
-            pa.field("key", pa.string(), nullable=False),
-        ],
-        metadata=_metadata("ids", facts),
-    )
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for rows in _slices(len(keys), _INTERACTIONS_PER_ROW_GROUP):
-            ids = np.arange(rows.start, rows.stop)
-            yield pa.record_batch([ids, keys[rows.start : rows.stop]], schema=schema)
-
-    return TableContent(schema, batches(), len(keys), {"compression": "zstd"})
+    return _columns_content("ids", {"id": np.arange(len(keys)), "key": keys}, facts)
 
 
 def read_ids(path: Path) -> pa.Array:
     """What the raw data calls each user or item, by id."""
-    return pyarrow.parquet.read_table(path, columns=["key"]).column(0).combine_chunks()
+    return _read_table(path, ["key"]).column(0).combine_chunks()
 
 
 def features_content(
@@ -160,6 +128,7 @@ def features_content(
 
 def read_features(path: Path) -> NDArray[np.float32]:
     """A feature table as one read-only float32 array of shape ``[items, width]``."""
+    read_facts(path)  # Refuses a table of another format.
     file = pyarrow.parquet.ParquetFile(path)
     width = file.schema_arrow.field("feature").type.list_size
     table = np.empty((file.metadata.num_rows, width), dtype=np.float32)
@@ -173,15 +142,40 @@ def read_features(path: Path) -> NDArray[np.float32]:
 
 def read_known(path: Path) -> NDArray[np.bool_]:
     """Whether each item of a table with the column ``known`` is known."""
-    column = pyarrow.parquet.read_table(path, columns=["known"]).column(0)
+    column = _read_table(path, ["known"]).column(0)
     return np.asarray(column.to_numpy(), dtype=np.bool_)
+
+
+def _read_table(path: Path, columns: list[str]) -> pa.Table:
+    read_facts(path)  # Refuses a table of another format.
+    return pyarrow.parquet.read_table(path, columns=columns)
+
+
+def _columns_content(
+    content: str, columns: Mapping[str, Any], facts: Mapping[str, Any]
+) -> TableContent:
+    """Columns of one length as a table; text given by codes is written as text."""
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    types = {name: getattr(array.type, "value_type", array.type) for name, array in arrays.items()}
+    schema = pa.schema(
+        [pa.field(name, kind, nullable=False) for name, kind in types.items()],
+        metadata=_metadata(content, facts),
+    )
+    length = len(next(iter(arrays.values())))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for rows in _slices(length, _INTERACTIONS_PER_ROW_GROUP):
+            taken = [array[rows].cast(types[name]) for name, array in arrays.items()]
+            yield pa.record_batch(taken, schema=schema)
+
+    return TableContent(schema, batches(), length, {"compression": "zstd"})
 
 
 def _metadata(content: str, facts: Mapping[str, Any]) -> dict[str, str]:
     return to_schema_metadata(
         {
             **facts,
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT,
             "content": content,
             "versions": library_versions(),
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.interactions import Counts, StepRecord
-from mgstudy.data.tables import StoredTable
+from mgstudy.data.tables import FORMAT, StoredTable, refuse_other_format
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import SourceFile, locked, written_whole
 
@@ -33,6 +34,7 @@ class Manifest(BaseModel):
     """A prepared dataset.
 
     Attributes:
+        format: How the manifest and its tables are written, see ``FORMAT``.
         name: The dataset's name.
         created: When it was prepared, ISO 8601 in UTC.
         pipeline: The pipeline file it was made by, resolved: absolute paths, nothing left to be
@@ -49,6 +51,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    format: int = FORMAT
     name: str
     created: str
     pipeline: PipelineConfig
@@ -76,19 +79,26 @@ class Manifest(BaseModel):
         """The manifest at ``path``, or ``None`` if there is none.
 
         Raises:
-            InputError: If the file is not a manifest of this version of mgstudy.
+            InputError: If the file is not a manifest, or one of another format.
             MgstudyError: If it cannot be read.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
-            return None
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            if not path.is_symlink():
+                return None
+            raise MgstudyError(f"{path}: cannot be read: the link leads nowhere") from error
         except OSError as error:
             raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
+        try:
+            written = json.loads(content)
+            if isinstance(written, dict) and "pipeline" in written:
+                refuse_other_format(path, written.get("format"), written.get("versions"))
+            return cls.model_validate_json(content)
         except ValidationError as error:
             fault = error.errors()[0]
             where = ".".join(str(step) for step in fault["loc"])
-            raise InputError(
-                f"{path}: not a manifest this version can read ({where}: {fault['msg']}); "
-                "prepare the dataset again"
-            ) from error
+            why = f"{where}: {fault['msg']}"
+        except (ValueError, RecursionError) as error:
+            why = f"not JSON: {error}"
+        raise InputError(f"{path}: not a manifest ({why}); prepare the dataset again")

@@ -23,6 +23,8 @@ from mgstudy.files import Progress, locked, no_progress, sha256_of, written_whol
 
 logger = logging.getLogger(__name__)
 
+FORMAT = 2
+"""Of tables and manifests; raised whenever one of before could not be read as one of now."""
 METADATA_PREFIX = "mgstudy."
 
 _verified: set[tuple[Path, int, int, str]] = set()
@@ -189,8 +191,31 @@ def read_facts(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedTableError: If the file is not a Parquet file.
+        InputError: If it has another format.
     """
     try:
-        return from_schema_metadata(pyarrow.parquet.read_schema(path))
+        facts = from_schema_metadata(pyarrow.parquet.read_schema(path))
     except (pa.ArrowInvalid, OSError) as error:
         raise DamagedTableError(f"{path}: damaged: {error}") from error
+    refuse_other_format(path, facts.get("format_version"), facts.get("versions"))
+    return facts
+
+
+def refuse_other_format(path: Path, found: Any, versions: Any) -> None:
+    """Say which version reads a file that this one cannot.
+
+    Args:
+        path: The file.
+        found: The format it says it has; ``None`` where it says none.
+        versions: Those it says it was made with, with that of ``mgstudy`` among them.
+
+    Raises:
+        InputError: If its format is another than ``FORMAT``.
+    """
+    if found != FORMAT:
+        writer = versions.get("mgstudy") if isinstance(versions, Mapping) else None
+        form = "before formats were numbered" if found is None else f"in format {found}"
+        raise InputError(
+            f"{path}: written {form}, this version of mgstudy reads format {FORMAT}; use mgstudy "
+            f"{writer or 'of then'} (the version that wrote it), or prepare the dataset again"
+        )

@@ -71,7 +71,7 @@ def test_the_schema_alone_tells_what_a_file_is(write) -> None:
     told = read_facts(path)
     assert told.pop("versions").keys() == {"python", "mgstudy", "numpy", "pyarrow"}
     assert told == {
-        "format_version": 1,
+        "format_version": 2,
         "content": "features",
         "shape": [4, 3],
         "dtype": "float32",
@@ -98,3 +98,12 @@ def test_interactions_come_back_in_order_by_split(write) -> None:
         assert split.users.dtype == split.items.dtype == np.int64
         assert np.array_equal(split.users, raw.users[raw.splits == code])
         assert np.array_equal(split.items, raw.items[raw.splits == code])
+
+
+def test_a_table_of_another_format_is_refused_with_the_version_that_reads_it(
+    write, monkeypatch
+) -> None:
+    monkeypatch.setattr("mgstudy.data.layouts.FORMAT", 3)
+    path = write(features_content(np.zeros((4, 3)), {}, place))
+    with pytest.raises(InputError, match=r"written in format 3, this version .* use mgstudy \d"):
+        read_features(path)

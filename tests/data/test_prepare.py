@@ -1,3 +1,4 @@
+import json
 import signal
 import subprocess
 import sys
@@ -140,6 +141,24 @@ def test_a_manifest_that_cannot_be_read_is_made_anew(raw, workspace, caplog) -> 
         load_dataset(workspace, "toy")
     assert keys(prepare(raw.pipeline(), workspace)) == keys(first)
     assert "not a manifest" in caplog.text
+
+
+@pytest.mark.parametrize(("found", "said"), [(None, "before formats were"), (3, "in format 3")])
+def test_a_manifest_of_another_format_is_refused_with_the_version_that_reads_it(
+    raw, workspace, found, said
+) -> None:
+    first = prepare(raw.pipeline(), workspace)
+    path = workspace.manifest("toy")
+    content = json.loads(path.read_text("utf-8"))
+    content |= {"format": found, "versions": {"mgstudy": "7.8"}, "new": 1}
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}), "utf-8")
+    with pytest.raises(InputError) as caught:
+        load_dataset(workspace, "toy")
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+    assert "this version of mgstudy reads format 2; use mgstudy 7.8 (" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert keys(prepare(raw.pipeline(), workspace)) == keys(first)
 
 
 def test_a_truncated_table_is_said_and_made_again(raw, workspace, caplog) -> None:

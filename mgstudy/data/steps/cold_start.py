@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.interactions import TRAIN, RawInteractions
 from mgstudy.data.steps.base import Step
-
-DROP_UNTRAINED_USERS = "drop held-out interactions of users without training interactions"
 
 
 class ColdStart(Step):
@@ -51,11 +49,6 @@ class ColdStart(Step):
         what = " and ".join(dropped)
         name = f"drop held-out interactions of {what} without training interactions"
         return interactions.kept(mask, name, counts)
-
-    def content(self) -> Any:
-        # What tables were keyed by before steps could be declared, and still are.
-        is_default = self.parameters == self.Parameters()
-        return DROP_UNTRAINED_USERS if is_default else super().content()
 
 
 def _trained(
