@@ -89,6 +89,22 @@ def sha256_of(path: Path, progress: Progress = no_progress) -> str:
     return digest.hexdigest()
 
 
+def listed(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where there is no such folder.
+
+    Raises:
+        MgstudyError: If something is there that cannot be listed: nobody knows what is in it.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError as error:
+        if not folder.is_symlink():
+            return []
+        raise MgstudyError(f"{folder}: cannot be read: the link leads nowhere") from error
+    except OSError as error:
+        raise MgstudyError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Be the only process that works on ``path``; a process that dies gives it up.

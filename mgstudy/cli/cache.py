@@ -13,8 +13,6 @@ from rich.table import Table
 from mgstudy.cli.app import AsJson, Home, app, make_console, print_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mgstudy.workspace import Workspace
 
 cache = typer.Typer(
@@ -101,24 +99,35 @@ def gc(
     typer.echo(f"{len(removed)} entries {done}, {decimal(sum(e.size for e in removed))}")
 
 
-def _workspace_and_studies(home: str | Path | None) -> tuple[Workspace, dict[str, list[str]]]:
+def _workspace_and_studies(home: str | None) -> tuple[Workspace, dict[str, list[str]]]:
     """The workspace at ``home``, and each of its studies to the keys of the tables it began with.
 
     Raises:
-        MgstudyError: If a study's manifest cannot be read.
+        MgstudyError: If a study's manifest cannot be read, or says nothing of tables.
     """
+    from mgstudy.errors import MgstudyError  # noqa: PLC0415
+    from mgstudy.files import listed  # noqa: PLC0415
     from mgstudy.study.storage.layout import StudyFolder  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     workspace = Workspace.resolve(home)
     keys: dict[str, list[str]] = {}
-    for path in sorted(workspace.studies.glob("*/")):
+    for path in listed(workspace.studies):
         folder = StudyFolder.of(workspace, path.name)
-        if folder.manifest.exists():
-            datasets = folder.read_manifest().get("datasets", {}).values()
-            keys[f"study {path.name}"] = [
-                key
-                for dataset in datasets
-                for key in (dataset["interactions"], *dataset["features"].values())
-            ]
+        if (path.is_dir() or path.is_symlink()) and folder.manifest in listed(path):
+            content = folder.read_manifest()
+            try:
+                used = [
+                    key
+                    for dataset in content["datasets"].values()
+                    for key in (dataset["interactions"], *dataset["features"].values())
+                ]
+            except (KeyError, TypeError, AttributeError):
+                used = []
+            if not used:
+                raise MgstudyError(
+                    f"{folder.manifest}: does not say which tables the study uses; nobody knows "
+                    "what is in use"
+                )
+            keys[f"study {path.name}"] = used
     return workspace, keys

@@ -16,7 +16,7 @@ from mgstudy.data.derived import INPUTS_FILE
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, MgstudyError, suggestion
-from mgstudy.files import Progress, no_progress
+from mgstudy.files import Progress, listed, no_progress
 from mgstudy.workspace import Workspace
 
 Kind = Literal["table", "derived", "download", "unfinished"]
@@ -55,11 +55,11 @@ def list_cache(
         others: What else refers to tables, such as a study, to their keys.
 
     Raises:
-        MgstudyError: If a manifest cannot be read: nobody knows then what is in use.
+        MgstudyError: If a folder or a manifest cannot be read: nobody knows then what is in use.
     """
     users = _users(workspace, others or {})
     entries = [*_tables(workspace, users), *_derived(workspace, users)]
-    entries += [*_downloads(workspace), *_unfinished(workspace)]
+    entries += [*_downloads(workspace, users), *_unfinished(workspace)]
     return sorted(entries, key=lambda entry: (-entry.size, entry.key))
 
 
@@ -101,7 +101,7 @@ def verify_cache(workspace: Workspace, progress: Progress = no_progress) -> tupl
         How many are whole, and what is wrong with the others.
     """
     store = TableStore(workspace.tables)
-    keys = sorted(path.stem for path in workspace.tables.glob("[!.]*.parquet"))
+    keys = [path.stem for path in listed(workspace.tables) if _is_table(path)]
     faults = []
     for done, key in enumerate(keys, start=1):
         try:
@@ -133,7 +133,8 @@ def collect_garbage(
         What was removed.
 
     Raises:
-        MgstudyError: If something cannot be removed, or a manifest cannot be read.
+        MgstudyError: If something cannot be removed, or a folder or manifest cannot be read; then
+            nothing is.
     """
     removed = []
     for entry in list_cache(workspace, others):
@@ -145,46 +146,47 @@ def collect_garbage(
 
 def _users(workspace: Workspace, others: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """Key of a table, or path of a fetched file, to what refers to it."""
+    used: dict[str, Collection[str]] = {}
+    for folder in listed(workspace.datasets):
+        path = workspace.manifest(folder.name)
+        if (folder.is_dir() or folder.is_symlink()) and path in listed(folder):
+            manifest = Manifest.read(path)
+            if manifest is not None:
+                tables = [table.key for table in manifest.tables()]
+                files = [str(file.path) for file in manifest.source_files]
+                used[f"dataset {manifest.name}"] = tables + files
     users: dict[str, list[str]] = {}
-    for path in sorted(workspace.datasets.glob("*/manifest.json")):
-        manifest = Manifest.read(path)
-        if manifest is None:
-            continue
-        name = f"dataset {manifest.name}"
-        for table in manifest.tables():
-            users.setdefault(table.key, []).append(name)
-        for file in manifest.source_files:
-            users.setdefault(str(file.path), []).append(name)
-    for name, keys in others.items():
+    for name, keys in {**used, **others}.items():
         for key in keys:
             users.setdefault(key, []).append(name)
     return users
 
 
 def _tables(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[CacheEntry]:
-    for path in workspace.tables.glob("[!.]*.parquet"):
-        yield _entry(
-            path.stem, "table", path, users.get(path.stem, ()), [path.with_suffix(".json")]
-        )
+    for path in listed(workspace.tables):
+        if _is_table(path):
+            beside = [path.with_suffix(".json")]
+            yield _entry(path.stem, "table", path, users.get(path.stem, ()), beside)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix == ".parquet" and not path.name.startswith(".")
 
 
 def _derived(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[CacheEntry]:
-    for path in workspace.derived.glob("[!.]*"):
-        if not path.is_dir():
-            continue
-        inputs = path / INPUTS_FILE
-        # What does not say what it was made from may be in use.
-        used_by: Collection[str] = ("unknown",)
-        if inputs.exists():
-            content = inputs.read_text(encoding="utf-8")
-            used_by = sorted(
-                {user for key, names in users.items() if key in content for user in names}
-            )
-        yield _entry(path.name, "derived", path, used_by)
+    for path in listed(workspace.derived):
+        if path.is_dir() and not path.name.startswith("."):
+            try:
+                content = (path / INPUTS_FILE).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError):
+                # What does not say what it was made from may be in use.
+                yield _entry(path.name, "derived", path, ("unknown",))
+                continue
+            used_by = {user for key, names in users.items() if key in content for user in names}
+            yield _entry(path.name, "derived", path, sorted(used_by))
 
 
-def _downloads(workspace: Workspace) -> Iterator[CacheEntry]:
-    users = _users(workspace, {})
+def _downloads(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[CacheEntry]:
     for path in workspace.downloads.glob("*/**/*"):
         if path.is_file() and not path.name.startswith("."):
             record = path.with_name(f".{path.name}.version")
@@ -193,23 +195,19 @@ def _downloads(workspace: Workspace) -> Iterator[CacheEntry]:
 
 
 def _unfinished(workspace: Workspace) -> Iterator[CacheEntry]:
-    if workspace.state.is_dir():
-        for path in workspace.state.rglob(".*.partial"):
-            yield _entry(path.name, "unfinished", path, ())
-    if workspace.derived.is_dir():
-        for path in workspace.derived.glob(".*/"):
-            yield _entry(path.name, "unfinished", path, ())
+    for path in [*workspace.state.rglob(".*.partial"), *workspace.derived.glob(".*/")]:
+        yield _entry(path.name, "unfinished", path, ())
 
 
 def _entry(
     key: str, kind: Kind, path: Path, used_by: Collection[str], beside: Collection[Path] = ()
 ) -> CacheEntry:
-    files = [path, *beside] if path.is_file() else list(path.glob("*"))
+    files = list(path.glob("*")) if path.is_dir() else [path, *beside]
     return CacheEntry(
         key=key,
         kind=kind,
-        size=sum(file.stat().st_size for file in files if file.exists()),
-        modified=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds"),
+        size=sum(file.lstat().st_size for file in files if file.exists()),
+        modified=datetime.fromtimestamp(path.lstat().st_mtime, UTC).isoformat(timespec="seconds"),
         used_by=tuple(dict.fromkeys(used_by)),
         path=path,
     )

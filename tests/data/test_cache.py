@@ -100,6 +100,69 @@ def test_commands(raw, workspace, command, printed) -> None:
     assert "0 entries removed" in printed("cache", "gc", *home)
 
 
+def file_in_place(folder: Path) -> None:
+    if folder.exists():
+        folder.rename(folder.with_name("elsewhere"))
+    folder.touch()
+
+
+def loop_in_place(folder: Path) -> None:
+    if folder.exists():
+        folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder)
+
+
+def nowhere_in_place(folder: Path) -> None:
+    if folder.exists():
+        folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to("nowhere")
+
+
+def study(content: str):
+    def write(folder: Path) -> None:
+        (folder / "s").mkdir(parents=True)
+        (folder / "s" / "study.json").write_text(content, "utf-8")
+
+    return write
+
+
+def inside(name: str, change):
+    return lambda folder: change(folder / name)
+
+
+UNREADABLE = {
+    "datasets are a file": ("datasets", file_in_place),
+    "datasets are a loop": ("datasets", loop_in_place),
+    "datasets are a link to nowhere": ("datasets", nowhere_in_place),
+    "a dataset is a loop": ("datasets", inside("toy", loop_in_place)),
+    "a dataset is a link to nowhere": ("datasets", inside("toy", nowhere_in_place)),
+    "a manifest is a link to nowhere": ("datasets", inside("toy/manifest.json", nowhere_in_place)),
+    "a manifest is a loop": ("datasets", inside("toy/manifest.json", loop_in_place)),
+    "studies are a file": ("studies", file_in_place),
+    "studies are a loop": ("studies", loop_in_place),
+    "a study says nothing": ("studies", study("{}")),
+    "a study is a list": ("studies", study("[]")),
+    "a study has no dataset": ("studies", study('{"datasets": {}}')),
+    "a study's dataset says nothing": ("studies", study('{"datasets": {"toy": {}}}')),
+    "a study is half written": ("studies", study('{"datasets": {"toy": ')),
+}
+
+
+@pytest.mark.parametrize(("kind", "spoil"), UNREADABLE.values(), ids=UNREADABLE)
+def test_where_nobody_knows_what_is_in_use_nothing_is_removed(
+    raw, workspace, command, kind, spoil
+) -> None:
+    prepare(raw.pipeline(), workspace)
+    derive(workspace, "toy")
+    spoil(getattr(workspace, kind))
+    before = sorted(workspace.state.rglob("*.*"))
+    code, out, err = command("cache", "gc", "--derived", "--home", workspace.home)
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert str(getattr(workspace, kind)) in line
+    assert sorted(workspace.state.rglob("*.*")) == before
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
