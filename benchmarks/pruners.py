@@ -25,7 +25,7 @@ from optuna.pruners import SuccessiveHalvingPruner as HalvingPruner
 from search_replay import Curve, OptunaStudy, Recorded, replay
 
 import mgstudy
-from mgstudy.study.search.events import Stage
+from mgstudy.study.search.state import Stage
 
 PRUNERS: dict[str, BasePruner] = {
     "none": NopPruner(),

@@ -42,7 +42,7 @@ from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.study.definition.study import check_study
-from mgstudy.study.search.events import Assignment, StudyListener
+from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.training.run import build_trainer
 from mgstudy.workspace import Workspace
 
@@ -229,7 +229,7 @@ class _Observer(StudyListener):
         self.log = log
 
     def trial_reported(
-        self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
+        self, trial: TrialRequest, step: int, value: float, metrics: Mapping[str, float]
     ) -> None:
         seconds = metrics["time/training_seconds"] + metrics["time/evaluation_seconds"]
         self.log.add(trial.parameters, value, seconds)

@@ -37,7 +37,7 @@ from search import GOOD_ENOUGH, Task, optuna_parts, ray_tune_parts, study_file, 
 
 from mgstudy.config.document import load_document
 from mgstudy.study.definition.study import Study, check_study
-from mgstudy.study.search.events import Assignment
+from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.workspace import Workspace
 
@@ -138,14 +138,14 @@ class ThisPlatform(Search):
         self.recorded = recorded
         self.record = StudyRecord(study.config, study.plan.cells, study.datasets, InMemoryStorage())
 
-    def begin(self) -> tuple[Assignment, Curve] | None:
-        trial = self.record.next_assignment()
+    def begin(self) -> tuple[TrialRequest, Curve] | None:
+        trial = self.record.next_request()
         return None if trial is None else (trial, self.recorded.curve(trial.parameters))
 
-    def report(self, trial: Assignment, epoch: int, value: float) -> bool:
+    def report(self, trial: TrialRequest, epoch: int, value: float) -> bool:
         return self.record.report(trial, epoch, value, {})
 
-    def end(self, trial: Assignment, best: float, stopped: bool) -> None:
+    def end(self, trial: TrialRequest, best: float, stopped: bool) -> None:
         finish = self.record.prune if stopped else self.record.complete
         finish(trial, {"best_value": best})
 

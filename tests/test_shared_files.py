@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from fsspec import AbstractFileSystem, get_filesystem_class
 from moto.server import ThreadedMotoServer
+from states import summary_of
 from waiting import free_port
 
 from mgstudy import api
 from mgstudy.data.loading import read_manifest
 from mgstudy.data.tables import TableStore
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
@@ -141,10 +143,11 @@ def test_a_table_that_was_cut_short_on_this_machine_is_made_again(
 def test_the_manifest_of_a_study_is_found_from_another_machine(
     machine: None, cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    StudyFolder.of(Workspace.resolve(cloud.url), "tiktok").write_manifest({"name": "tiktok"})
+    manifest = summary_of([], "tiktok").manifest
+    manifest.write(StudyFolder.of(Workspace.resolve(cloud.url), "tiktok"))
     become(monkeypatch, tmp_path / "second", cloud)
     found = StudyFolder.existing(Workspace.resolve(cloud.url), "tiktok")
-    assert found.read_manifest() == {"name": "tiktok"}
+    assert StudyManifest.read(found) == manifest
     with pytest.raises(InputError, match=r"no study 'tictok' in .*did you mean 'tiktok'"):
         StudyFolder.existing(Workspace.resolve(cloud.url), "tictok")
 

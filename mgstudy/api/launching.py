@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,21 @@ from rich.console import Console
 
 from mgstudy.api.results import keep_report
 from mgstudy.api.robustness import measure
-from mgstudy.config.document import Document
 from mgstudy.environment import installed_packages
 from mgstudy.report.console.live import LiveDisplay
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
-from mgstudy.study.definition.manifest import study_manifest
-from mgstudy.study.definition.study import Study, check_study
-from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.definition.manifest import StudyManifest, as_launched
+from mgstudy.study.definition.study import Study
+from mgstudy.study.results.popularity import read_popularity
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.driver import KeepBestCheckpoint, ray_session, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver, refuse_local_file
 from mgstudy.study.storage.optuna_storage import quiet_optuna
@@ -36,7 +37,7 @@ from mgstudy.tracking.mlflow_tracker import MlflowTracker
 from mgstudy.tracking.models import register_models
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
-from mgstudy.tracking.sync import add_missing
+from mgstudy.tracking.sync import add_missing, best_checkpoints
 from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
@@ -62,7 +63,6 @@ def launch(
     study: Study,
     console: Console | None = None,
     listeners: Iterable[StudyListener] = (),
-    on_record: Callable[[StudyRecord], None] | None = None,
     retry_failed: bool = False,
 ) -> Launched:
     """Run what is left of a study, here or on the cluster of ``RAY_ADDRESS``.
@@ -74,7 +74,6 @@ def launch(
         study: The study.
         console: Where to show progress; nowhere when not given.
         listeners: Told of every event besides the display and MLflow.
-        on_record: Called with the record before the first trial.
         retry_failed: Whether trials that failed run again, under new numbers, with the same
             parameters and seeds; the record of the failures stays.
 
@@ -85,6 +84,7 @@ def launch(
     config, folder = study.config, study.folder
     storage_url = folder.storage_url(config)
     database = expand_url(storage_url)
+    store = TrackingStore(study.workspace, config.tracking, config.name)
     with (
         terminated_like_interrupt(),
         folder.driver_lock(),
@@ -92,52 +92,44 @@ def launch(
         quiet_optuna(),
         ExitStack() as ending,
     ):
-        store = TrackingStore(study.workspace, config.tracking, config.name)
-        told: list[StudyListener] = list(listeners)
         storage = open_driven_storage(database)
         ending.callback(storage.close)
         hold.tell(storage.writer.give_up)
-        record = StudyRecord(config, study.plan.cells, study.datasets, storage, told)
+        told: list[StudyListener] = list(listeners)
+        metrics = EpochMetrics(folder.epoch_metrics)
+        record = StudyRecord(
+            config, study.plan.cells, study.datasets, storage, told, metrics, folder.checkpoints
+        )
         if retry_failed:
             record.retry_failed()
-        manifest = study_manifest(study, storage_url, store.place)
-        folder.write_manifest(manifest)
-        best = {
-            key: (trial.number, float(trial.value or 0.0))
-            for key, entry in record.cells.items()
-            if (trial := record.best(entry.cell)) is not None
-        }
+        manifest = StudyManifest.of(study, storage_url, store.place)
+        manifest.write(folder)
         policy = config.checkpoints
         keeps_states = policy.keep_last or policy.keep_every is not None
-        checkpoints = KeepBestCheckpoint(folder.trial_files, best, keeps_states)
-        checkpoints.sweep(record)
-        told.append(checkpoints)
-        spool = Spool(folder.events)
-        add_missing(spool, summarize(study.workspace, config.name))
-        description = describe_study(manifest, installed_packages())
-        tracker = MlflowTracker(store, description, spool)
-        told.append(tracker)
+        checkpoints = KeepBestCheckpoint(record, folder.trial_files, keeps_states)
+        checkpoints.sweep()
+        spool = Spool(folder.path / "events.jsonl")
+        add_missing(spool, StudySummary(manifest, record.states))
+        tracker = MlflowTracker(store, describe_study(manifest, installed_packages()), spool)
+        told += [checkpoints, tracker]
         finished = False
         try:
-            if on_record is not None:
-                on_record(record)
             finished = _run(study, record, told, console)
         finally:
-            checkpoints.sweep(record)
-            tracker.finish(finished, record.best_checkpoints())
-    summary = StudyResults.load(study.workspace, config.name).summary
+            checkpoints.sweep()
+            tracker.finish(finished, best_checkpoints(record.states))
+        summary = StudySummary(manifest, record.states, folder, popularity=read_popularity(folder))
+    results = StudyResults.of(summary, study.workspace, study.datasets)
     if finished and tracker.undelivered == 0:
         _register_models(store, study, summary)
     if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
         try:
-            measure(study.workspace, config.name, console)
+            measure(study, summary, console)
         except KeyboardInterrupt:
             finished = False
     if finished:
-        keep_report(
-            store, config.name, lambda: render(report_content(study.workspace, config.name))
-        )
-    return Launched(summary, finished, tracker.undelivered)
+        keep_report(store, config.name, lambda: render(report_content(results.summary)))
+    return Launched(results.summary, finished, tracker.undelivered)
 
 
 def resume(
@@ -170,7 +162,7 @@ def read_launched_study(name: str, home: Path | str | None = None) -> Study:
     """
     workspace = Workspace.resolve(home)
     folder = StudyFolder.existing(workspace, name)
-    return check_study(Document(str(folder.manifest), folder.read_manifest()["config"]), workspace)
+    return as_launched(StudyManifest.read(folder), folder, workspace)
 
 
 def _run(
@@ -186,20 +178,14 @@ def _run(
         resources = trial_resources(config.resources, alive_nodes())
         display = None
         if console is not None:
-            display = LiveDisplay(
-                record,
-                study.varying_factors,
-                config.training.objective,
-                resources.slots,
-                console,
-            )
+            display = LiveDisplay(record, resources.slots, console)
             told.append(display)
             display.start()
         try:
             return run_trials(record, resources, study.folder)
         finally:
             if display is not None:
-                display.close()
+                display.stop()
 
 
 def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:

@@ -6,12 +6,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mgstudy.config.study import Tracking
 from mgstudy.files import Progress, no_progress
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
 from mgstudy.report.results import StudyResults
-from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.store import TrackingStore
@@ -55,12 +53,11 @@ def write_report(study: str, path: Path, home: Path | str | None = None) -> bool
         MgstudyError: If the study cannot be read or the file cannot be written.
     """
     workspace = Workspace.resolve(home)
-    document = render(report_content(workspace, study))
+    summary = StudyResults.load(workspace, study).summary
+    document = render(report_content(summary))
     save_report(document, path)
-    settings = StudyFolder.existing(workspace, study).read_manifest()["config"]["tracking"]
-    return keep_report(
-        TrackingStore(workspace, Tracking(**settings), study), study, lambda: document
-    )
+    store = TrackingStore(workspace, summary.manifest.config.tracking, study)
+    return keep_report(store, study, lambda: document)
 
 
 def sync(
@@ -84,8 +81,9 @@ def sync(
     """
     workspace = Workspace.resolve(home)
     synced = tracking_sync.sync(workspace, name, rebuild, progress)
-    if rebuild and StudyResults.load(workspace, name).summary.finished:
-        keep_report(synced.store, name, lambda: render(report_content(workspace, name)))
+    summary = StudyResults.load(workspace, name).summary
+    if rebuild and summary.finished:
+        keep_report(synced.store, name, lambda: render(report_content(summary)))
     return synced
 
 

@@ -17,6 +17,9 @@ from mgstudy.report.robustness.comparison import (
     write_tables,
 )
 from mgstudy.report.robustness.plots import write_plots
+from mgstudy.study.definition.manifest import as_launched
+from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
@@ -59,19 +62,22 @@ def measure_robustness(
         MgstudyError: If another process measures the study, or a measurement fails.
         KeyboardInterrupt: After Ctrl-C; what was measured is kept.
     """
-    return measure(Workspace.resolve(home), name, console, settings, cells, risks)
+    workspace = Workspace.resolve(home)
+    summary = summarize(workspace, name)
+    study = as_launched(summary.manifest, summary.folder, workspace)
+    return measure(study, summary, console, settings, cells, risks)
 
 
 def measure(
-    workspace: Workspace,
-    name: str,
+    study: Study,
+    summary: StudySummary,
     console: Console | None = None,
     settings: Robustness | None = None,
     cells: Sequence[str] = (),
     risks: Sequence[str] = (),
 ) -> RobustnessTables:
-    """As ``measure_robustness``, in a workspace that is already resolved."""
-    plan = plan_robustness(workspace, name, settings, cells, risks)
+    """As ``measure_robustness``, of a study that has been read."""
+    plan = plan_robustness(study, summary, settings, cells, risks)
     results = RobustnessResults(plan.study.folder)
     progress = RobustnessProgress(
         remaining_tasks(plan, results),
@@ -85,14 +91,14 @@ def measure(
                 resources = trial_resources(plan.study.config.resources, alive_nodes())
                 run_robustness(plan, results, resources, on_result)
         # What was measured before belongs into the tables too.
-        everything = plan_robustness(workspace, name, settings) if cells or risks else plan
+        everything = plan_robustness(study, summary, settings) if cells or risks else plan
         tables = robustness_tables(everything, results)
         files = write_tables(tables, everything, results)
         risk_names = {risk.label: risk.name for risk in everything.settings.risks}
         objective = everything.summary.objective
         files += write_plots(tables, objective, results.path / "plots", risk_names)
         config = everything.study.config
-        store = TrackingStore(workspace, config.tracking, config.name)
+        store = TrackingStore(everything.study.workspace, config.tracking, config.name)
         try:
             record_robustness(store, config.name, measurements(everything, results), files)
         except Exception as error:  # Whatever the server does, the measurements are on disk.

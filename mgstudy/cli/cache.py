@@ -107,6 +107,7 @@ def _workspace_and_studies(home: str | None) -> tuple[Workspace, dict[str, list[
     """
     from mgstudy.errors import MgstudyError  # noqa: PLC0415
     from mgstudy.files import listed  # noqa: PLC0415
+    from mgstudy.study.definition.manifest import StudyManifest  # noqa: PLC0415
     from mgstudy.study.storage.layout import StudyFolder  # noqa: PLC0415
     from mgstudy.workspace import Workspace  # noqa: PLC0415
 
@@ -115,15 +116,7 @@ def _workspace_and_studies(home: str | None) -> tuple[Workspace, dict[str, list[
     for path in listed(workspace.studies):
         folder = StudyFolder.of(workspace, path.name)
         if (path.is_dir() or path.is_symlink()) and folder.manifest in listed(path):
-            content = folder.read_manifest()
-            try:
-                used = [
-                    key
-                    for dataset in content["datasets"].values()
-                    for key in (dataset["interactions"], *dataset["features"].values())
-                ]
-            except (KeyError, TypeError, AttributeError):
-                used = []
+            used = StudyManifest.read(folder).table_keys()
             if not used:
                 raise MgstudyError(
                     f"{folder.manifest}: does not say which tables the study uses; nobody knows "

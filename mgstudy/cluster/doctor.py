@@ -18,6 +18,7 @@ from mgstudy.cluster.open_ports import check_open_ports
 from mgstudy.cluster.probe import check_machine, look
 from mgstudy.cluster.stores import check_storage, check_tracking
 from mgstudy.errors import MgstudyError
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
@@ -99,8 +100,8 @@ def _studies(workspace: Workspace) -> list[str]:
 def _check_study(workspace: Workspace, name: str) -> Finding:
     subject = f"study {name}"
     try:
-        url = str(StudyFolder.of(workspace, name).read_manifest()["storage"])
-    except (MgstudyError, KeyError) as error:
+        url = StudyManifest.read(StudyFolder.of(workspace, name)).storage
+    except MgstudyError as error:
         return problem(subject, f"its manifest is damaged: {error}", "launch the study again")
     found = check_storage(url, create=False)
     return Finding(found.level, subject, found.text, found.advice)

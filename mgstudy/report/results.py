@@ -8,14 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from mgstudy.config.training import TrainingSettings
+from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.study.results.popularity import Scores, ensure_popularity
-from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary, summarize
-from mgstudy.study.search.events import Stage
-from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.search.state import CellState, RecordedTrial, Stage
 from mgstudy.workspace import Workspace
 
 
@@ -37,12 +36,28 @@ class StudyResults:
             InputError: If the workspace has no study of that name.
             MgstudyError: If its manifest or storage cannot be read.
         """
-        summary = summarize(workspace, name)
+        return cls.of(summarize(workspace, name), workspace)
+
+    @classmethod
+    def of(
+        cls,
+        summary: StudySummary,
+        workspace: Workspace,
+        datasets: Mapping[str, Dataset] | None = None,
+    ) -> StudyResults:
+        """The results of a study that was read.
+
+        Args:
+            summary: The study.
+            workspace: The workspace.
+            datasets: Its datasets by their level's label; loaded when not given.
+        """
         for cell in summary.cells:
             for replicate in cell.confirmations:
                 if replicate.test_metrics:
                     workspace.fetch(replicate.test_users)
-        return cls(replace(summary, popularity=_popularity(workspace, summary)))
+        scores = _popularity(workspace, summary, datasets)
+        return cls(replace(summary, popularity=scores))
 
     def cells(self) -> pd.DataFrame:
         """A row for each cell: levels, trials by state, the best trial with its epoch and score,
@@ -135,7 +150,7 @@ class StudyResults:
 
 
 def _trial_row(
-    cell: CellSummary, trial: TrialSummary, metrics: Mapping[str, float]
+    cell: CellState, trial: RecordedTrial, metrics: Mapping[str, float]
 ) -> dict[str, Any]:
     outcome = trial.outcome
     costs = ("epochs", "best_epoch", "gradient_computations")
@@ -153,23 +168,26 @@ def _trial_row(
     }
 
 
-def _stages(cell: CellSummary) -> Iterator[tuple[Stage, TrialSummary]]:
+def _stages(cell: CellState) -> Iterator[tuple[Stage, RecordedTrial]]:
     yield from ((Stage.SEARCH, trial) for trial in cell.trials)
     yield from ((Stage.CONFIRMATION, replicate) for replicate in cell.confirmations)
 
 
-def _popularity(workspace: Workspace, summary: StudySummary) -> Scores:
+def _popularity(
+    workspace: Workspace, summary: StudySummary, datasets: Mapping[str, Dataset] | None
+) -> Scores:
     """Kept scores, or computed ones; none of a dataset that is no longer there."""
-    if not summary.manifest:
-        return summary.popularity
     missing = {cell.levels["dataset"] for cell in summary.cells} - set(summary.popularity)
+    if not missing:
+        return summary.popularity
+    known, prepared = summary.manifest.datasets, summary.changed_datasets
     try:
-        prepared = summary.changed_datasets
-        datasets = {name: load_dataset(workspace, prepared.get(name, name)) for name in missing}
-        known = summary.manifest["datasets"]
-        if any(d.fingerprint != known[name]["interactions"] for name, d in datasets.items()):
+        found = datasets or {
+            name: load_dataset(workspace, prepared.get(name, name)) for name in missing
+        }
+        if any(found[name].fingerprint != known[name].interactions for name in missing):
             return summary.popularity
-        settings = TrainingSettings.model_validate(summary.manifest["config"]["training"])
-        return ensure_popularity(StudyFolder.of(workspace, summary.name), datasets, settings)
+        settings = summary.manifest.config.training
+        return ensure_popularity(summary.folder, {name: found[name] for name in missing}, settings)
     except (InputError, MgstudyError):
         return summary.popularity

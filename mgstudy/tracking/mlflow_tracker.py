@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mgstudy.files import Progress, no_progress
-from mgstudy.study.search.events import Assignment, State, StudyListener
+from mgstudy.study.search.events import StudyListener, TrialRequest
+from mgstudy.study.search.state import State
 from mgstudy.tracking.run_writer import RunWriter, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
@@ -56,18 +57,18 @@ class MlflowTracker(StudyListener):
         self._thread = threading.Thread(target=self._work, name="mlflow-tracker", daemon=True)
         self._thread.start()
 
-    def trial_started(self, trial: Assignment) -> None:
+    def trial_started(self, trial: TrialRequest) -> None:
         """Open the trial's run, with its levels and parameters as params."""
         self._spool(trial, lambda: None)
 
     def trial_reported(
-        self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
+        self, trial: TrialRequest, step: int, value: float, metrics: Mapping[str, float]
     ) -> None:
         """Log the epoch's metrics under their step."""
         self._spool(trial, lambda: self.spool.report(trial.key, step, metrics))
 
     def trial_finished(
-        self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
+        self, trial: TrialRequest, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
         """Log the result and close the run."""
         self._spool(trial, lambda: self.spool.finish(trial.key, state.value, outcome))
@@ -96,7 +97,7 @@ class MlflowTracker(StudyListener):
         self._thread.join(seconds)
         self.undelivered = self.spool.appended - self.spool.delivered + (self._end is not None)
 
-    def _spool(self, trial: Assignment, append: Callable[[], None]) -> None:
+    def _spool(self, trial: TrialRequest, append: Callable[[], None]) -> None:
         try:
             self.spool.start(trial.key, describe_trial(trial))
             append()
@@ -167,7 +168,7 @@ def deliver_pending(spool: Spool, writer: RunWriter, progress: Progress = no_pro
         progress("events", spool.delivered, spool.appended)
 
 
-def describe_trial(trial: Assignment) -> dict[str, Any]:
+def describe_trial(trial: TrialRequest) -> dict[str, Any]:
     """What a trial is, as JSON-like data."""
     return {
         "cell": trial.cell.key,

@@ -26,9 +26,10 @@ from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.study import Study
-from mgstudy.study.results.summary import CellSummary, StudySummary
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.robustness.plan import TrainedCell, trained_models
 from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.search.state import CellState
 from mgstudy.tracking.run_writer import CELL_TAG, STUDY_TAG, TRIAL_TAG
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.training.checkpoint import load_checkpoint
@@ -125,9 +126,7 @@ def cells_without_model(store: TrackingStore, summary: StudySummary) -> list[str
     ]
 
 
-def _chosen_models(
-    study: Study, summary: StudySummary
-) -> Iterator[tuple[CellSummary, ChosenModel]]:
+def _chosen_models(study: Study, summary: StudySummary) -> Iterator[tuple[CellState, ChosenModel]]:
     """Of each cell the replicate with the best validation score, else its best trial."""
     by_key = {cell.key: cell for cell in study.plan.cells}
     for cell in summary.cells:

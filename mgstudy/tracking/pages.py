@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mgstudy.config.study import Tracking
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.views import comparison_address, experiment_tags, study_views
@@ -37,8 +37,8 @@ def study_pages(workspace: Workspace, study: str, server: str) -> list[Page]:
         InputError: If the workspace has no study of that name.
         MgstudyError: If its manifest cannot be read.
     """
-    manifest = StudyFolder.existing(workspace, study).read_manifest()
-    settings = Tracking(**manifest["config"]["tracking"])
+    manifest = StudyManifest.read(StudyFolder.existing(workspace, study))
+    settings = manifest.config.tracking
     store = TrackingStore(workspace, settings, study)
     experiment = store.client.get_experiment_by_name(store.experiment)
     if experiment is None:

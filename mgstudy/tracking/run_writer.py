@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mgstudy.study.search.events import Stage, State, recorded_name
-from mgstudy.study.search.spending import GPU_SECONDS
+from mgstudy.study.search.state import GPU_SECONDS, Stage, State
+from mgstudy.study.storage.epoch_metrics import recorded_name
 from mgstudy.tracking.spool import FINISHED, REPORTED
 from mgstudy.tracking.store import TrackingStore
 

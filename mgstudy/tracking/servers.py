@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.tracking.pages import Page, study_pages
@@ -77,7 +78,7 @@ def dashboard_storage(workspace: Workspace, study: str | None) -> str:
             known = ", ".join(names) if names else "none"
             raise InputError(f"--optuna shows one study; name it (known: {known})")
         (study,) = names
-    return expand_url(StudyFolder.existing(workspace, study).read_manifest()["storage"])
+    return expand_url(StudyManifest.read(StudyFolder.existing(workspace, study)).storage)
 
 
 def known_pages(workspace: Workspace, study: str | None, server: str) -> list[Page]:

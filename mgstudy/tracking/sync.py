@@ -10,15 +10,9 @@ from typing import Any
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import Progress, no_progress
-from mgstudy.study.results.summary import (
-    CellSummary,
-    ConfirmationSummary,
-    StudySummary,
-    TrialSummary,
-    summarize,
-)
-from mgstudy.study.robustness.plan import launched_study
-from mgstudy.study.search.events import Stage, State, confirmation_key
+from mgstudy.study.definition.manifest import StudyManifest, as_launched
+from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.search.state import CellState, RecordedTrial, State
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import only_driver
 from mgstudy.tracking.description import describe_study
@@ -68,10 +62,10 @@ def sync(
         MgstudyError: If another process drives the study, or MLflow cannot be reached.
     """
     folder = StudyFolder.existing(workspace, name)
-    manifest = folder.read_manifest()
-    with folder.driver_lock(), only_driver(expand_url(manifest["storage"]), name):
+    manifest = StudyManifest.read(folder)
+    with folder.driver_lock(), only_driver(expand_url(manifest.storage), name):
         summary = summarize(workspace, name)
-        spool = Spool(folder.events)
+        spool = Spool(folder.path / "events.jsonl")
         add_missing(spool, summary)
         if rebuild:
             spool.rewind()
@@ -80,7 +74,7 @@ def sync(
         writer = RunWriter(store, describe_study(manifest), spool.known.trials)
         try:
             deliver_pending(spool, writer, progress)
-            writer.finish_study(summary.finished, _best_checkpoints(summary))
+            writer.finish_study(summary.finished, best_checkpoints(summary.cells))
             models, problem = _register(workspace, store, summary, progress)
         except Exception as error:  # A server fails in any way.
             raise MgstudyError(
@@ -98,7 +92,7 @@ def _register(
         return [], ""
     models, reason = [], "their weights are no longer in the study's folder"
     try:
-        study = launched_study(workspace, summary.name)
+        study = as_launched(summary.manifest, summary.folder, workspace)
     except (InputError, MgstudyError) as error:  # A dataset is gone, or is another one now.
         reason = str(error)
     else:
@@ -113,21 +107,15 @@ def add_missing(spool: Spool, summary: StudySummary) -> None:
     knows the objective."""
     objective = f"validation/{summary.objective.replace('@', '_at_')}"
     for cell in summary.cells:
-        winner = cell.best.number if cell.best else -1
-        for trial in (*cell.trials, *cell.confirmations, *cell.retried):
-            if isinstance(trial, ConfirmationSummary):
-                key = confirmation_key(cell.key, winner, trial.number)
-                described = _describe(cell, trial, Stage.CONFIRMATION, trial.seed)
-            else:
-                key, described = f"{cell.key}/{trial.number}", _describe(cell, trial)
-            _add_trial(spool, key, described, trial, objective)
+        for trial in cell.every_trial():
+            _add_trial(spool, trial.key, _describe(cell, trial), trial, objective)
 
 
 def _add_trial(
     spool: Spool,
     key: str,
     description: Mapping[str, Any],
-    trial: TrialSummary,
+    trial: RecordedTrial,
     objective: str,
 ) -> None:
     if trial.state not in _ENDED or key in spool.known.finished:
@@ -138,29 +126,28 @@ def _add_trial(
     spool.finish(key, trial.state.value, trial.outcome)
 
 
-def _describe(
-    cell: CellSummary, trial: TrialSummary, stage: Stage = Stage.SEARCH, seed: int | None = None
-) -> dict[str, Any]:
+def _describe(cell: CellState, trial: RecordedTrial) -> dict[str, Any]:
     return {
         "cell": cell.key,
         "levels": dict(cell.levels),
         "number": trial.number,
-        "stage": stage.value,
-        "seed": int(cell.levels["seed"]) if seed is None else seed,
+        "stage": trial.stage.value,
+        "seed": trial.seed,
         "parameters": dict(trial.parameters),
     }
 
 
-def _tracking(manifest: Mapping[str, Any]) -> Tracking:
-    tracking = Tracking(**manifest["tracking"])
+def _tracking(manifest: StudyManifest) -> Tracking:
+    tracking = Tracking(**manifest.tracking.model_dump())
     if PASSWORD_MASK in str(tracking.uri) and TRACKING_VARIABLE in os.environ:
         return Tracking(experiment=tracking.experiment)
     return tracking
 
 
-def _best_checkpoints(summary: StudySummary) -> dict[str, str | None]:
+def best_checkpoints(cells: Sequence[CellState]) -> dict[str, str | None]:
+    """Keys of the cells' best trials, with their weights' files."""
     return {
-        f"{cell.key}/{cell.best.number}": cell.best.outcome.get("checkpoint")
-        for cell in summary.cells
+        cell.best.key: cell.best.outcome.get("checkpoint")
+        for cell in cells
         if cell.best is not None
     }

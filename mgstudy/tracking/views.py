@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mgstudy.study.search.events import recorded_name
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.storage.epoch_metrics import recorded_name
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 KIND_TAG = "mlflow.experimentKind"
@@ -54,7 +55,7 @@ class View:
         return f"{server}/#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
-def study_views(manifest: Mapping[str, Any]) -> tuple[View, ...]:
+def study_views(manifest: StudyManifest) -> tuple[View, ...]:
     """The views of a study: its trials, its cells, the best run of each cell compared, and the
     confirmed winners on the test split.
 
@@ -63,18 +64,15 @@ def study_views(manifest: Mapping[str, Any]) -> tuple[View, ...]:
     each run that lacks one of its parameters, which is the baseline when the axis is a strength.
 
     Args:
-        manifest: What the study's last launch wrote down, see ``StudyFolder.read_manifest``.
+        manifest: What the study's last launch wrote down.
     """
-    study, config, cells = manifest["name"], manifest["config"], manifest["cells"]
-    objective = config["training"]["objective"]
-    factors = varying_factors(manifest) or ["model"]
-    by_cell_searched = [
-        [name for name in cell["spaces"] if name not in cell["fixed"]] for cell in cells
-    ]
+    study, config, cells = manifest.name, manifest.config, manifest.cells
+    objective = config.training.objective
+    factors = manifest.varying_factors or ["model"]
+    by_cell_searched = [[name for name in cell.spaces if name in cell.searched] for cell in cells]
     searched = list(dict.fromkeys(name for names in by_cell_searched for name in names))
     shared = [name for name in searched if all(name in names for names in by_cell_searched)]
-    # Studies that were launched before there were confirmations have none.
-    confirms = config.get("confirmation", {"seeds": 0})["seeds"] > 0
+    confirms = config.confirmation.seeds > 0
     best, validation = recorded_name("best", objective), recorded_name("validation", objective)
     shown = dict.fromkeys((objective, f"ndcg@{objective.partition('@')[2]}"))
     scores, test_scores = (
@@ -141,26 +139,20 @@ def study_views(manifest: Mapping[str, Any]) -> tuple[View, ...]:
     )
 
 
-def varying_factors(manifest: Mapping[str, Any]) -> list[str]:
-    """The factors with more than one level among the cells."""
-    levels = [cell["levels"] for cell in manifest["cells"]]
-    return [name for name in levels[0] if len({of_cell[name] for of_cell in levels}) > 1]
-
-
-def experiment_tags(manifest: Mapping[str, Any]) -> dict[str, str]:
+def experiment_tags(manifest: StudyManifest) -> dict[str, str]:
     """Tags that make MLflow's UI open on training runs, know the objective and offer the views.
 
     Args:
         manifest: As for ``study_views``.
     """
-    config = manifest["config"]
+    config = manifest.config
     tags = {
         KIND_TAG: MODEL_DEVELOPMENT,
-        PRIMARY_METRIC_TAG: recorded_name("validation", config["training"]["objective"]),
+        PRIMARY_METRIC_TAG: recorded_name("validation", config.training.objective),
         LARGER_IS_BETTER_TAG: "true",
     }
-    if config["question"]:
-        tags[NOTE_TAG] = config["question"]
+    if config.question:
+        tags[NOTE_TAG] = config.question
     for view in study_views(manifest):
         content = {
             "name": view.title,

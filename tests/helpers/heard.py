@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mgstudy.study.search.events import State, StudyListener
+from mgstudy.study.search.events import StudyListener
+from mgstudy.study.search.state import State
 
 
 class Heard(StudyListener):

@@ -20,9 +20,9 @@ from scipy import stats
 import mgstudy
 from mgstudy import api
 from mgstudy.study.definition.study import Study
-from mgstudy.study.results.summary import CellSummary, StudySummary
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.events import State
+from mgstudy.study.search.state import CellState, State
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 
@@ -69,7 +69,7 @@ class Launches:
             self.summaries.append(launched.summary)
             self.shown.append(text.getvalue())
 
-    def cells(self, launch: int) -> list[CellSummary]:
+    def cells(self, launch: int) -> list[CellState]:
         """The cells that left a winner."""
         return [c for c in self.summaries[launch].cells if c.levels["model"] == "BPR"]
 

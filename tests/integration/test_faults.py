@@ -16,7 +16,7 @@ from waiting import wait_until
 
 from mgstudy import api
 from mgstudy.study.results.summary import summarize
-from mgstudy.study.search.events import Assignment, StudyListener
+from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -53,14 +53,14 @@ class ReplaceNode(StudyListener):
         self.interrupted: list[str] = []
 
     def trial_reported(
-        self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
+        self, trial: TrialRequest, step: int, value: float, metrics: Mapping[str, float]
     ) -> None:
         self.reports += 1
         if self.reports in (8, 24):
             self.cluster.remove_node(self.node, allow_graceful=False)
             self.node = self.cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
 
-    def trial_interrupted(self, trial: Assignment, reason: str) -> None:
+    def trial_interrupted(self, trial: TrialRequest, reason: str) -> None:
         self.interrupted.append(trial.key)
 
 

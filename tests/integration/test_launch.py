@@ -23,9 +23,9 @@ from rich.console import Console
 from mgstudy import api
 from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
-from mgstudy.study.results.summary import StudySummary, TrialSummary
+from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.events import State
+from mgstudy.study.search.state import RecordedTrial, State
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 
@@ -231,7 +231,7 @@ def runs(client: MlflowClient, experiment: str, role: str) -> list[Run]:
     return list(client.search_runs([found.experiment_id], wanted, max_results=1000))
 
 
-def by_trial(client: MlflowClient, summary: StudySummary) -> dict[str, tuple[Run, TrialSummary]]:
+def by_trial(client: MlflowClient, summary: StudySummary) -> dict[str, tuple[Run, RecordedTrial]]:
     found = {run.data.tags["mgstudy.trial"]: run for run in runs(client, summary.name, "trial")}
     return {
         f"{cell.key}/{trial.number}": (found.pop(f"{cell.key}/{trial.number}"), trial)

@@ -20,10 +20,11 @@ from rich.console import Console
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness.comparison import RobustnessTables, load_robustness
+from mgstudy.study.definition.manifest import as_launched
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks
-from mgstudy.study.robustness.plan import plan_robustness
+from mgstudy.study.robustness.plan import RobustnessPlan, plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
@@ -113,6 +114,13 @@ def test_bpr_drops_by_exactly_zero_and_vbpr_does_not(measured: Measured) -> None
     assert {row["graph"] for row in curves if row["model"] == "FREEDOM"} == {"frozen", "rebuilt"}
 
 
+def plan_of(name: str, home: Path, **chosen: list[str]) -> RobustnessPlan:
+    workspace = Workspace.resolve(home)
+    summary = summarize(workspace, name)
+    study = as_launched(summary.manifest, summary.folder, workspace)
+    return plan_robustness(study, summary, **chosen)
+
+
 def test_a_second_time_measures_nothing_and_what_is_lost_is_measured_again(
     measured: Measured, home: Path
 ) -> None:
@@ -125,7 +133,7 @@ def test_a_second_time_measures_nothing_and_what_is_lost_is_measured_again(
     # A machine that lost power in the middle of the last line, after losing one before.
     lines = before.splitlines(keepends=True)
     measured.results.log.write_bytes(b"".join([lines[0], *lines[2:-1], lines[-1][:50]]))
-    plan = plan_robustness(Workspace.resolve(home), "held")
+    plan = plan_of("held", home)
     assert sum(len(tasks) for _, tasks in remaining_tasks(plan, measured.results)) == 2
     api.measure_robustness("held", home)
     assert sorted(measured.results.log.read_bytes().splitlines()) == sorted(before.splitlines())
@@ -203,16 +211,15 @@ def test_accuracy_against_robustness_is_one_frame(measured: Measured, home: Path
 
 
 def test_only_some_cells_and_risks(measured: Measured, home: Path) -> None:
-    workspace = Workspace.resolve(home)
-    plan = plan_robustness(workspace, "held", cells=["VBPR/plain"], risks=["gone"])
+    plan = plan_of("held", home, cells=["VBPR/plain"], risks=["gone"])
     assert [model.cell.key for model in plan.trained] == ["tiny/VBPR/plain/none/adam/999"] * 2
     assert [task.kind for task in plan.tasks(plan.trained[0])] == ["clean", "risk"]
     with pytest.raises(InputError, match="unknown risk 'gon'; did you mean 'gone'"):
-        plan_robustness(workspace, "held", risks=["gon"])
+        plan_of("held", home, risks=["gon"])
     with pytest.raises(InputError, match="no cell matches 'VPBR'"):
-        plan_robustness(workspace, "held", cells=["VPBR"])
+        plan_of("held", home, cells=["VPBR"])
     with pytest.raises(InputError, match="no study 'hold'"):
-        plan_robustness(workspace, "hold")
+        plan_of("hold", home)
     # Tables of everything measured, also when only some was asked for.
     tables: RobustnessTables = api.measure_robustness("held", home, cells=["VBPR/plain"])
     assert tables.summary["cell"].nunique() == 6

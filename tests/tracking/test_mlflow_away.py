@@ -19,7 +19,8 @@ from waiting import WITHOUT_JOBS, answers, free_port, wait_until
 
 from mgstudy.config.study import Tracking
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.search.events import Assignment, State
+from mgstudy.study.search.events import TrialRequest
+from mgstudy.study.search.state import State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
@@ -68,8 +69,8 @@ def server(tmp_path: Path) -> Iterator[MlflowServer]:
     made.kill()
 
 
-def trial(number: int) -> Assignment:
-    return Assignment(CELL, number, number, {"rate": 0.1 * number})
+def trial(number: int) -> TrialRequest:
+    return TrialRequest(CELL, number, number, {"rate": 0.1 * number})
 
 
 def run_trial(tracker: MlflowTracker, number: int) -> None:

@@ -11,7 +11,8 @@ from mlflow.tracking import MlflowClient
 
 from mgstudy.config.study import Tracking
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.search.events import Assignment, State
+from mgstudy.study.search.events import TrialRequest
+from mgstudy.study.search.state import State
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
@@ -22,8 +23,8 @@ CELL = Cell(LEVELS, "a", "BPR", "plain", (), "adam", 1, {})
 OTHER = Cell({**LEVELS, "gradient": "sam"}, "a", "BPR", "sam", (), "adam", 1, {})
 
 
-def trial(number: int, cell: Cell = CELL, **parameters: float) -> Assignment:
-    return Assignment(cell, number, number, parameters)
+def trial(number: int, cell: Cell = CELL, **parameters: float) -> TrialRequest:
+    return TrialRequest(cell, number, number, parameters)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def runs_by_name(client: MlflowClient, study: str) -> Callable[[], dict[str, Run
     return read
 
 
-def complete(tracker: MlflowTracker, which: Assignment, value: float, checkpoint: Path) -> None:
+def complete(tracker: MlflowTracker, which: TrialRequest, value: float, checkpoint: Path) -> None:
     tracker.trial_started(which)
     for step in (1, 2):
         tracker.trial_reported(which, step, value, {"validation/x": value * step})

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from mgstudy.errors import InputError, suggestion
-from mgstudy.study.results.summary import CellSummary, ConfirmationSummary, StudySummary
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState, RecordedTrial
 
 DEFAULT_BASELINE = {"gradient": "plain"}
 
@@ -86,12 +87,12 @@ class ComparedCell:
     """
 
     study: StudySummary
-    cell: CellSummary
+    cell: CellState
     baseline: ComparedCell | None
     is_baseline: bool
 
     @property
-    def complete(self) -> list[ConfirmationSummary]:
+    def complete(self) -> list[RecordedTrial]:
         """The replicates that have test scores."""
         return [replicate for replicate in self.cell.confirmations if replicate.test_metrics]
 

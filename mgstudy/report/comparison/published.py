@@ -14,7 +14,7 @@ import pandas as pd
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.numbers import percent, score
 from mgstudy.report.table import Table
-from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.definition.manifest import CellEntry
 
 CAVEAT = (
     "Published figures come from one seed and from the configuration that was best on the test "
@@ -70,10 +70,10 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
         key = (figure.dataset, figure.model, figure.gradient, figure.metric)
         figures.setdefault(key, []).append(figure)
     entries = {
-        (study.name, entry["key"]): entry
+        (study.name, entry.key): entry
         for study in comparison.studies
-        for entry in _cell_entries(study)
-        if entry["levels"]["dataset"] not in study.changed_datasets
+        for entry in study.manifest.cells
+        if entry.levels["dataset"] not in study.changed_datasets
     }
     rows = []
     for row in comparison.table.to_dict("records"):
@@ -134,19 +134,14 @@ def _row(row: Mapping[Any, Any], figure: Published) -> dict[str, Any]:
     }
 
 
-def _cell_entries(study: StudySummary) -> list[Mapping[str, Any]]:
-    entries: list[Mapping[str, Any]] = study.manifest.get("cells", [])
-    return entries
-
-
-def _published_gradient(entry: Mapping[str, Any]) -> str | None:
+def _published_gradient(entry: CellEntry) -> str | None:
     """Which published strategy the cell is, by the parameters it has; ``None`` if neither."""
-    spaces: Mapping[str, Any] = entry["spaces"]
-    if entry["levels"]["robust"] != "none":
+    spaces = entry.spaces
+    if entry.levels["robust"] != "none":
         return None
     strategies = {name.split(".")[1] for name in spaces if name.startswith("gradient.")}
     if not strategies:
-        return "plain" if entry["levels"]["gradient"] == "plain" else None
+        return "plain" if entry.levels["gradient"] == "plain" else None
     is_mirror = strategies == {"mirror_gradient"}
     variant = spaces.get("gradient.mirror_gradient.variant")
     return "mirror_gradient" if is_mirror and variant != "update_scaled" else None

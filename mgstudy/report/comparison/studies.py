@@ -18,7 +18,8 @@ from mgstudy.report.comparison.baselines import (
 )
 from mgstudy.report.comparison.evidence import NO_USERS, compare_over_users, over_seeds, verdict
 from mgstudy.report.comparison.statistics import benjamini_hochberg, holm, mean_interval
-from mgstudy.study.results.summary import CellSummary, StudySummary
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _level(entry: ComparedCell, metric: str, split: Split) -> tuple[float, float
     return interval.mean, interval.low, interval.high
 
 
-def _spent(cell: CellSummary) -> dict[str, Any]:
+def _spent(cell: CellState) -> dict[str, Any]:
     counts, best = cell.counts, cell.best
     return {
         "trials": len(cell.trials),

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mgstudy.report.numbers import duration
-from mgstudy.study.definition.cell import Cell
+from mgstudy.study.definition.cell import Cell, varying_factors
+from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
-from mgstudy.study.results.summary import CellSummary, summarize
+from mgstudy.study.results.summary import summarize_as
 from mgstudy.study.running.estimate import seconds_from_trials, seconds_per_epoch
 from mgstudy.study.running.placement import trial_resources
-from mgstudy.study.search.spending import total_spent
+from mgstudy.study.search.state import CellState, State
 
 
 def plan_content(
@@ -33,29 +34,24 @@ def plan_content(
     Raises:
         InputError: If not even one trial fits.
     """
-    known = _known_cells(study)
+    states = _states(study)
     resources = trial_resources(study.config.resources, nodes or [_this_machine()])
-    per_trial = seconds_from_trials(study.plan.cells, known)
+    per_trial = seconds_from_trials(study.plan.cells, states)
     cells: list[dict[str, Any]] = []
     for cell in study.plan.cells:
-        summary = known.get(cell.key)
-        budget = study.budgets[cell.key]
-        done = sum(bool(trial.outcome) for trial in summary.trials) if summary else 0
-        costs = (trial.outcome for trial in summary.trials) if summary else ()
-        is_over = done >= budget or total_spent(costs).reaches(study.config.budget)
-        nothing_won = summary is not None and summary.best is None and is_over
-        seeds = 0 if nothing_won else study.config.confirmation.seeds
-        confirmed = sum(bool(trial.outcome) for trial in summary.confirmations) if summary else 0
+        state = states[cell.key]
+        nothing_won = state.search_finished and state.best is None
         cells.append(
             {
                 "key": cell.key,
                 "levels": dict(cell.levels),
-                "trials": budget,
-                "done": done,
-                "to_run": 0 if is_over else budget - done,
-                "confirmations": seeds,
+                "trials": state.budget,
+                "done": state.ended,
+                "to_run": state.left + state.counts[State.RUNNING],
+                "confirmations": 0 if nothing_won else state.seeds,
                 # What more trials may still dethrone is counted as confirmed.
-                "confirmations_to_run": max(0, seeds - confirmed),
+                "confirmations_to_run": state.replicates_left
+                + state.confirmation_counts[State.RUNNING],
                 "searched": {name: space.to_yaml() for name, space in cell.searched.items()},
                 "fixed": cell.fixed,
                 "seconds_per_trial": per_trial[cell.key],
@@ -111,7 +107,7 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     if content["question"]:
         console.print(content["question"], markup=False, highlight=False)
     names = list(cells[0]["levels"])
-    factors = [f for f in names if len({cell["levels"][f] for cell in cells}) > 1] or ["model"]
+    factors = varying_factors(cell["levels"] for cell in cells) or ["model"]
     measured = any(cell["seconds_per_epoch"] is not None for cell in cells)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for factor in factors:
@@ -142,10 +138,14 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
         )
 
 
-def _known_cells(study: Study) -> dict[str, CellSummary]:
+def _states(study: Study) -> dict[str, CellState]:
+    """Where each cell would stand if the study were launched as it is now."""
+    entries = cell_entries(study)
     if not study.folder.manifest.exists():
-        return {}
-    return {cell.key: cell for cell in summarize(study.workspace, study.config.name).cells}
+        return {e.key: CellState.from_trials(e, study.config, ()) for e in entries}
+    launched = StudyManifest.read(study.folder)
+    now = launched.model_copy(update={"cells": entries, "config": study.config})
+    return {cell.key: cell for cell in summarize_as(now, study.folder).cells}
 
 
 def _timed(study: Study, cell: Cell) -> float:

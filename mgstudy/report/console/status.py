@@ -10,8 +10,8 @@ from rich.table import Table
 
 from mgstudy.report.console.study_progress import failure_lines
 from mgstudy.report.numbers import duration
-from mgstudy.study.results.summary import StudySummary, TrialSummary
-from mgstudy.study.search.events import State
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import RecordedTrial, State
 
 
 def status_content(summary: StudySummary) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
         "question": summary.question,
         "objective": summary.objective,
         "optuna_storage": summary.storage,
-        "mlflow_tracking_uri": summary.tracking_uri,
-        "mlflow_experiment": summary.experiment,
+        "mlflow_tracking_uri": summary.manifest.tracking.uri,
+        "mlflow_experiment": summary.manifest.tracking.experiment,
         "driven": summary.driven,
         "driver": {
             "name": summary.driver.name,
@@ -44,7 +44,7 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
             }
             for cell in summary.cells
         ],
-        "left_out": [dict(entry) for entry in summary.left_out],
+        "left_out": [entry.model_dump() for entry in summary.left_out],
     }
 
 
@@ -59,9 +59,13 @@ def print_status(summary: StudySummary, console: Console) -> None:
     console.print(f"study {summary.name}: {state}", highlight=False)
     if summary.question:
         console.print(summary.question, highlight=False, markup=False)
+    tracking = summary.manifest.tracking
     for label, value in (
         ("Optuna storage", summary.storage),
-        ("MLflow store", f"{summary.tracking_uri}, experiment {summary.experiment}"),
+        (
+            "MLflow store",
+            f"{tracking.uri}, experiment {tracking.experiment}",
+        ),
         ("trials", ", ".join(f"{count} {name}" for name, count in totals.items())),
         ("confirmations", _confirmations_text(confirmations)),
     ):
@@ -73,7 +77,7 @@ def print_status(summary: StudySummary, console: Console) -> None:
         console.print(line, style="red", markup=False, soft_wrap=True)
     if summary.left_out:
         console.print(f"{len(summary.left_out)} combinations left out:")
-        for reason, count in Counter(entry["reason"] for entry in summary.left_out).items():
+        for reason, count in Counter(entry.reason for entry in summary.left_out).items():
             console.print(f"  {count}: {reason}", markup=False, soft_wrap=True)
 
 
@@ -115,7 +119,7 @@ def _retried_lines(summary: StudySummary) -> list[str]:
     ]
 
 
-def _reason(trial: TrialSummary) -> str:
+def _reason(trial: RecordedTrial) -> str:
     return str(trial.outcome.get("reason", "unknown"))
 
 
@@ -145,7 +149,7 @@ def _confirmations_text(counts: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in shown.items())
 
 
-def searched_text(trial: TrialSummary, searched: frozenset[str]) -> str:
+def searched_text(trial: RecordedTrial, searched: frozenset[str]) -> str:
     """The searched parameters of a trial, by their short names."""
     return ", ".join(
         f"{name.rpartition('.')[2]}={value:.3g}"
@@ -156,7 +160,7 @@ def searched_text(trial: TrialSummary, searched: frozenset[str]) -> str:
     )
 
 
-def _best_content(best: TrialSummary | None) -> dict[str, Any] | None:
+def _best_content(best: RecordedTrial | None) -> dict[str, Any] | None:
     if best is None:
         return None
     return {

@@ -4,60 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
+from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_of
 from mgstudy.report.numbers import duration
+from mgstudy.study.definition.cell import varying_factors
+from mgstudy.study.search.state import CellState, State
 
 _PACE_TRIALS = 20
 _MANY_CELLS = 40
 _SECONDS_PER_HOUR = 3600
 
 
-@dataclass(frozen=True)
-class CellProgress:
-    """How far one cell is.
-
-    Attributes:
-        labels: The labels of the levels that tell the cells apart.
-        complete: Trials of the search that are complete.
-        pruned: Those that were pruned.
-        failed: Those that failed.
-        running: Trials that run now.
-        waiting: Trials of the search still to begin.
-        confirmed: Confirmation trials that have ended.
-        seeds: Confirmation trials there will be.
-        best: The best validation score so far.
-        baseline: That of the cell's baseline; ``None`` for a baseline itself.
-    """
-
-    labels: tuple[str, ...]
-    complete: int
-    pruned: int
-    failed: int
-    running: int
-    waiting: int
-    confirmed: int
-    seeds: int
-    best: float | None
-    baseline: float | None
-
-    @property
-    def ended(self) -> int:
-        """Trials of the search that have ended."""
-        return self.complete + self.pruned + self.failed
-
-
-def cells_table(factors: Sequence[str], objective: str, cells: Sequence[CellProgress]) -> Table:
+def cells_table(objective: str, cells: Sequence[CellState]) -> Table:
     """A row for each cell, its best score beside its baseline's; of very many cells those at work.
 
     Args:
-        factors: The factors whose levels name the cells.
         objective: Name of the metric that selects.
         cells: The cells.
     """
+    factors = shown_factors(cells)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for factor in factors:
         table.add_column(factor)
@@ -67,20 +35,37 @@ def cells_table(factors: Sequence[str], objective: str, cells: Sequence[CellProg
         table.add_column(title, justify="right")
     shown = cells
     if len(cells) > _MANY_CELLS:
-        shown = [cell for cell in cells if cell.running] or cells[:_MANY_CELLS]
+        shown = [cell for cell in cells if _running(cell)] or cells[:_MANY_CELLS]
     for cell in shown:
+        counts = cell.counts
+        seeds = sum(cell.confirmation_counts.values())
+        baseline = baseline_of(cell, cells, DEFAULT_BASELINE)
         table.add_row(
-            *cell.labels,
+            *(cell.levels[factor] for factor in factors),
             str(cell.ended),
-            str(cell.running),
-            f"{cell.pruned / cell.ended:.0%}" if cell.ended else "",
-            Text(str(cell.failed), style="red" if cell.failed else ""),
-            str(cell.waiting),
-            *([f"{cell.confirmed}/{cell.seeds}" if cell.seeds else ""] if confirms else ()),
-            "" if cell.best is None else f"{cell.best:.4f}",
-            "" if cell.baseline is None else f"{cell.baseline:.4f}",
+            str(_running(cell)),
+            f"{counts[State.PRUNED] / cell.ended:.0%}" if cell.ended else "",
+            Text(str(counts[State.FAILED]), style="red" if counts[State.FAILED] else ""),
+            str(counts[State.WAITING]),
+            *([f"{cell.confirmed}/{seeds}" if seeds else ""] if confirms else ()),
+            _score(cell),
+            _score(baseline),
         )
     return table
+
+
+def shown_factors(cells: Sequence[CellState]) -> list[str]:
+    """The factors whose levels name the cells."""
+    return varying_factors(cell.levels for cell in cells) or ["model"]
+
+
+def ended_and_total(cells: Iterable[CellState]) -> tuple[int, int]:
+    """Trials and confirmations that have ended, and those there will be."""
+    ended = total = 0
+    for cell in cells:
+        ended += cell.ended + cell.confirmed
+        total += sum(cell.counts.values()) + sum(cell.confirmation_counts.values())
+    return ended, total
 
 
 def failure_lines(failures: Mapping[tuple[str, str], int]) -> list[str]:
@@ -118,3 +103,11 @@ def remaining_text(pace: float | None, left: int) -> str:
     about = "about " if left else ""
     seconds = left * _SECONDS_PER_HOUR / pace
     return f"{pace:.1f} trials per hour, remaining {about}{duration(seconds)}"
+
+
+def _running(cell: CellState) -> int:
+    return cell.counts[State.RUNNING] + cell.confirmation_counts[State.RUNNING]
+
+
+def _score(cell: CellState | None) -> str:
+    return "" if cell is None or cell.best is None else f"{cell.best.value:.4f}"

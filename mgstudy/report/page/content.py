@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pandas as pd
 
@@ -18,14 +17,10 @@ from mgstudy.report.page import scores, strengths, tables
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.robustness import accuracy_against_robustness
-from mgstudy.report.results import StudyResults
 from mgstudy.report.robustness.comparison import load_robustness
 from mgstudy.report.table import Table
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import close_storage, open_storage
-from mgstudy.urls import expand_url
-from mgstudy.workspace import Workspace
 
 _SPENT = ("trials", "gradients", "time")
 
@@ -77,25 +72,15 @@ class ReportContent:
 
 
 def report_content(
-    workspace: Workspace, study: str, baseline: Mapping[str, str] | None = None
+    summary: StudySummary, baseline: Mapping[str, str] | None = None
 ) -> ReportContent:
-    """Collect what the report of a study says.
-
-    Raises:
-        InputError: If the workspace has no study of that name.
-        MgstudyError: If its manifest or storage cannot be read.
-    """
-    summary = StudyResults.load(workspace, study).summary
-    folder = StudyFolder.existing(workspace, study)
-    manifest = folder.read_manifest()
+    """Collect what the report of a study says."""
+    manifest = summary.manifest
     chosen = DEFAULT_BASELINE if baseline is None else baseline
     comparison = compare_studies([summary], chosen)
-    storage = open_storage(expand_url(manifest["storage"]), create=False)
-    names = {cell["key"]: cell["study"] for cell in manifest["cells"]}
     drawing = Drawing(summary, chosen, _logarithmic(manifest))
-    processors = float(manifest["config"]["resources"]["cpu"])
-    importance = tables.importances(summary, names, storage)
-    close_storage(storage)
+    processors = manifest.config.resources.cpu
+    importance = tables.importances(summary)
     by_strength = [strengths.strengths(drawing), strengths.surfaces(drawing)]
     dots, curves = scores.scores(drawing, comparison), scores.curves(drawing)
     ended = [tables.outcomes(summary), tables.failures(summary), tables.endings(summary)]
@@ -115,9 +100,9 @@ def report_content(
         Section(
             "robustness",
             "Accuracy against robustness",
-            accuracy_against_robustness(drawing, load_robustness(folder)),
-            f"No risk was measured; `mgstudy robustness {study}` measures them, and the report "
-            "written after it shows them here.",
+            accuracy_against_robustness(drawing, load_robustness(summary.folder)),
+            f"No risk was measured; `mgstudy robustness {summary.name}` measures them, and the "
+            "report written after it shows them here.",
         ),
         Section(
             "curves",
@@ -140,24 +125,24 @@ def report_content(
         Section("cost", "Cost", [tables.costs(summary, chosen, processors)]),
     )
     return ReportContent(
-        study=study,
+        study=summary.name,
         question=summary.question,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=_facts(summary),
         verdict=_verdict(comparison),
         missing=_missing(summary, chosen),
         sections=sections,
-        commands=_commands(study),
+        commands=_commands(summary.name),
         provenance=_provenance(manifest),
-        configuration=yaml_text(manifest["config"]),
+        configuration=yaml_text(manifest.config.model_dump(mode="json")),
     )
 
 
-def _logarithmic(manifest: Mapping[str, Any]) -> frozenset[str]:
+def _logarithmic(manifest: StudyManifest) -> frozenset[str]:
     return frozenset(
         name
-        for cell in manifest["cells"]
-        for name, space in cell["spaces"].items()
+        for cell in manifest.cells
+        for name, space in cell.spaces.items()
         if isinstance(space, dict) and next(iter(space)).startswith("log")
     )
 
@@ -260,23 +245,21 @@ def _commands(study: str) -> list[str]:
     ]
 
 
-def _provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    environment = manifest["environment"]
-    config = manifest["config"]
+def _provenance(manifest: StudyManifest) -> list[tuple[str, str]]:
+    environment, config = manifest.environment, manifest.config
     found = [
-        ("last launched", manifest["launched"]),
+        ("last launched", manifest.launched),
         ("git revision", environment["git_revision"] or "not a checkout"),
         ("Python", environment["python"]),
         *((name, version) for name, version in environment["packages"].items()),
         ("platform", environment["platform"]),
         ("processor", environment["processor"]),
-        ("study seed", str(config["seed"])),
-        ("training seeds", ", ".join(map(str, config["factors"]["seed"]))),
+        ("study seed", str(config.seed)),
+        ("training seeds", ", ".join(map(str, config.factors.seed))),
     ]
-    for name, fingerprints in manifest["datasets"].items():
-        found.append((f"dataset {name}, interactions", fingerprints["interactions"]))
+    for name, dataset in manifest.datasets.items():
+        found.append((f"dataset {name}, interactions", dataset.interactions))
         found += [
-            (f"dataset {name}, {modality}", key)
-            for modality, key in fingerprints["features"].items()
+            (f"dataset {name}, {modality}", key) for modality, key in dataset.features.items()
         ]
     return found

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mgstudy.report.page.figures import Look, looks
-from mgstudy.study.results.summary import CellSummary, StudySummary
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Drawing:
         """The other factors that vary: each combination of their levels has a panel."""
         return [name for name in self.summary.varying_factors() if name not in self.baseline]
 
-    def label(self, cell: CellSummary) -> str:
+    def label(self, cell: CellState) -> str:
         """What a cell is called inside its panel."""
         return " ".join(cell.levels[factor] for factor in self.compared)
 
@@ -41,10 +42,10 @@ class Drawing:
         labels = list(dict.fromkeys(self.label(cell) for cell in self.summary.cells))
         return looks(labels, " ".join(self.baseline.values()))
 
-    def panels(self) -> Iterator[tuple[str, list[CellSummary]]]:
+    def panels(self) -> Iterator[tuple[str, list[CellState]]]:
         """The title and the cells of every panel."""
         factors = self.panel_factors()
-        grouped: dict[tuple[str, ...], list[CellSummary]] = {}
+        grouped: dict[tuple[str, ...], list[CellState]] = {}
         for cell in self.summary.cells:
             grouped.setdefault(tuple(cell.levels[name] for name in factors), []).append(cell)
         for levels, cells in grouped.items():

@@ -7,7 +7,7 @@ import math
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Panel, Series
-from mgstudy.study.results.summary import CellSummary
+from mgstudy.study.search.state import CellState
 
 
 def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
@@ -19,7 +19,7 @@ def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
     """
     known, objective = drawing.looks(), comparison.objective
     found = {row["cell"]: row for row in comparison.of(objective).to_dict("records")}
-    by_dataset: dict[str, list[tuple[str, CellSummary]]] = {}
+    by_dataset: dict[str, list[tuple[str, CellState]]] = {}
     for title, cells in drawing.panels():
         for cell in cells:
             by_dataset.setdefault(cell.levels["dataset"], []).append((title, cell))

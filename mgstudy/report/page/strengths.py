@@ -12,7 +12,7 @@ from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.numbers import parameter_name
 from mgstudy.report.page.drawing import Drawing
 from mgstudy.report.page.figures import Figure, Look, Panel, Series, Surface
-from mgstudy.study.results.summary import CellSummary, TrialSummary
+from mgstudy.study.search.state import CellState, RecordedTrial
 
 _MOST_VALUES_WITH_A_MEDIAN = 10
 _TRIALS_BEHIND_A_MEDIAN = 2
@@ -83,7 +83,7 @@ def surfaces(drawing: Drawing) -> Figure | None:
     )
 
 
-def _strength_names(cells: Sequence[CellSummary]) -> list[str]:
+def _strength_names(cells: Sequence[CellState]) -> list[str]:
     return list(
         dict.fromkeys(
             name
@@ -100,18 +100,18 @@ def _searches_strength(drawing: Drawing, label: str) -> bool:
     return bool(_strength_names(cells))
 
 
-def _completed(cell: CellSummary) -> list[TrialSummary]:
+def _completed(cell: CellState) -> list[RecordedTrial]:
     return [trial for trial in cell.trials if trial.value is not None]
 
 
-def _is_numeric(cell: CellSummary, name: str) -> bool:
+def _is_numeric(cell: CellState, name: str) -> bool:
     values = [trial.parameters.get(name) for trial in cell.trials]
     return bool(values) and all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values
     )
 
 
-def _marginal(look: Look, cell: CellSummary, name: str) -> list[Series]:
+def _marginal(look: Look, cell: CellState, name: str) -> list[Series]:
     trials = _completed(cell)
     if not trials or not _is_numeric(cell, name):
         return []
@@ -137,7 +137,7 @@ def _marginal(look: Look, cell: CellSummary, name: str) -> list[Series]:
     return [dots, Series(look, ascending, medians, shape="line")]
 
 
-def _extremes(cells: Sequence[CellSummary], name: str) -> str:
+def _extremes(cells: Sequence[CellState], name: str) -> str:
     best = max(
         (trial for cell in cells if name in cell.searched for trial in _completed(cell)),
         key=lambda trial: trial.value or 0.0,
@@ -148,7 +148,7 @@ def _extremes(cells: Sequence[CellSummary], name: str) -> str:
     return f"the best is {best.value:.4f} at {best.parameters[name]}"
 
 
-def _baseline_best(drawing: Drawing, cells: Sequence[CellSummary]) -> tuple[float, str] | None:
+def _baseline_best(drawing: Drawing, cells: Sequence[CellState]) -> tuple[float, str] | None:
     for cell in cells:
         other = baseline_of(cell, drawing.summary.cells, drawing.baseline)
         if other is not None and other.best is not None and other.best.value is not None:
@@ -157,7 +157,7 @@ def _baseline_best(drawing: Drawing, cells: Sequence[CellSummary]) -> tuple[floa
 
 
 def _surface_panel(
-    drawing: Drawing, title: str, trials: Sequence[TrialSummary], names: Sequence[str]
+    drawing: Drawing, title: str, trials: Sequence[RecordedTrial], names: Sequence[str]
 ) -> Panel | None:
     points = np.array([[float(trial.parameters[name]) for name in names] for trial in trials])
     scores = np.array([float(trial.value or 0.0) for trial in trials])

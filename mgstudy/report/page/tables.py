@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-from optuna.storages import BaseStorage
 
 from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.numbers import duration, parameter_name
 from mgstudy.report.table import Place, Table
-from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary
-from mgstudy.study.search.events import State
-from mgstudy.study.search.spending import GPU_SECONDS
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import GPU_SECONDS, CellState, RecordedTrial, State
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
 _EVALUATOR_SEED = 0
@@ -72,13 +70,13 @@ def left_out(summary: StudySummary) -> Table | None:
     """Combinations of levels that cannot be trained; ``None`` if there are none."""
     if not summary.left_out:
         return None
-    counted = Counter(str(entry["reason"]) for entry in summary.left_out)
+    counted = Counter(entry.reason for entry in summary.left_out)
     said = "Combinations that were left out of the study before it began."
     return _counts_table("combinations", counted, said)
 
 
 def importances(
-    summary: StudySummary, studies: Mapping[str, str], storage: BaseStorage
+    summary: StudySummary,
 ) -> Table | None:
     """How much of the scores' variance each searched parameter explains, per cell.
 
@@ -86,16 +84,15 @@ def importances(
 
     Args:
         summary: The study.
-        studies: Key of a cell to the name of its Optuna study.
-        storage: Where those are.
 
     Returns:
         ``None`` if no cell has enough completed trials.
     """
-    found: list[tuple[CellSummary, dict[str, float]]] = []
+    found: list[tuple[CellState, dict[str, float]]] = []
     for cell in summary.cells:
         if _can_be_explained(cell):
-            study = optuna.load_study(study_name=studies[cell.key], storage=storage)
+            study = optuna.create_study(direction="maximize")
+            study.add_trials(trial.frozen for trial in cell.trials if trial.frozen is not None)
             evaluator = FanovaImportanceEvaluator(seed=_EVALUATOR_SEED)
             shares = get_param_importances(study, evaluator=evaluator)
             found.append((cell, {parameter_name(name): share for name, share in shares.items()}))
@@ -167,7 +164,7 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
 def _cells_table(
     summary: StudySummary,
     titles: Sequence[str],
-    rows: Iterable[tuple[CellSummary, Sequence[str]]],
+    rows: Iterable[tuple[CellState, Sequence[str]]],
     caption: str,
     texts: Collection[int] = (),
     shades: Mapping[Place, float] | None = None,
@@ -189,16 +186,16 @@ def _counts_table(counted_thing: str, counted: Counter[str], caption: str) -> Ta
     return Table(["reason", counted_thing], rows, (0,), caption)
 
 
-def _reason(trial: TrialSummary) -> str:
+def _reason(trial: RecordedTrial) -> str:
     return str(trial.outcome.get("reason", "unknown"))
 
 
-def _per_epoch(cell: CellSummary) -> float | None:
+def _per_epoch(cell: CellState) -> float | None:
     epochs = cell.spent("epochs")
     return cell.spent("gradient_computations") / epochs if epochs else None
 
 
-def _can_be_explained(cell: CellSummary) -> bool:
+def _can_be_explained(cell: CellState) -> bool:
     values = [trial.value for trial in cell.trials if trial.value is not None]
     return (
         bool(cell.searched) and len(values) >= FEWEST_TRIALS_FOR_IMPORTANCE and len(set(values)) > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -73,6 +73,11 @@ class Cell:
         """How many different trials the space holds; infinite with a continuous range."""
         return math.prod(_size(space) for space in self.searched.values())
 
+    def budget(self, trials: int) -> int:
+        """How many trials the cell gets of a study's: no more than it has combinations, of which
+        none is tried twice; one where nothing is searched."""
+        return int(min(trials, self.size()))
+
     def grid(self) -> dict[str, list[Value]] | None:
         """The values of every searched parameter, or ``None`` with a continuous range."""
         grid: dict[str, list[Value]] = {}
@@ -138,6 +143,12 @@ class Cell:
         changes no other cell's seeds."""
         content = {"study_seed": study_seed, "cell": self.key, "purpose": purpose}
         return int(fingerprint(content)[:8], 16)
+
+
+def varying_factors(cells: Iterable[Mapping[str, str]]) -> list[str]:
+    """The factors with more than one level among cells, given each cell's levels."""
+    levels = list(cells)
+    return [name for name in (levels[0] if levels else ()) if len({c[name] for c in levels}) > 1]
 
 
 def declared_parameters(part: type) -> type[ParameterSet]:

@@ -1,60 +1,233 @@
-"""The manifest that every launch writes into the study's folder."""
+"""The manifest that every launch writes into the study's folder: what was asked, and where its
+records are."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mgstudy.config.document import Document
+from mgstudy.config.study import StudyConfig
 from mgstudy.environment import describe_environment
-from mgstudy.study.definition.study import Study
-from mgstudy.study.search.record import cell_study_name
+from mgstudy.errors import MgstudyError
+from mgstudy.files import written_whole
+from mgstudy.study.definition.cell import Cell, varying_factors
+from mgstudy.study.definition.study import Study, check_study
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.urls import recorded_url
+from mgstudy.workspace import Workspace
+
+FORMAT = 1
+"""To be raised when what a study's folder and storage hold is read otherwise."""
 
 
-def study_manifest(study: Study, storage_url: str, tracking: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a study that is launched: what is asked, what comes of it, and where it runs.
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    Args:
-        study: The study.
-        storage_url: Of its Optuna storage.
-        tracking: Where MLflow has its record.
+
+class Place(_Part):
+    """Where MLflow has the study's runs: URI, without a password, and experiment."""
+
+    uri: str
+    experiment: str
+
+
+class CellEntry(_Part):
+    """A cell.
+
+    Attributes:
+        key: Its name inside its study.
+        levels: Factor to the label of its level.
+        study: Name of the Optuna study of its search.
+        budget: Trials its search gets in all.
+        fixed: The parameters that every trial has in common.
+        spaces: Every parameter to its space, as a study file writes it.
     """
-    return {
-        "name": study.config.name,
-        "config": _config_without_passwords(study),
-        "storage": recorded_url(storage_url),
-        "tracking": dict(tracking),
-        "cells": [
-            {
-                "key": cell.key,
-                "levels": dict(cell.levels),
-                "study": cell_study_name(study.config.name, cell),
-                "budget": study.budgets[cell.key],
-                "fixed": cell.fixed,
-                "spaces": cell.describe()["spaces"],
-            }
-            for cell in study.plan.cells
-        ],
-        "left_out": [
-            {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
-        ],
-        "datasets": {
-            name: {
-                "interactions": dataset.fingerprint,
-                "features": dict(dataset.feature_fingerprints),
-            }
-            for name, dataset in study.datasets.items()
-        },
-        "launched": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": describe_environment(),
-    }
+
+    key: str
+    levels: dict[str, str]
+    study: str
+    budget: int
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    spaces: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def searched(self) -> frozenset[str]:
+        """The parameters that are sampled."""
+        return frozenset(self.spaces) - frozenset(self.fixed)
+
+    @classmethod
+    def of(cls, study: str, cell: Cell, budget: int) -> CellEntry:
+        """The entry of a cell.
+
+        Args:
+            study: Name of the study.
+            cell: The cell.
+            budget: Trials its search gets.
+        """
+        return cls(
+            key=cell.key,
+            levels=dict(cell.levels),
+            study=f"{study}/{cell.key}",
+            budget=budget,
+            fixed=cell.fixed,
+            spaces=cell.describe()["spaces"],
+        )
 
 
-def _config_without_passwords(study: Study) -> dict[str, Any]:
-    content = study.config.model_dump(mode="json")
-    if content["storage"] is not None:
-        content["storage"] = recorded_url(content["storage"])
-    if content["tracking"]["uri"] is not None:
-        content["tracking"]["uri"] = recorded_url(content["tracking"]["uri"])
-    return content
+def cell_entries(study: Study) -> tuple[CellEntry, ...]:
+    """The entries of a study's cells."""
+    config = study.config
+    return tuple(
+        CellEntry.of(config.name, cell, cell.budget(config.trials)) for cell in study.plan.cells
+    )
+
+
+class LeftOutEntry(_Part):
+    """A combination of levels that cannot be trained, and why."""
+
+    levels: dict[str, str]
+    reason: str
+
+
+class DatasetEntry(_Part):
+    """Fingerprints of a dataset's interactions, and of each modality's features."""
+
+    interactions: str
+    features: dict[str, str]
+
+
+class StudyManifest(_Part):
+    """A study as it was launched last.
+
+    Attributes:
+        format: Of the study's folder and storage.
+        name: The study's name.
+        config: The study file as it was understood, without passwords.
+        storage: URL of its Optuna storage, without a password.
+        tracking: Where MLflow has its runs.
+        cells: Its cells, in the order of the study file.
+        left_out: The combinations that cannot be trained.
+        datasets: Its datasets by their level's label.
+        launched: When, ISO 8601 in UTC.
+        environment: Versions, machine and git revision, see ``describe_environment``.
+    """
+
+    format: int = FORMAT
+    name: str
+    config: StudyConfig
+    storage: str
+    tracking: Place
+    cells: tuple[CellEntry, ...]
+    left_out: tuple[LeftOutEntry, ...] = ()
+    datasets: dict[str, DatasetEntry] = Field(default_factory=dict)
+    launched: str
+    environment: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, study: Study, storage_url: str, tracking: Mapping[str, str]) -> StudyManifest:
+        """Describe a study that is launched.
+
+        Args:
+            study: The study.
+            storage_url: Of its Optuna storage.
+            tracking: Where MLflow has its record.
+        """
+        return cls(
+            name=study.config.name,
+            config=_without_passwords(study.config),
+            storage=recorded_url(storage_url),
+            tracking=Place(**tracking),
+            cells=cell_entries(study),
+            left_out=tuple(
+                LeftOutEntry(levels=dict(entry.levels), reason=entry.reason)
+                for entry in study.plan.left_out
+            ),
+            datasets={
+                name: DatasetEntry(
+                    interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints)
+                )
+                for name, dataset in study.datasets.items()
+            },
+            launched=datetime.now(UTC).isoformat(timespec="seconds"),
+            environment=describe_environment(),
+        )
+
+    @classmethod
+    def read(cls, folder: StudyFolder) -> StudyManifest:
+        """The manifest in a study's folder.
+
+        Raises:
+            MgstudyError: If it is missing, damaged, or of another format.
+        """
+        path = folder.manifest
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise ValueError("it holds no study")
+            if content.get("format") != FORMAT:
+                raise MgstudyError(_of_another_format(path, content))
+            return cls.model_validate(content)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            where = ".".join(str(step) for step in fault["loc"])
+            raise MgstudyError(f"{path}: cannot be read: {where}: {fault['msg']}") from error
+        except (OSError, ValueError, RecursionError) as error:
+            raise MgstudyError(f"{path}: cannot be read: {error}") from error
+
+    def write(self, folder: StudyFolder) -> None:
+        """Replace the manifest in a study's folder, in one step."""
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with written_whole(folder.manifest) as file:
+            file.write(self.model_dump_json(indent=2).encode() + b"\n")
+        if folder.workspace is not None:
+            folder.workspace.publish(folder.manifest, anew=True)
+
+    @property
+    def varying_factors(self) -> list[str]:
+        """The factors with more than one level among the cells."""
+        return varying_factors(cell.levels for cell in self.cells)
+
+    def table_keys(self) -> list[str]:
+        """Keys of the tables that the study's datasets are made of."""
+        return [
+            key
+            for dataset in self.datasets.values()
+            for key in (dataset.interactions, *dataset.features.values())
+        ]
+
+
+def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspace) -> Study:
+    """The study as its last launch wrote it down, checked against what is installed now.
+
+    Raises:
+        InputError: If its datasets are no longer there, or something that it names is not.
+    """
+    content = manifest.config.model_dump(mode="json")
+    return check_study(Document(str(folder.manifest), content), workspace)
+
+
+def _without_passwords(config: StudyConfig) -> StudyConfig:
+    storage, uri = config.storage, config.tracking.uri
+    return config.model_copy(
+        update={
+            "storage": storage and recorded_url(storage),
+            "tracking": config.tracking.model_copy(update={"uri": uri and recorded_url(uri)}),
+        }
+    )
+
+
+def _of_another_format(path: Path, content: Mapping[str, Any]) -> str:
+    environment = content.get("environment")
+    packages = environment.get("packages") if isinstance(environment, dict) else None
+    version = packages.get("mgstudy") if isinstance(packages, dict) else None
+    by = f"mgstudy {version}" if version else "another version of mgstudy"
+    return (
+        f"{path}: has format {content.get('format', 'none')}, and this version reads {FORMAT}; "
+        f"{by} wrote it and reads it"
+    )

@@ -10,9 +10,10 @@ from mgstudy.config.document import Document, load_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
+from mgstudy.study.definition.cell import varying_factors
 from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
-from mgstudy.study.search.samplers import budget, check_search
+from mgstudy.study.definition.optuna_parts import check_search
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import parse_storage_url
 from mgstudy.workspace import Workspace
@@ -42,15 +43,9 @@ class Study:
         return StudyFolder.of(self.workspace, self.config.name)
 
     @property
-    def budgets(self) -> dict[str, int]:
-        """Trials of every cell, by its key."""
-        return {cell.key: budget(self.config, cell) for cell in self.plan.cells}
-
-    @property
     def varying_factors(self) -> list[str]:
         """The factors with more than one level among the cells."""
-        cells = self.plan.cells
-        return [f for f in cells[0].levels if len({cell.levels[f] for cell in cells}) > 1]
+        return varying_factors(cell.levels for cell in self.plan.cells)
 
 
 def read_study(path: Path, overrides: Iterable[str] = (), home: Path | str | None = None) -> Study:

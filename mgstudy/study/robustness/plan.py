@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from mgstudy.config.document import Document
 from mgstudy.config.parameters import Value
 from mgstudy.config.study import Robustness
 from mgstudy.errors import InputError, MgstudyError, suggestion
@@ -17,11 +16,10 @@ from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import models
 from mgstudy.robustness.risks.base import Risk, make_risk
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.definition.study import Study, check_study
-from mgstudy.study.results.summary import CellSummary, StudySummary, summarize
-from mgstudy.study.search.events import State
+from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState, RecordedTrial, State
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.workspace import Workspace
 
 _VERSION = 1
 """To be raised when what a measurement means changes."""
@@ -166,8 +164,8 @@ def rebuild_risk(point: Point) -> Risk:
 
 
 def plan_robustness(
-    workspace: Workspace,
-    name: str,
+    study: Study,
+    summary: StudySummary,
     settings: Robustness | None = None,
     cells: Sequence[str] = (),
     risks: Sequence[str] = (),
@@ -175,19 +173,19 @@ def plan_robustness(
     """Find the trained models of a study, and what to measure of them.
 
     Args:
-        workspace: The workspace.
-        name: The study's name.
+        study: The study.
+        summary: What it has come to.
         settings: What to measure; what the study file says, or the defaults, when not given.
         cells: Parts of cell keys; only cells that match one are measured. All when not given.
         risks: Labels of the risks to measure, ``flatness`` among them; all when not given.
 
     Raises:
-        InputError: If there is no such study, cell or risk, or nothing is trained yet.
+        InputError: If there is no such cell or risk, or nothing is trained yet.
+        MgstudyError: If a dataset of the study has changed since it ran.
     """
-    study = launched_study(workspace, name)
+    _refuse_other_data(study, summary)
     chosen = _chosen(settings or study.config.robustness or Robustness(), risks)
     risk_points(chosen)
-    summary = summarize(workspace, name)
     by_key = {cell.key: cell for cell in study.plan.cells}
     wanted = _matching([cell.key for cell in summary.cells], cells)
     trained = [
@@ -198,29 +196,20 @@ def plan_robustness(
     ]
     if not trained:
         raise InputError(
-            f"study {name!r} has no trained model to measure yet; launch it first, or let it run on"
+            f"study {summary.name!r} has no trained model to measure yet; launch it first, or let "
+            "it run on"
         )
     return RobustnessPlan(study, summary, chosen, trained)
 
 
-def launched_study(workspace: Workspace, name: str) -> Study:
-    """The study as it was launched, from its folder.
-
-    Raises:
-        InputError: If there is none, or a dataset of it is gone.
-        MgstudyError: If a dataset has changed since.
-    """
-    folder = StudyFolder.existing(workspace, name)
-    manifest = folder.read_manifest()
-    study = check_study(Document(str(folder.manifest), manifest["config"]), workspace)
-    for label, recorded in manifest["datasets"].items():
+def _refuse_other_data(study: Study, summary: StudySummary) -> None:
+    for label, recorded in summary.manifest.datasets.items():
         dataset = study.datasets.get(label)
-        if dataset is not None and recorded["features"] != dict(dataset.feature_fingerprints):
+        if dataset is not None and recorded.features != dict(dataset.feature_fingerprints):
             raise MgstudyError(
-                f"dataset {label!r} was prepared anew since study {name!r} ran; prepare it as it "
-                "was, or launch the study again under another name"
+                f"dataset {label!r} was prepared anew since study {summary.name!r} ran; prepare it "
+                "as it was, or launch the study again under another name"
             )
-    return study
 
 
 def _chosen(settings: Robustness, labels: Sequence[str]) -> Robustness:
@@ -245,42 +234,34 @@ def _matching(keys: Sequence[str], parts: Sequence[str]) -> set[str]:
     return {key for key in keys if not parts or any(part in key for part in parts)}
 
 
-def trained_models(summary: CellSummary, cell: Cell, folder: StudyFolder) -> list[TrainedCell]:
+def trained_models(state: CellState, cell: Cell, folder: StudyFolder) -> list[TrainedCell]:
     """The confirmed models of a cell, else its best trial."""
-    confirmed = [
-        TrainedCell(
-            cell=cell,
-            key=_relative(replicate.weights, folder),
-            replicate=replicate.number,
-            seed=replicate.seed,
-            parameters=replicate.parameters,
-            weights=replicate.weights,
-            split="test",
-        )
-        for replicate in summary.confirmations
-        if replicate.state is State.COMPLETE and _present(replicate.weights, folder)
-    ]
-    if confirmed or summary.best is None:
-        return confirmed
-    best = summary.best
-    weights = Path(best.outcome.get("checkpoint", ""))
-    if weights.name:
-        # The folder may have been moved since the file was written.
-        weights = folder.checkpoints / summary.key / str(best.number) / weights.name
-    if not weights.name or not _present(weights, folder):
+    complete = [trial for trial in state.confirmations if trial.state is State.COMPLETE]
+    confirmed = [trial for trial in complete if _present(trial.weights, folder)]
+    best = state.best
+    if confirmed:
+        return [_trained(trial, cell, "test") for trial in confirmed]
+    if best is None or "checkpoint" not in best.outcome or not _present(best.weights, folder):
         return []
-    key = _relative(weights, folder)
-    return [TrainedCell(cell, key, 0, cell.seed, best.parameters, weights, "validation")]
+    return [_trained(best, cell, "validation")]
+
+
+def _trained(trial: RecordedTrial, cell: Cell, split: Literal["validation", "test"]) -> TrainedCell:
+    return TrainedCell(
+        cell=cell,
+        key=trial.key,
+        replicate=trial.number if split == "test" else 0,
+        seed=trial.seed,
+        parameters=trial.parameters,
+        weights=trial.weights,
+        split=split,
+    )
 
 
 def _present(weights: Path, folder: StudyFolder) -> bool:
     if folder.workspace is not None:
         folder.workspace.fetch(weights)
     return weights.is_file()
-
-
-def _relative(weights: Path, folder: StudyFolder) -> str:
-    return weights.parent.relative_to(folder.checkpoints).as_posix()
 
 
 def _key(kind: str, **content: Any) -> str:

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,9 @@ from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like
 from mgstudy.study.running.placement import GpuPacking, TrialResources
 from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.tune_bridge import OptunaPruner, OptunaSearcher, StartNotice
-from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
+from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.state import Stage, State, trial_key
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.heartbeat import Heartbeat
 from mgstudy.study.storage.layout import StudyFolder
@@ -122,57 +123,52 @@ def _no_cluster(address: str, error: OSError) -> MgstudyError:
 
 
 class KeepBestCheckpoint(StudyListener):
-    """Deletes what a finished trial does not need, and a completed one's weights as soon as
-    another of its cell has done better.
+    """Deletes what a finished trial does not need, and weights of the search that are not those of
+    its cell's best trial.
 
     Args:
+        record: The study's record, which says what is best.
         checkpoints: The study's checkpoints.
-        record_best: Number and value of each cell's best trial so far.
         keeps_states: Whether states that trials left on purpose stay.
     """
 
     def __init__(
-        self,
-        checkpoints: CheckpointFolder,
-        record_best: Mapping[str, tuple[int, float]],
-        keeps_states: bool = False,
+        self, record: StudyRecord, checkpoints: CheckpointFolder, keeps_states: bool = False
     ) -> None:
+        self.record = record
         self.checkpoints = checkpoints
-        self.best = dict(record_best)
         self.keeps_states = keeps_states
+        self._kept = {
+            state.key: {state.best.number} for state in record.states if state.best is not None
+        }
 
     def trial_finished(
-        self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
+        self, trial: TrialRequest, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
-        """Keep the better of this trial's weights and the best ones so far; a confirmation's stay,
-        all of them."""
+        """Keep the weights of the cell's best trial; a confirmation's stay, all of them."""
         self.checkpoints.discard_states(trial.key)
-        if trial.stage is not Stage.SEARCH:
-            return
-        key = trial.cell.key
-        loser = trial.number
-        if (
-            state is State.COMPLETE
-            and value is not None
-            and (key not in self.best or value > self.best[key][1])
-        ):
-            loser = self.best[key][0] if key in self.best else -1
-            self.best[key] = (trial.number, value)
-        if not self.keeps_states:
-            self.checkpoints.discard(f"{key}/{loser}")
+        if trial.stage is Stage.SEARCH:
+            self._keep_best(trial.cell.key, {trial.number})
 
-    def sweep(self, record: StudyRecord) -> None:
+    def sweep(self) -> None:
         """Delete what finished trials left after they were told of: a worker that is stopped
         writes its state a last time, and a driver that is killed deletes nothing."""
-        for key, entry in record.cells.items():
-            left = self.checkpoints.trials(key)
-            finished = {
-                t.number for t in entry.study.get_trials(deepcopy=False) if t.state.is_finished()
-            }
-            for number in finished.intersection(left):
-                self.checkpoints.discard_states(f"{key}/{number}")
-                if not self.keeps_states and self.best.get(key, (-1, 0))[0] != number:
-                    self.checkpoints.discard(f"{key}/{number}")
+        for cell in self.record.states:
+            left = set(self.checkpoints.trials(cell.key))
+            ended = {t.number for t in (*cell.trials, *cell.retried) if t.state.is_ended}
+            for number in left & ended:
+                self.checkpoints.discard_states(trial_key(cell.key, number))
+            self._keep_best(cell.key, left & ended)
+
+    def _keep_best(self, cell: str, numbers: Set[int]) -> None:
+        """Delete the weights of these ended trials, and of what was best before, but for the best
+        trial's."""
+        best = self.record.cells[cell].state.best
+        kept = set() if best is None else {best.number}
+        if not self.keeps_states:
+            for number in (numbers | self._kept.get(cell, set())) - kept:
+                self.checkpoints.discard(trial_key(cell, number))
+        self._kept[cell] = kept
 
 
 def run_trials(

@@ -10,14 +10,14 @@ from mgstudy.config.parameters import Fixed, Space, Value
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.results.summary import CellSummary
 from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.search.state import CellState
 
 _TIMED_EPOCHS = 2
 
 
 def seconds_from_trials(
-    cells: Sequence[Cell], finished: Mapping[str, CellSummary]
+    cells: Sequence[Cell], states: Mapping[str, CellState]
 ) -> dict[str, float | None]:
     """Mean seconds of a trial of each cell, by key.
 
@@ -25,11 +25,9 @@ def seconds_from_trials(
     where there are none either.
     """
     known: dict[str, tuple[float, int]] = {}
-    for cell in cells:
-        summary = finished.get(cell.key)
-        ended = [trial for trial in summary.trials if trial.outcome] if summary else []
-        if summary and ended:
-            known[cell.key] = (summary.seconds(), len(ended))
+    for key, state in states.items():
+        if state.ended:
+            known[key] = (state.seconds(), state.ended)
     return {cell.key: _mean(cell, cells, known) for cell in cells}
 
 

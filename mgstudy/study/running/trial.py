@@ -22,8 +22,9 @@ from mgstudy.study.definition.cell import Cell
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.running.tune_bridge import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
-from mgstudy.study.search.events import Stage, recorded_name
+from mgstudy.study.search.state import Stage
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
+from mgstudy.study.storage.epoch_metrics import recorded_name
 from mgstudy.training.results import DivergedError, EpochResult
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
@@ -128,8 +129,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         repeated = progress.next_repeated()
         if repeated is not None:
             return repeated
-        for result in progress.epochs:
-            progress.add(result)
+        while (result := progress.next_epoch()) is not None:
             if result.metrics is not None:
                 return self._report(result, progress)
             progress.save_if_due()
@@ -177,11 +177,9 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             **self._gpu_peak(),
         }
         outcome: dict[str, Any] = {
-            **progress.cost,
-            "epochs": result.epoch + 1,
+            **progress.spent(),
             "best_epoch": 1 + (result.best_epoch or 0),
             "best_value": result.best_value,
-            "gradient_computations": result.gradient_computations,
         }
         if result.stop_reason is None:
             report[OUTCOME] = json.dumps(outcome)
@@ -199,9 +197,9 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         return {**report, "done": True, OUTCOME: json.dumps(outcome)}
 
     def _fail(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        cost = {} if self._progress is None else self._progress.cost
+        spent = {} if self._progress is None else self._progress.spent()
         self._progress = None
-        return {"done": True, OUTCOME: json.dumps({**cost, "failed": True, **outcome})}
+        return {"done": True, OUTCOME: json.dumps({**spent, "failed": True, **outcome})}
 
     def _test(self, progress: TrialProgress) -> dict[str, Any]:
         """Score the best weights on the test split, and keep every user's scores beside them."""

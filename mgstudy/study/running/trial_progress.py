@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.search.spending import GPU_SECONDS
+from mgstudy.study.search.state import GPU_SECONDS
 from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFolder
 from mgstudy.training.results import EpochResult
 from mgstudy.training.trainer import Trainer
@@ -30,7 +30,6 @@ class TrialProgress:
         gpus: GPUs that the trial holds, or its share of one.
 
     Attributes:
-        epochs: The results of the epochs that follow.
         cost: Seconds spent, without those that an interruption wasted; with ``gpu_seconds``, which
             are seconds times GPUs held, where there are GPUs.
         reports: What was reported to the driver.
@@ -47,7 +46,7 @@ class TrialProgress:
     ) -> None:
         self.trial = trial
         self.trainer = trainer
-        self.epochs: Iterator[EpochResult] = trainer.epochs()
+        self._epochs: Iterator[EpochResult] = trainer.epochs()
         self.cost = dict.fromkeys(_COSTS, 0.0)
         self.reports: list[dict[str, Any]] = []
         self._gpus = gpus
@@ -56,10 +55,28 @@ class TrialProgress:
         self._saved_epoch = trainer.next_epoch
         self._saved_at = time.monotonic()
 
-    def add(self, result: EpochResult) -> None:
-        """Count what an epoch took."""
-        self.spend("seconds_training", result.seconds_training)
-        self.spend("seconds_evaluation", result.seconds_evaluation)
+    def next_epoch(self) -> EpochResult | None:
+        """Train another epoch, and count what it took, also of one that breaks; ``None`` after the
+        last."""
+        began = time.perf_counter()
+        try:
+            result = next(self._epochs, None)
+        except BaseException:
+            self.spend("seconds_training", time.perf_counter() - began)
+            raise
+        if result is not None:
+            self.spend("seconds_training", result.seconds_training)
+            self.spend("seconds_evaluation", result.seconds_evaluation)
+        return result
+
+    def spent(self) -> dict[str, Any]:
+        """What the trial has cost so far, however it ends."""
+        trainer = self.trainer
+        return {
+            **self.cost,
+            "epochs": trainer.next_epoch,
+            "gradient_computations": trainer.gradient_computations,
+        }
 
     def spend(self, name: str, seconds: float) -> None:
         """Count seconds of set-up, training or evaluation, and those of the GPUs meanwhile held."""
@@ -127,7 +144,7 @@ class TrialProgress:
         self.cost = dict(state["cost"])
         self.reports = [dict(report) for report in state["reports"]]
         self._repeated = iter([r for r in self.reports if r["step"] >= recorded])
-        self.epochs = self.trainer.epochs()
+        self._epochs = self.trainer.epochs()
         self._saved_epoch = self.trainer.next_epoch
 
     def _write(self, write: Callable[[], str]) -> str | None:

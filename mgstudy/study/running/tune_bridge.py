@@ -22,8 +22,9 @@ from ray.tune.search import Searcher
 from mgstudy.private.ray import stop_trials_at_once
 from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share
 from mgstudy.study.running.placement import GpuPacking
-from mgstudy.study.search.events import Assignment
+from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.state import GPU_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         running: Ray's trial id to the trial it runs.
         pruned: Ray's ids of the trials that the pruner has decided to stop.
         errors: Ray's id to what it reported of a trial whose worker broke.
+        spent: Ray's id to what its trial had cost at its last validation.
         storm: Whether all that was tried failed alike.
     """
 
@@ -64,9 +66,10 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.most_begun = most_begun
         self.gpu = gpu
         self.packing = packing
-        self.running: dict[str, Assignment] = {}
+        self.running: dict[str, TrialRequest] = {}
         self.pruned: set[str] = set()
         self.errors: dict[str, str] = {}
+        self.spent: dict[str, dict[str, Any]] = {}
         self.storm = FailureStorm(record.config.retries.stop_after_failures)
         self._problems: set[str] = set()
 
@@ -75,78 +78,79 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         is_full = self.packing is not None and not self.packing.admits()
         if is_full or len(self.running) >= self.most_begun:
             return None
-        assignment = self.record.next_assignment()
-        if assignment is None:
+        request = self.record.next_request()
+        if request is None:
             # What is running may break and have to run again, or let a confirmation begin.
             waits = self.running or self.record.remaining()
             return None if waits else str(Searcher.FINISHED)
-        self.running[trial_id] = assignment
-        share = self._share(assignment)
+        self.running[trial_id] = request
+        share = self._share(request)
         if self.packing is not None:
             self.packing.begun(trial_id, share)
         return {
-            "cell": assignment.cell.key,
-            "key": assignment.key,
-            "stage": assignment.stage.value,
-            "seed": assignment.seed,
-            "recorded": self.record.recorded_step(assignment),
+            "cell": request.cell.key,
+            "key": request.key,
+            "stage": request.stage.value,
+            "seed": request.seed,
+            "recorded": self.record.recorded_step(request),
             "gpu": share,
-            "parameters": dict(assignment.parameters),
+            "parameters": dict(request.parameters),
         }
 
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
         """Write down how a trial ended; one without an outcome stays open and will run again."""
-        assignment = self.running.pop(trial_id, None)
+        request = self.running.pop(trial_id, None)
         if self.packing is not None:
             self.packing.ended(trial_id)
-        if assignment is None:
+        if request is None:
             return
-        self.say_problem(assignment, result or {})
+        spent = self.spent.pop(trial_id, {})
+        self.say_problem(request, result or {})
         outcome = json.loads((result or {}).get(OUTCOME, "{}"))
         if error:
             report = self.errors.pop(trial_id, "")
             lines = [line.strip() for line in report.splitlines() if line.strip()]
             reason = f"the worker broke: {lines[-1] if lines else 'unknown'}"
-            outcome = {"failed": True, "reason": reason, "traceback": report}
+            outcome = {**spent, "failed": True, "reason": reason, "traceback": report}
             cause = cause_of(report)
         else:
             cause = Cause(outcome["cause"]) if "cause" in outcome else None
         if trial_id in self.pruned:
-            self._finish(assignment, outcome, self.record.prune)
+            self._finish(request, outcome, self.record.prune)
         elif outcome.get("failed"):
-            if cause is None or not self.record.retry(assignment, cause, outcome["reason"]):
-                self._finish(assignment, outcome, self.record.fail)
+            if cause is None or not self.record.retry(request, cause.value, outcome["reason"]):
+                self._finish(request, outcome, self.record.fail)
         elif outcome.get("done"):
-            self._finish(assignment, outcome, self.record.complete)
+            self._finish(request, outcome, self.record.complete)
 
     def _finish(
         self,
-        assignment: Assignment,
+        request: TrialRequest,
         outcome: dict[str, Any],
-        write: Callable[[Assignment, Mapping[str, Any]], None],
+        write: Callable[[TrialRequest, Mapping[str, Any]], None],
     ) -> None:
-        write(assignment, outcome)
+        write(request, outcome)
         self.storm.finished(outcome, failed=bool(outcome.get("failed")))
 
-    def _share(self, assignment: Assignment) -> float:
-        share = self.gpu if self.packing is None else self.packing.share(assignment.cell.key)
-        for cause in self.record.retries(assignment):
+    def _share(self, request: TrialRequest) -> float:
+        share = self.gpu if self.packing is None else self.packing.share(request.cell.key)
+        for cause in self.record.retries(request):
             share = larger_share(share) if cause == Cause.MEMORY else share
         return share
 
-    def note_memory(self, assignment: Assignment, result: Mapping[str, Any]) -> None:
+    def note_memory(self, request: TrialRequest, result: Mapping[str, Any]) -> None:
         """Learn from a trial's validation how much of a GPU its cell takes."""
         if self.packing is not None and GPU_PEAK in result:
-            self.packing.measured(assignment.cell.key, float(result[GPU_PEAK]))
+            self.packing.measured(request.cell.key, float(result[GPU_PEAK]))
 
-    def say_problem(self, assignment: Assignment, result: Mapping[str, Any]) -> None:
+    def say_problem(self, request: TrialRequest, result: Mapping[str, Any]) -> None:
         """Warn of what a trial could not do for itself, the same thing once."""
         problem = result.get(PROBLEM)
         if problem and problem not in self._problems:
             self._problems.add(problem)
-            logger.warning("trial %s: %s", assignment.key, problem)
+            logger.warning("trial %s: %s", request.key, problem)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles the searcher for a restore that we never make."""
@@ -179,10 +183,12 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Report the validation to the record, and stop the trial when the pruner says so."""
-        assignment = self.searcher.running[trial.trial_id]
-        self.searcher.say_problem(assignment, result)
-        self.searcher.note_memory(assignment, result)
-        if report(self.searcher.record, assignment, result):
+        request = self.searcher.running[trial.trial_id]
+        self.searcher.say_problem(request, result)
+        self.searcher.note_memory(request, result)
+        if OUTCOME in result:
+            self.searcher.spent[trial.trial_id] = costs(json.loads(result[OUTCOME]))
+        if report(self.searcher.record, request, result):
             self.searcher.pruned.add(trial.trial_id)
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
@@ -194,18 +200,27 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Report the last validation, which Ray does not show a scheduler of a finished trial."""
-        assignment = self.searcher.running.get(trial.trial_id)
-        if assignment is not None and trial.trial_id not in self.searcher.pruned:
-            self.searcher.note_memory(assignment, result)
-            report(self.searcher.record, assignment, result)
+        request = self.searcher.running.get(trial.trial_id)
+        if request is not None and trial.trial_id not in self.searcher.pruned:
+            self.searcher.note_memory(request, result)
+            report(self.searcher.record, request, result)
 
 
-def report(record: StudyRecord, assignment: Assignment, result: Mapping[str, Any]) -> bool:
+def costs(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What an outcome says that its trial has cost."""
+    return {
+        name: value
+        for name, value in outcome.items()
+        if name.startswith("seconds_") or name in ("epochs", "gradient_computations", GPU_SECONDS)
+    }
+
+
+def report(record: StudyRecord, request: TrialRequest, result: Mapping[str, Any]) -> bool:
     """Write down what a Ray result says; whether the pruner wants the trial stopped."""
     if STEP not in result:
         return False
     return record.report(
-        assignment, int(result[STEP]), float(result[VALUE]), json.loads(result[METRICS])
+        request, int(result[STEP]), float(result[VALUE]), json.loads(result[METRICS])
     )
 
 
@@ -219,6 +234,6 @@ class StartNotice(Callback):  # type: ignore[misc]
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """The trial has a worker."""
-        assignment = self.searcher.running.get(trial.trial_id)
-        if assignment is not None:
-            self.searcher.record.start(assignment)
+        request = self.searcher.running.get(trial.trial_id)
+        if request is not None:
+            self.searcher.record.start(request)

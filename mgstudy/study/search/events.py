@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from mgstudy.config.parameters import Value
 from mgstudy.study.definition.cell import Cell
-
-
-def recorded_name(group: str, metric: str) -> str:
-    """A metric's name in MLflow, which does not allow ``@``: for example ``best/recall_at_20``."""
-    return f"{group}/{metric.replace('@', '_at_')}"
-
-
-class State(StrEnum):
-    """Where a trial stands."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    COMPLETE = "complete"
-    PRUNED = "pruned"
-    FAILED = "failed"
-
-
-class Stage(StrEnum):
-    """What a trial is for."""
-
-    SEARCH = "search"
-    CONFIRMATION = "confirmation"
+from mgstudy.study.search.state import Stage, State, trial_key
 
 
 @dataclass(frozen=True)
@@ -47,7 +25,7 @@ class Replicate:
 
 
 @dataclass(frozen=True, eq=False)
-class Assignment:
+class TrialRequest:
     """A trial to run: which cell, which number, which parameters, under which seed.
 
     Attributes:
@@ -77,32 +55,22 @@ class Assignment:
     @property
     def key(self) -> str:
         """The trial's name inside its study, and the folder of its files."""
-        if self.replicate is None:
-            return f"{self.cell.key}/{self.number}"
-        return confirmation_key(self.cell.key, self.replicate.winner, self.number)
-
-
-def confirmation_key(cell_key: str, winner: int, replicate: int) -> str:
-    """The name of a confirmation trial inside its study.
-
-    It names the winner: when a longer search finds another one, that is confirmed beside the
-    earlier, and nothing of the two is mixed.
-    """
-    return f"{cell_key}/confirmation/{winner}/{replicate}"
+        winner = None if self.replicate is None else self.replicate.winner
+        return trial_key(self.cell.key, self.number, winner)
 
 
 class StudyListener:
     """Hears of every event in the driver's process; a listener overrides what it cares about.
 
-    Events come from one thread, in order. A listener must return quickly and must not raise: work
-    that can wait or fail belongs on a thread of its own.
+    Events come from one thread, in order, when the record has them. A listener must return quickly
+    and must not raise: work that can wait or fail belongs on a thread of its own.
     """
 
-    def trial_started(self, trial: Assignment) -> None:
+    def trial_started(self, trial: TrialRequest) -> None:
         """The trial has a worker."""
 
     def trial_reported(
-        self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
+        self, trial: TrialRequest, step: int, value: float, metrics: Mapping[str, float]
     ) -> None:
         """The trial validated.
 
@@ -113,11 +81,11 @@ class StudyListener:
             metrics: Everything measured in that epoch, by MLflow's metric names.
         """
 
-    def trial_interrupted(self, trial: Assignment, reason: str) -> None:
+    def trial_interrupted(self, trial: TrialRequest, reason: str) -> None:
         """The trial was broken from outside, and will run again from its last checkpoint."""
 
     def trial_finished(
-        self, trial: Assignment, state: State, value: float | None, outcome: Mapping[str, Any]
+        self, trial: TrialRequest, state: State, value: float | None, outcome: Mapping[str, Any]
     ) -> None:
         """The trial is complete, pruned or failed.
 
@@ -127,6 +95,3 @@ class StudyListener:
             value: Its best validation score; ``None`` unless complete.
             outcome: Why it ended, and what it cost.
         """
-
-    def close(self) -> None:
-        """No more events will come."""

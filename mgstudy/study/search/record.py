@@ -5,102 +5,162 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mgstudy.config.study import Budget, StudyConfig
+from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.running.failures import Cause
-from mgstudy.study.search.confirmation import SEED_ATTRIBUTE, CellConfirmation
-from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
-from mgstudy.study.search.retried import queue_failed, replaced
+from mgstudy.study.definition.manifest import FORMAT, CellEntry
+from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
+from mgstudy.study.search.confirmation import (
+    begin_replicate,
+    confirmed_trials,
+    open_confirmation,
+    replicate_seed,
+)
+from mgstudy.study.search.events import Replicate, StudyListener, TrialRequest
 from mgstudy.study.search.samplers import (
-    GRID_SAMPLERS,
-    budget,
-    build_pruner,
     cell_sampler,
     queue_grid,
     queue_published_defaults,
     suggest,
 )
-from mgstudy.study.search.spending import Spent, total_spent
+from mgstudy.study.search.state import (
+    FIRST_FAILED_ATTRIBUTE,
+    OPTUNA_STATES,
+    OUTCOME_ATTRIBUTE,
+    RETRY_HISTORY_ATTRIBUTE,
+    SEED_ATTRIBUTE,
+    CellState,
+    Stage,
+    State,
+    replaced,
+)
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.write_behind import study_names
 
+FORMAT_ATTRIBUTE = "mgstudy:format"
 CELL_ATTRIBUTE = "mgstudy:cell"
 PROTOCOL_ATTRIBUTE = "mgstudy:protocol"
-OUTCOME_ATTRIBUTE = "mgstudy:outcome"
 RETRIES_ATTRIBUTE = "mgstudy:retries"
-_OPTUNA_STATES = {
-    State.WAITING: TrialState.WAITING,
-    State.RUNNING: TrialState.RUNNING,
-    State.COMPLETE: TrialState.COMPLETE,
-    State.PRUNED: TrialState.PRUNED,
-    State.FAILED: TrialState.FAIL,
-}
 
 
-@dataclass
 class CellRecord:
-    """One cell's Optuna studies and what is left of its budget.
+    """One cell's Optuna studies, and which of their trials this driver has at work.
 
-    Attributes:
+    Args:
+        config: The study.
         cell: The cell.
         study: The Optuna study of its search.
-        budget: Trials the search gets in all.
-        confirmation: Its winner's replicates, which wait for the search.
-        interrupted: Storage ids of trials begun by an earlier driver and not finished; they run
-            again under the same number, with the same parameters.
-        begun: Trials begun so far, finished or not, without failed ones that others stand for.
-        running: Numbers of the trials of the search that this driver has handed out and not heard
-            the end of.
-        allowance: What its trials may cost.
-        spent: What those that have finished did cost.
+        confirmed: The Optuna studies of replicates, by the number of the trial they repeat.
+        checkpoints: The folder of the study's trials' files.
+
+    Attributes:
+        at_work: Storage ids of the trials that this driver has handed out and not heard the end of.
     """
 
-    cell: Cell
-    study: optuna.Study
-    budget: int
-    confirmation: CellConfirmation
-    interrupted: list[int] = field(default_factory=list)
-    begun: int = 0
-    running: set[int] = field(default_factory=set)
-    allowance: Budget = field(default_factory=Budget)
-    spent: Spent = field(default_factory=Spent)
+    def __init__(
+        self,
+        config: StudyConfig,
+        cell: Cell,
+        study: optuna.Study,
+        confirmed: Mapping[int, int],
+        checkpoints: Path = Path(),
+    ) -> None:
+        self.config, self.cell, self.study = config, cell, study
+        self.entry = CellEntry.of(config.name, cell, cell.budget(config.trials))
+        self.at_work: set[int] = set()
+        self._storage = study._storage
+        self._confirmed = dict(confirmed)
+        self._checkpoints = checkpoints
+        self._state: CellState | None = None
 
     @property
-    def trials(self) -> int:
-        """Trials of the search in all: its budget, or those begun once that has cost enough."""
-        return self.begun if self.spent.reaches(self.allowance) else max(self.budget, self.begun)
+    def state(self) -> CellState:
+        """Where the cell stands."""
+        if self._state is None:
+            read = self._storage.get_all_trials
+            self._state = CellState.from_trials(
+                self.entry,
+                self.config,
+                self.study.get_trials(deepcopy=False),
+                {
+                    winner: read(study_id, deepcopy=False)
+                    for winner, study_id in self._confirmed.items()
+                },
+                runs=lambda trial: trial._trial_id in self.at_work,
+                checkpoints=self._checkpoints,
+            )
+        return self._state
 
-    @property
-    def left(self) -> int:
-        """Trials of the search still to hand out."""
-        return self.trials - self.begun + len(self.interrupted)
+    def changed(self) -> None:
+        """A trial of the cell has begun, ended, or waits again."""
+        self._state = None
 
-    def finished_counts(self) -> dict[State, int]:
-        """Finished trials of the search by how they ended, without those that run again."""
+    def next_of_search(self) -> TrialRequest:
+        """Begin another trial of the search, or go on with one that was interrupted."""
         trials = self.study.get_trials(deepcopy=False)
-        gone = replaced(trials)
-        trials = [trial for trial in trials if trial.number not in gone]
-        return {
-            state: sum(trial.state is _OPTUNA_STATES[state] for trial in trials)
-            for state in (State.COMPLETE, State.PRUNED, State.FAILED)
-        }
+        interrupted = next((trial for trial in self.state.trials if trial.stale), None)
+        if interrupted is not None:
+            number = interrupted.number
+        else:
+            queued = (trial.number for trial in trials if trial.state is TrialState.WAITING)
+            number = next(queued, len(trials))
+        # A sampler made for this number proposes what it would have without interruptions.
+        seed = self.cell.derived_seed(self.config.seed, f"trial {number}")
+        self.study.sampler = cell_sampler(self.config.sampler, self.cell, seed)
+        if interrupted is not None:
+            # Optuna gives back what was sampled before, and samples only what was not.
+            trial = optuna.Trial(self.study, trials[number]._trial_id)
+        else:
+            trial = self.study.ask()
+        sampled = {name: suggest(trial, name, space) for name, space in self.cell.searched.items()}
+        return self._request(trial.number, trial._trial_id, sampled)
 
-    @property
-    def share_begun(self) -> float:
-        """Trials begun over the budget."""
-        return self.begun / self.budget
+    def next_replicate(self) -> TrialRequest:
+        """Begin another replicate of the winner, or one that was interrupted, under its seed."""
+        state = self.state
+        assert state.winner is not None and state.winner.frozen is not None
+        winner, params = state.winner.number, state.winner.frozen.params
+        if winner not in self._confirmed:
+            self._confirmed[winner] = open_confirmation(self._storage, self.entry.study, winner)
+        begun = next((trial.frozen for trial in state.confirmations if trial.stale), None)
+        if begun is None:
+            seed = replicate_seed(self.config, self.cell, len(state.confirmations))
+            study_id = self._confirmed[winner]
+            begun = begin_replicate(self._storage, study_id, state.winner.frozen, seed)
+        replicate = Replicate(winner, int(begun.user_attrs[SEED_ATTRIBUTE]))
+        return self._request(begun.number, begun._trial_id, params, replicate)
 
-    def confirm_if_over(self) -> None:
-        """Choose the winner and begin its confirmation, once no trial of the search is left."""
-        if self.left == 0 and not self.running:
-            self.confirmation.open(best_trial(self.study.get_trials(deepcopy=False)))
+    def queue_failed(self) -> int:
+        """Let the failed trials run again, of the search and of the winner's replicates; how many
+        those are. The failures stay in the record."""
+        count = _queue_failed(self._storage, self.study._study_id)
+        best = self.state.best
+        if best is not None and best.number in self._confirmed:
+            count += _queue_failed(self._storage, self._confirmed[best.number])
+        self.changed()
+        return count
+
+    def _request(
+        self,
+        number: int,
+        storage_id: int,
+        parameters: Mapping[str, Any],
+        replicate: Replicate | None = None,
+    ) -> TrialRequest:
+        self.at_work.add(storage_id)
+        self.changed()
+        return TrialRequest(
+            self.cell, number, storage_id, {**self.cell.fixed, **parameters}, replicate
+        )
 
 
 class StudyRecord:
@@ -112,9 +172,12 @@ class StudyRecord:
         datasets: The datasets of the cells, by their level's label.
         storage: The Optuna storage of all cells.
         listeners: Told of every event, in order.
+        metrics: Where what Optuna does not keep of an epoch is written; nowhere when not given.
+        checkpoints: The folder of the trials' files.
 
     Raises:
-        InputError: If the storage holds the study with another space or training protocol.
+        InputError: If the storage holds the study in another format, or with another space or
+            training protocol.
     """
 
     def __init__(
@@ -124,33 +187,32 @@ class StudyRecord:
         datasets: Mapping[str, Dataset],
         storage: BaseStorage,
         listeners: Sequence[StudyListener] = (),
+        metrics: EpochMetrics | None = None,
+        checkpoints: Path = Path(),
     ) -> None:
         self.config = config
         self.datasets = datasets
         self.listeners = listeners
         self.storage = storage
-        self.cells: dict[str, CellRecord] = {}
-        for cell in cells:
-            self.cells[cell.key] = self._open(cell)
+        self.metrics = metrics
+        self._checkpoints = checkpoints
+        known = study_names(storage)
+        self.cells = {cell.key: self._open(cell, known) for cell in cells}
+
+    @property
+    def states(self) -> list[CellState]:
+        """Where every cell stands, in the order of the study file."""
+        return [record.state for record in self.cells.values()]
 
     def remaining(self) -> int:
         """Trials still to hand out, over all cells, with their confirmation."""
-        return sum(record.left + record.confirmation.left for record in self.cells.values())
+        return sum(state.left + state.replicates_left for state in self.states)
 
     def retry_failed(self) -> int:
         """Let the trials that failed run again, before any is handed out; how many those are."""
-        count = 0
-        for key, record in self.cells.items():
-            replicates = record.confirmation.study
-            queued = queue_failed(record.study)
-            if replicates is not None:
-                queued += queue_failed(replicates, kept_attributes=(SEED_ATTRIBUTE,))
-            if queued:
-                self.cells[key] = self._open(record.cell)
-            count += queued
-        return count
+        return sum(record.queue_failed() for record in self.cells.values())
 
-    def next_assignment(self) -> Assignment | None:
+    def next_request(self) -> TrialRequest | None:
         """Begin the next trial; ``None`` if there is none now, which is the end unless
         ``remaining()`` counts confirmations of searches that still run.
 
@@ -159,37 +221,24 @@ class StudyRecord:
         together and none waits for another to finish.
         """
         for record in self.cells.values():
-            if record.confirmation.ready:
-                return record.confirmation.next_assignment()
-        open_cells = [record for record in self.cells.values() if record.left > 0]
+            if record.state.winner is not None and record.state.replicates_left:
+                return record.next_replicate()
+        open_cells = [record for record in self.cells.values() if record.state.left > 0]
         if not open_cells:
             return None
-        record = min(open_cells, key=lambda cell: (not cell.interrupted, cell.share_begun))
-        if record.interrupted:
-            # Optuna gives back what was sampled before, and samples only what was not.
-            trial = optuna.Trial(record.study, record.interrupted.pop(0))
-        else:
-            trial = record.study.ask()
-            record.begun += 1
-        record.running.add(trial.number)
-        sampled = {
-            name: suggest(trial, name, space) for name, space in record.cell.searched.items()
-        }
-        return Assignment(
-            record.cell, trial.number, trial._trial_id, {**record.cell.fixed, **sampled}
-        )
+        return min(open_cells, key=_turn).next_of_search()
 
-    def recorded_step(self, trial: Assignment) -> int:
+    def recorded_step(self, trial: TrialRequest) -> int:
         """The last step that is recorded of a trial, 0 of one that has not begun."""
         return int(self.storage.get_trial(trial.storage_id).last_step or 0)
 
-    def start(self, trial: Assignment) -> None:
+    def start(self, trial: TrialRequest) -> None:
         """The trial has a worker."""
         for listener in self.listeners:
             listener.trial_started(trial)
 
     def report(
-        self, trial: Assignment, step: int, value: float, metrics: Mapping[str, float]
+        self, trial: TrialRequest, step: int, value: float, metrics: Mapping[str, float]
     ) -> bool:
         """Write down a validation, and ask the pruner whether the trial should stop; a confirmation
         never does.
@@ -198,9 +247,11 @@ class StudyRecord:
             trial: The trial.
             step: The epoch, counted from 1.
             value: The objective on the validation split.
-            metrics: Everything measured in that epoch, for the listeners.
+            metrics: Everything measured in that epoch.
         """
         self.storage.set_trial_intermediate_value(trial.storage_id, step, value)
+        if self.metrics is not None:
+            self.metrics.add(trial.key, step, metrics)
         for listener in self.listeners:
             listener.trial_reported(trial, step, value, metrics)
         if trial.stage is Stage.CONFIRMATION:
@@ -215,129 +266,111 @@ class StudyRecord:
         }
         return bool(study.pruner.prune(study, so_far))
 
-    def complete(self, trial: Assignment, outcome: Mapping[str, Any]) -> None:
+    def complete(self, trial: TrialRequest, outcome: Mapping[str, Any]) -> None:
         """The trial ran to its end; ``outcome["best_value"]`` is its best validation score."""
         self._finish(trial, State.COMPLETE, outcome)
 
-    def prune(self, trial: Assignment, outcome: Mapping[str, Any]) -> None:
+    def prune(self, trial: TrialRequest, outcome: Mapping[str, Any]) -> None:
         """The pruner stopped the trial."""
         self._finish(trial, State.PRUNED, outcome)
 
-    def fail(self, trial: Assignment, outcome: Mapping[str, Any]) -> None:
+    def fail(self, trial: TrialRequest, outcome: Mapping[str, Any]) -> None:
         """The trial broke; ``outcome["reason"]`` says why."""
         self._finish(trial, State.FAILED, outcome)
 
-    def retry(self, trial: Assignment, cause: Cause, reason: str) -> bool:
+    def retry(self, trial: TrialRequest, cause: str, reason: str) -> bool:
         """Let a trial that was broken from outside run again, with number, parameters and
-        checkpoint, unless it has used up its tries; whether it will."""
+        checkpoint, unless it has used up its tries; whether it will.
+
+        Args:
+            trial: The trial.
+            cause: What kind of thing broke it.
+            reason: What exactly, for people.
+        """
         earlier = self.retries(trial)
         if len(earlier) >= self.config.retries.max_retries:
             return False
-        self.storage.set_trial_user_attr(
-            trial.storage_id, RETRIES_ATTRIBUTE, [*earlier, cause.value]
-        )
-        record = self.cells[trial.cell.key]
-        if trial.stage is Stage.SEARCH:
-            record.running.discard(trial.number)
-            record.interrupted.append(trial.storage_id)
-        else:
-            record.confirmation.interrupted.append(trial.storage_id)
+        self.storage.set_trial_user_attr(trial.storage_id, RETRIES_ATTRIBUTE, [*earlier, cause])
+        self._no_longer_at_work(trial)
         for listener in self.listeners:
             listener.trial_interrupted(trial, reason)
         return True
 
-    def retries(self, trial: Assignment) -> list[str]:
-        """What broke the trial so far, a ``Cause`` for each time it runs again."""
+    def retries(self, trial: TrialRequest) -> list[str]:
+        """What broke the trial so far, a cause for each time it runs again."""
         attributes = self.storage.get_trial(trial.storage_id).user_attrs
         return list(attributes.get(RETRIES_ATTRIBUTE, []))
 
-    def best(self, cell: Cell) -> FrozenTrial | None:
-        """The completed trial with the best value of a cell, or ``None``."""
-        return best_trial(self.cells[cell.key].study.get_trials(deepcopy=False))
+    def _no_longer_at_work(self, trial: TrialRequest) -> None:
+        record = self.cells[trial.cell.key]
+        record.at_work.discard(trial.storage_id)
+        record.changed()
 
-    def best_checkpoints(self) -> dict[str, str | None]:
-        """The checkpoint file of each cell's best trial, by the trial's key; ``None`` of a trial
-        whose weights could not be written."""
-        found: dict[str, str | None] = {}
-        for key, record in self.cells.items():
-            best = self.best(record.cell)
-            if best is not None:
-                outcome = best.user_attrs[OUTCOME_ATTRIBUTE]
-                found[f"{key}/{best.number}"] = outcome.get("checkpoint")
-        return found
-
-    def _finish(self, trial: Assignment, state: State, outcome: Mapping[str, Any]) -> None:
+    def _finish(self, trial: TrialRequest, state: State, outcome: Mapping[str, Any]) -> None:
         value = outcome["best_value"] if state is State.COMPLETE else None
         # First why, then that: a reader who sees a finished trial always finds its outcome.
         self.storage.set_trial_user_attr(trial.storage_id, OUTCOME_ATTRIBUTE, _json_like(outcome))
-        record = self.cells[trial.cell.key]
-        study = record.study if trial.stage is Stage.SEARCH else record.confirmation.study
-        assert study is not None
-        study.tell(trial.number, value, state=_OPTUNA_STATES[state])
         if trial.stage is Stage.SEARCH:
-            record.running.discard(trial.number)
-            record.spent = record.spent.plus(outcome)
-            record.confirm_if_over()
+            study = self.cells[trial.cell.key].study
+            study.tell(trial.number, value, state=OPTUNA_STATES[state])
         else:
-            record.confirmation.finished += 1
+            values = None if value is None else (value,)
+            self.storage.set_trial_state_values(trial.storage_id, OPTUNA_STATES[state], values)
+        self._no_longer_at_work(trial)
         for listener in self.listeners:
             listener.trial_finished(trial, state, value, outcome)
 
-    def _open(self, cell: Cell) -> CellRecord:
-        name = cell_study_name(self.config.name, cell)
-        study = optuna.create_study(
-            study_name=name,
-            storage=self.storage,
-            pruner=build_pruner(self.config.pruner),
-            direction="maximize",
-            load_if_exists=True,
+    def _open(self, cell: Cell, known: Sequence[str]) -> CellRecord:
+        config, name = self.config, CellEntry.of(self.config.name, cell, 0).study
+        if name not in known:
+            self.storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        # ``optuna.create_study`` would open the storage twice more for every cell.
+        study = optuna.Study(
+            name,
+            self.storage,
+            cell_sampler(config.sampler, cell, cell.derived_seed(config.seed, "sampler")),
+            build_pruner(config.pruner),
         )
+        self._settle_protocol(cell, study)
+        if config.sampler.name in GRID_SAMPLERS:
+            queue_grid(
+                study,
+                cell,
+                budget=cell.budget(config.trials),
+                shuffle_seed=cell.derived_seed(config.seed, "grid"),
+            )
+        elif config.start_with_defaults:
+            queue_published_defaults(study, cell)
+        confirmed = {
+            winner: self.storage.get_study_id_from_name(confirmation)
+            for winner, confirmation in confirmed_trials(name, known).items()
+        }
+        return CellRecord(config, cell, study, confirmed, self._checkpoints)
+
+    def _settle_protocol(self, cell: Cell, study: optuna.Study) -> None:
+        """Write down how the cell's trials are drawn and trained, or refuse another way."""
+        attributes = study.user_attrs
         for attribute, current in (
+            (FORMAT_ATTRIBUTE, FORMAT),
             (CELL_ATTRIBUTE, cell.describe()),
             (PROTOCOL_ATTRIBUTE, protocol(self.config, self.datasets[cell.dataset])),
         ):
-            recorded = study.user_attrs.get(attribute)
+            recorded = attributes.get(attribute)
+            where = f"study {self.config.name!r}, cell {cell.key}"
+            if attribute == FORMAT_ATTRIBUTE and attributes and recorded != current:
+                raise InputError(
+                    f"{where}: its storage has format {recorded or 'none'}, and this version of "
+                    f"mgstudy goes on with {current}; use the version that began it, or give the "
+                    "study another `name`"
+                )
             if recorded is None:
                 study.set_user_attr(attribute, current)
             elif recorded != current:
                 raise InputError(
-                    f"study {self.config.name!r}, cell {cell.key}: the study was begun with other "
-                    f"settings ({'; '.join(_differences(recorded, current))}); "
+                    f"{where}: the study was begun with other settings "
+                    f"({'; '.join(_differences(recorded, current))}); "
                     "give the study another `name`, or restore the settings"
                 )
-        if self.config.sampler.name in GRID_SAMPLERS:
-            queue_grid(
-                study,
-                cell,
-                budget=budget(self.config, cell),
-                shuffle_seed=cell.derived_seed(self.config.seed, "grid"),
-            )
-        elif self.config.start_with_defaults:
-            queue_published_defaults(study, cell)
-        known = study.get_trials(deepcopy=False)
-        begun = [trial for trial in known if trial.state is not TrialState.WAITING]
-        # A sampler that began anew with the same seed would propose its first parameters again.
-        seed = cell.derived_seed(self.config.seed, f"sampler after {len(begun)} trials")
-        gone = replaced(known)
-        trials = [trial for trial in begun if trial.number not in gone]
-        study.sampler = cell_sampler(self.config.sampler, cell, seed)
-        record = CellRecord(
-            cell=cell,
-            study=study,
-            budget=budget(self.config, cell),
-            confirmation=CellConfirmation(self.config, cell, name, self.storage),
-            interrupted=[t._trial_id for t in trials if t.state is TrialState.RUNNING],
-            begun=len(trials),
-            allowance=self.config.budget,
-            spent=total_spent(t.user_attrs.get(OUTCOME_ATTRIBUTE, {}) for t in trials),
-        )
-        record.confirm_if_over()
-        return record
-
-
-def cell_study_name(study_name: str, cell: Cell) -> str:
-    """The name of the Optuna study of a cell's search."""
-    return f"{study_name}/{cell.key}"
 
 
 def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
@@ -350,10 +383,45 @@ def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def best_trial(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The completed trial with the highest value; the earliest of equal ones."""
-    completed = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    return max(completed, key=lambda trial: (trial.value, -trial.number), default=None)
+def _turn(record: CellRecord) -> tuple[bool, float]:
+    state = record.state
+    return not any(trial.stale for trial in state.trials), len(state.trials) / state.budget
+
+
+def _queue_failed(storage: BaseStorage, study_id: int) -> int:
+    """Queue every failed trial that no other stands for yet; how many those are.
+
+    Optuna keeps a trial that has ended as it is, and so does its record of the failure. The trial
+    runs again under a new number, with the same parameters and seed, and the failed one no longer
+    counts: a cell gets as many trials as it would have had, no more and no fewer. Which trial
+    stands for which is written as Optuna's own retries write it.
+    """
+    trials = storage.get_all_trials(study_id, deepcopy=False)
+    gone = replaced(trials)
+    failed = [t for t in trials if t.state is TrialState.FAIL and t.number not in gone]
+    for trial in failed:
+        storage.create_new_trial(study_id, _another_try(trial))
+    return len(failed)
+
+
+def _another_try(trial: FrozenTrial) -> FrozenTrial:
+    attributes = trial.system_attrs
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={
+            name: value for name, value in trial.user_attrs.items() if name == SEED_ATTRIBUTE
+        },
+        system_attrs={
+            "fixed_params": trial.params,
+            FIRST_FAILED_ATTRIBUTE: attributes.get(FIRST_FAILED_ATTRIBUTE, trial.number),
+            RETRY_HISTORY_ATTRIBUTE: [
+                *attributes.get(RETRY_HISTORY_ATTRIBUTE, ()),
+                trial.number,
+            ],
+        },
+    )
 
 
 def _json_like(content: Any) -> Any:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, MgstudyError, suggestion
-from mgstudy.files import written_whole
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.heartbeat import Driver, introduce, read_driver
 from mgstudy.study.storage.optuna_storage import sqlite_url
@@ -85,9 +82,9 @@ class StudyFolder:
         return self.path / "driver.json"
 
     @property
-    def events(self) -> Path:
-        """What MLflow is to be told, see ``Spool``."""
-        return self.path / "events.jsonl"
+    def epoch_metrics(self) -> Path:
+        """What every epoch measured, see ``EpochMetrics``."""
+        return self.path / "metrics.jsonl"
 
     @property
     def ray(self) -> Path:
@@ -107,26 +104,6 @@ class StudyFolder:
                 "write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
             )
         return config.storage or sqlite_url(self.path / "optuna.db")
-
-    def write_manifest(self, content: dict[str, Any]) -> None:
-        """Replace the manifest in one step."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with written_whole(self.manifest) as file:
-            file.write(json.dumps(content, indent=2).encode() + b"\n")
-        if self.workspace is not None:
-            self.workspace.publish(self.manifest, anew=True)
-
-    def read_manifest(self) -> dict[str, Any]:
-        """The manifest.
-
-        Raises:
-            MgstudyError: If it is damaged.
-        """
-        try:
-            content: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise MgstudyError(f"{self.manifest}: cannot be read: {error}") from error
-        return content
 
     @contextmanager
     def driver_lock(self) -> Iterator[None]:

@@ -42,6 +42,13 @@ def open_driven_storage(url: str, patience: float = STORAGE_PATIENCE) -> WriteBe
     return WriteBehindStorage(open_storage(url), redacted(url), patience)
 
 
+def study_names(storage: BaseStorage) -> list[str]:
+    """Names of all Optuna studies that a storage holds."""
+    if isinstance(storage, WriteBehindStorage):
+        return storage.study_names()
+    return [study.study_name for study in storage.get_all_studies()]
+
+
 class WriteBehindStorage(InMemoryStorage):
     """Serves one driver, the only process that writes to the studies it opens.
 
@@ -65,6 +72,11 @@ class WriteBehindStorage(InMemoryStorage):
 
     def __getstate__(self) -> NoReturn:
         raise TypeError("a driver's storage has no copies: each would write to the same database")
+
+    def study_names(self) -> list[str]:
+        """Names of all studies behind, also of those that were not read yet."""
+        studies = self.writer.now(self._behind.get_all_studies)
+        return [study.study_name for study in studies]
 
     # Studies: few writes, each at once.
 

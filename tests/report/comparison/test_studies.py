@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 from scipy import stats
+from states import recorded, summary_of
 
 from mgstudy.errors import InputError
 from mgstudy.report.comparison import formats
@@ -23,17 +24,12 @@ from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.published import against_published
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.results import StudyResults
-from mgstudy.study.results.summary import (
-    CellSummary,
-    ConfirmationSummary,
-    StudySummary,
-    TrialSummary,
-)
-from mgstudy.study.search.events import State
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState, Stage, State
 
 METRICS = ("recall@20", "ndcg@20")
 Scores = Sequence[np.ndarray[Any, Any]]
-Simulate = Callable[..., CellSummary]
+Simulate = Callable[..., CellState]
 
 
 @pytest.fixture
@@ -45,11 +41,10 @@ def cell(tmp_path: Path) -> Simulate:
         all_levels = {"dataset": "sim", "model": model, "gradient": gradient, "robust": "none"}
         all_levels |= levels
         key = "/".join(all_levels.values())
-        trial = TrialSummary(
+        trial = recorded(
             0,
             State.COMPLETE,
             0.5,
-            {},
             {"best_metrics": {"recall@20": 0.5, "ndcg@20": 0.25}, "gradient_computations": 10},
             {1: 0.4, 2: 0.5},
         )
@@ -63,25 +58,24 @@ def cell(tmp_path: Path) -> Simulate:
             table.to_parquet(path, index=False)
             metrics = table[list(METRICS)].mean().to_dict()
             confirmations.append(
-                ConfirmationSummary(
+                recorded(
                     number,
                     State.COMPLETE,
                     0.5,
-                    {},
                     {"test_metrics": metrics, "best_metrics": metrics},
                     {1: 0.5},
+                    Stage.CONFIRMATION,
                     seed=next(seeds_in_use),
-                    weights=path.with_name("best.pt"),
-                    test_users=path,
+                    files=path.parent,
                 )
             )
-        return CellSummary(key, all_levels, 1, frozenset(), [trial], seeds, confirmations)
+        return CellState(key, all_levels, 1, frozenset(), [trial], seeds, confirmations)
 
     return make
 
 
-def study(*cells: CellSummary, name: str = "sim", **fields: Any) -> StudySummary:
-    return StudySummary(name, "why?", "recall@20", "", "", "", False, cells, [], **fields)
+def study(*cells: CellState, name: str = "sim", **fields: Any) -> StudySummary:
+    return summary_of(cells, name, "why?", **fields)
 
 
 def simulated(
@@ -179,12 +173,12 @@ def test_a_row_holds_means_intervals_and_differences(cell: Simulate) -> None:
     assert (row["users_low"], row["users_high"]) == (pytest.approx(0.2), pytest.approx(0.2))
 
 
-def seeded(which: CellSummary, *seeds: int) -> CellSummary:
+def seeded(which: CellState, *seeds: int) -> CellState:
     replicates = zip(which.confirmations, seeds, strict=True)
     return replace(which, confirmations=[replace(r, seed=seed) for r, seed in replicates])
 
 
-def failing(which: CellSummary, number: int) -> CellSummary:
+def failing(which: CellState, number: int) -> CellState:
     """The cell whose replicate of this number has failed."""
     outcome = {"failed": True, "reason": "training diverged"}
     replicates = [
@@ -250,7 +244,7 @@ def test_a_table_of_pairs_and_of_none_names_both_tests(cell: Simulate) -> None:
     assert "the paired t test over common seeds or Welch's t test over seeds" in said
 
 
-def verdicts(*cells: CellSummary, **fields: Any) -> dict[str, str]:
+def verdicts(*cells: CellState, **fields: Any) -> dict[str, str]:
     comparison = compare_studies([study(*cells, **fields)])
     rows = comparison.of("recall@20")
     return dict(zip(rows["gradient"], rows["verdict"], strict=True))

@@ -33,7 +33,7 @@ def record() -> StudyRecord:
     cells = expand(config, document, datasets).cells
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     record = StudyRecord(config, cells, datasets, optuna.storages.InMemoryStorage(), [])
-    record.complete(record.next_assignment(), {"best_value": 0.25})
+    record.complete(record.next_request(), {"best_value": 0.25})
     return record
 
 
@@ -42,20 +42,20 @@ def run(record: StudyRecord, display: LiveDisplay) -> None:
     record.listeners = [display]
     display.start()
     mine = []
-    while (trial := record.next_assignment()) is not None:
+    while (trial := record.next_request()) is not None:
         record.start(trial)
         if trial.cell.gradient == "sam":
             mine.append(trial)
     record.complete(mine[0], {"best_value": 0.5})
     record.prune(mine[1], {"epochs": 4})
     record.fail(mine[2], {"reason": "training [really] diverged"})
-    display.close()
+    display.stop()
 
 
 def test_a_terminal_shows_a_table_that_adds_up(record: StudyRecord) -> None:
     text = StringIO()
     console = Console(file=text, force_terminal=True, width=120, markup=False)
-    run(record, LiveDisplay(record, ["gradient"], "recall@20", 2, console))
+    run(record, LiveDisplay(record, 2, console))
     last_frame = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text.getvalue()).replace("\r", "")
     rows = [line.split() for line in last_frame.splitlines()]
     # done, running, pruned, failed, waiting, best, the baseline's
@@ -68,7 +68,7 @@ def test_a_terminal_shows_a_table_that_adds_up(record: StudyRecord) -> None:
 
 def test_elsewhere_each_end_is_a_line(record: StudyRecord) -> None:
     text = StringIO()
-    run(record, LiveDisplay(record, ["gradient"], "recall@20", 2, Console(file=text, width=40)))
+    run(record, LiveDisplay(record, 2, Console(file=text, width=40)))
     lines = text.getvalue().splitlines()
     assert [line.partition(";")[0] for line in lines] == [
         "2 cells, 5 trials to run (1 done), 2 at once",

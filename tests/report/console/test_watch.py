@@ -1,29 +1,24 @@
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from rich.console import Console
+from states import recorded, summary_of
 
 from mgstudy.report.console.watch import pace, watch
-from mgstudy.study.results.summary import (
-    CellSummary,
-    ConfirmationSummary,
-    StudySummary,
-    TrialSummary,
-)
-from mgstudy.study.search.events import State
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
 
 BEGIN = datetime(2026, 1, 1)
 
 
-def trial(number: int, state: State, minutes: int, value: float | None = None) -> TrialSummary:
+def trial(number: int, state: State, minutes: int, value: float | None = None) -> RecordedTrial:
     ended = BEGIN + timedelta(minutes=minutes)
     outcome = {"reason": "training diverged"} if state is State.FAILED else {}
-    return TrialSummary(number, state, value, {}, outcome, {}, ended=ended)
+    return recorded(number, state, value, outcome, ended=ended)
 
 
 def study(*, driven: bool, pruned: bool = True, hours_between: int = 0) -> StudySummary:
@@ -34,10 +29,10 @@ def study(*, driven: bool, pruned: bool = True, hours_between: int = 0) -> Study
         *([trial(1, State.PRUNED, 30 + later)] if pruned else []),
     ]
     cells = [
-        CellSummary(name, {"model": "BPR", "gradient": name}, 3, frozenset(), trials)
+        CellState(name, {"model": "BPR", "gradient": name}, 3, frozenset(), trials)
         for name, trials in (("plain", plain), ("sam", sam))
     ]
-    return StudySummary("s", "", "recall@20", "", "", "", driven, cells, [])
+    return summary_of(cells, driven=driven)
 
 
 @pytest.fixture
@@ -52,7 +47,8 @@ def test_pace_is_that_of_the_ends_since_the_last_launch() -> None:
     later = study(driven=True, hours_between=8)
     assert pace(later) == pytest.approx(3 / 8.5)
     launched = (BEGIN + timedelta(hours=7)).astimezone(UTC).isoformat()
-    assert pace(replace(later, manifest={"launched": launched})) == pytest.approx(6)
+    again = summary_of(later.cells, driven=True, launched=launched)
+    assert pace(again) == pytest.approx(6)
 
 
 def test_a_terminal_sets_each_cell_beside_its_baseline(text: StringIO) -> None:
@@ -67,14 +63,13 @@ def test_a_terminal_sets_each_cell_beside_its_baseline(text: StringIO) -> None:
 
 def test_confirmations_are_counted_beside_the_search(text: StringIO) -> None:
     done = trial(0, State.COMPLETE, 10, 0.25)
-    values = {f.name: getattr(done, f.name) for f in fields(done)}
     replicates = [
-        ConfirmationSummary(**{**values, "state": state}, seed=1, weights=Path(), test_users=Path())
+        replace(done, state=state, stage=Stage.CONFIRMATION)
         for state in (State.COMPLETE, State.FAILED, State.RUNNING)
     ]
     levels = {"model": "BPR", "gradient": "plain"}
-    cell = CellSummary("plain", levels, 1, frozenset(), [done], 5, replicates)
-    summary = StudySummary("s", "", "recall@20", "", "", "", False, [cell], [])
+    cell = CellState("plain", levels, 1, frozenset(), [done], 5, replicates)
+    summary = summary_of([cell])
     console = Console(file=text, force_terminal=True, width=120, color_system=None)
     watch(lambda: summary, console, 2)
     rows = [line.split() for line in text.getvalue().splitlines()]

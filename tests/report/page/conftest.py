@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mgstudy import api
-from mgstudy.study.definition.manifest import study_manifest
-from mgstudy.study.search.events import Assignment
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 from mgstudy.tracking.store import TrackingStore
@@ -62,7 +62,7 @@ def record(prepared: Path) -> Iterator[Record]:
     """Record a study: what becomes of each trial is said by a function of the trial."""
 
     def record_study(
-        become: Callable[[Assignment], Outcome | None], text: str = STUDY, name: str = "s"
+        become: Callable[[TrialRequest], Outcome | None], text: str = STUDY, name: str = "s"
     ) -> Workspace:
         path = prepared / "study.yaml"
         path.write_text(text)
@@ -72,8 +72,8 @@ def record(prepared: Path) -> Iterator[Record]:
             study.config, study.plan.cells, study.datasets, open_storage(url), []
         )
         store = TrackingStore(study.workspace, study.config.tracking, name)
-        study.folder.write_manifest(study_manifest(study, url, store.place))
-        while (trial := recorded.next_assignment()) is not None:
+        StudyManifest.of(study, url, store.place).write(study.folder)
+        while (trial := recorded.next_request()) is not None:
             outcome = become(trial)
             if outcome is None:
                 break
@@ -94,18 +94,18 @@ def record(prepared: Path) -> Iterator[Record]:
 
 
 @pytest.fixture(scope="session")
-def complete() -> Callable[[Assignment], Outcome]:
+def complete() -> Callable[[TrialRequest], Outcome]:
     """Every trial ends, with a score that its parameters decide."""
     return _complete
 
 
 @pytest.fixture(scope="session")
-def some() -> Callable[[Assignment], Outcome]:
+def some() -> Callable[[TrialRequest], Outcome]:
     """The first trial of a cell breaks, the second is pruned, the others end."""
     return _some
 
 
-def _score(trial: Assignment) -> float:
+def _score(trial: TrialRequest) -> float:
     """A plane over the strengths, and a slope over the logarithm of the learning rate."""
     parameters = trial.parameters
     if trial.cell.gradient != "mirror_gradient":
@@ -117,7 +117,7 @@ def _score(trial: Assignment) -> float:
     )
 
 
-def _complete(trial: Assignment) -> Outcome:
+def _complete(trial: TrialRequest) -> Outcome:
     value = _score(trial)
     mirrored = trial.cell.gradient == "mirror_gradient"
     return {
@@ -134,7 +134,7 @@ def _complete(trial: Assignment) -> Outcome:
     }
 
 
-def _some(trial: Assignment) -> Outcome:
+def _some(trial: TrialRequest) -> Outcome:
     """The first trial of a cell breaks, the second is pruned, the others end."""
     if trial.number == 0:
         return {"reason": "training diverged", "epochs": 1}

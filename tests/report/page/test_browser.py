@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
+from mgstudy.report.results import StudyResults
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
@@ -43,7 +44,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(record, some, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "seen.html"
-    save_report(render(report_content(record(some, name="seen"), "seen")), path)
+    save_report(
+        render(report_content(StudyResults.load(record(some, name="seen"), "seen").summary)), path
+    )
     return path
 
 

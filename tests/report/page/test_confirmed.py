@@ -12,8 +12,9 @@ from scipy import stats
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
+from mgstudy.report.results import StudyResults
 from mgstudy.study.results.summary import summarize
-from mgstudy.study.search.events import Stage
+from mgstudy.study.search.state import Stage
 
 SEEDS = 4
 METRICS = ("recall@20", "ndcg@20")
@@ -51,7 +52,7 @@ def content(record, complete) -> ReportContent:
             scores = replicate.test_metrics["recall@20"] + spread
             table = pd.DataFrame({"user": range(30), METRICS[0]: scores, METRICS[1]: scores / 2})
             table.to_parquet(replicate.test_users, index=False)
-    return report_content(workspace, "confirmed")
+    return report_content(StudyResults.load(workspace, "confirmed").summary)
 
 
 def test_the_verdict_is_what_the_test_split_says(content: ReportContent) -> None:

@@ -4,13 +4,15 @@ import statistics
 
 import numpy as np
 import pytest
+from states import recorded, summary_of
 
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure, Panel
 from mgstudy.report.page.tables import costs
+from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table
-from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary, summarize
-from mgstudy.study.search.events import State
+from mgstudy.study.results.summary import summarize
+from mgstudy.study.search.state import CellState, State
 from mgstudy.workspace import Workspace
 
 PREFIX = "gradient.mirror_gradient."
@@ -23,7 +25,7 @@ def workspace(record, some) -> Workspace:
 
 @pytest.fixture(scope="module")
 def content(workspace: Workspace) -> ReportContent:
-    return report_content(workspace, "s")
+    return report_content(StudyResults.load(workspace, "s").summary)
 
 
 def parts(content: ReportContent, section: str) -> list[Figure | Table]:
@@ -129,16 +131,16 @@ def test_costs_add_up(content: ReportContent) -> None:
 
 
 def test_gpu_hours_are_the_shares_held() -> None:
-    def cell(gradient: str, *gpu_seconds: float) -> CellSummary:
+    def cell(gradient: str, *gpu_seconds: float) -> CellState:
         trials = [
-            TrialSummary(n, State.PRUNED, None, {}, {"gpu_seconds": seconds}, {})
+            recorded(n, State.PRUNED, None, {"gpu_seconds": seconds})
             for n, seconds in enumerate(gpu_seconds)
         ]
-        trials.append(TrialSummary(9, State.FAILED, None, {}, {"reason": "it broke"}, {}))
-        return CellSummary(gradient, {"model": "BPR", "gradient": gradient}, 4, frozenset(), trials)
+        trials.append(recorded(9, State.FAILED, None, {"reason": "it broke"}))
+        return CellState(gradient, {"model": "BPR", "gradient": gradient}, 4, frozenset(), trials)
 
     cells = [cell("plain", 1800.0, 900.0), cell("sam")]
-    summary = StudySummary("s", "", "recall@20", "", "", "", False, cells, [])
+    summary = summary_of(cells)
     assert column(costs(summary, {"gradient": "plain"}, 1.0), "GPU hours") == ["0.75", "0.00"]
 
 
@@ -166,7 +168,7 @@ confirmation: {seeds: 0}
 
 
 def test_one_cell_has_nothing_to_be_compared_with(record, complete) -> None:
-    content = report_content(record(complete, ONE_CELL, "one"), "one")
+    content = report_content(StudyResults.load(record(complete, ONE_CELL, "one"), "one").summary)
     assert any("one cell" in sentence for sentence in content.missing)
     assert parts(content, "strengths") == []
     assert parts(content, "importance") == []
@@ -174,13 +176,15 @@ def test_one_cell_has_nothing_to_be_compared_with(record, complete) -> None:
 
 
 def test_a_missing_baseline_is_said(record, complete) -> None:
-    content = report_content(record(complete, NO_BASELINE, "none"), "none")
+    content = report_content(
+        StudyResults.load(record(complete, NO_BASELINE, "none"), "none").summary
+    )
     assert content.missing[1:] == ["No cell has the baseline's levels (gradient=plain)."]
 
 
 def test_a_study_without_a_completed_trial_says_so(record) -> None:
     broken = record(lambda trial: {"reason": "out of [memory]"}, NO_BASELINE, "broken")
-    content = report_content(broken, "broken")
+    content = report_content(StudyResults.load(broken, "broken").summary)
     assert any(sentence.startswith("Without a completed trial") for sentence in content.missing)
     assert parts(content, "curves") == []
     assert column(parts(content, "trials")[1], "count") == ["2", "2"]
@@ -190,6 +194,6 @@ def test_an_interrupted_study_says_what_is_left(record, complete) -> None:
     begun = record(
         lambda trial: complete(trial) if trial.number == 0 else None, NO_BASELINE, "begun"
     )
-    content = report_content(begun, "begun")
+    content = report_content(StudyResults.load(begun, "begun").summary)
     assert content.missing[0].startswith("2 trials have not ended")
     assert dict(content.facts)["state"] == "not finished"

@@ -17,7 +17,7 @@ from waiting import free_port
 
 from mgstudy import api
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.search.events import Stage
+from mgstudy.study.search.state import Stage
 from mgstudy.tracking.pages import study_pages
 from mgstudy.workspace import Workspace
 

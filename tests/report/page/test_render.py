@@ -13,6 +13,7 @@ import pytest
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
+from mgstudy.report.results import StudyResults
 
 
 class Elements(HTMLParser):
@@ -37,7 +38,9 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def document(record, complete) -> str:
-    return render(report_content(record(complete, name="rendered"), "rendered"))
+    return render(
+        report_content(StudyResults.load(record(complete, name="rendered"), "rendered").summary)
+    )
 
 
 def test_the_page_loads_nothing(document: str) -> None:

@@ -10,12 +10,14 @@ from mgstudy.config.study import Robustness
 from mgstudy.report.page.content import ReportContent, report_content
 from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
+from mgstudy.report.results import StudyResults
 from mgstudy.report.robustness.comparison import RobustnessTables, _summary, write_tables
 from mgstudy.report.robustness.scores import CellScores
 from mgstudy.report.table import Table
-from mgstudy.study.results.summary import CellSummary, summarize
+from mgstudy.study.results.summary import summarize
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.search.state import CellState
 from mgstudy.workspace import Workspace
 
 CLEAN = {"plain": 0.4, "mirror_gradient": 0.5}
@@ -24,7 +26,7 @@ NOISY = {"plain": 0.2, "mirror_gradient": 0.45}
 AREA = {"plain": 25.0, "mirror_gradient": 5.0}
 
 
-def measured(cell: CellSummary, split: str) -> list[dict]:
+def measured(cell: CellState, split: str) -> list[dict]:
     gradient = cell.levels["gradient"]
     common = {"cell": cell.key, "replicate": 0, "split": split, "users": 30}
     common |= {"objective": "recall@20", "reached": True}
@@ -65,7 +67,7 @@ def write_robustness(
 def content(record, complete) -> ReportContent:
     workspace = record(complete, name="risky")
     write_robustness(workspace, "risky")
-    return report_content(workspace, "risky")
+    return report_content(StudyResults.load(workspace, "risky").summary)
 
 
 def test_measured_cells_are_drawn_by_score_and_area(content: ReportContent) -> None:
@@ -96,7 +98,7 @@ def test_the_plot_is_in_the_page(content: ReportContent) -> None:
 
 
 def test_without_measurements_the_section_says_what_to_type(record, complete) -> None:
-    content = report_content(record(complete, name="clean"), "clean")
+    content = report_content(StudyResults.load(record(complete, name="clean"), "clean").summary)
     (section,) = [entry for entry in content.sections if entry.name == "robustness"]
     assert not section.parts
     assert "`mgstudy robustness clean`" in section.absent

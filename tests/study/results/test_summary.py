@@ -3,19 +3,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from states import recorded, summary_of
 
 from mgstudy.report.console.status import driver_lines
-from mgstudy.study.results.summary import CellSummary, StudySummary, TrialSummary
-from mgstudy.study.search.events import State
+from mgstudy.study.search.state import CellState, RecordedTrial, State
 from mgstudy.study.storage.heartbeat import Driver
 
 
-def trial(number: int, state: State, value: float | None = None, **outcome: float) -> TrialSummary:
-    return TrialSummary(number, state, value, {}, outcome, {})
+def trial(number: int, state: State, value: float | None = None, **outcome: float) -> RecordedTrial:
+    return recorded(number, state, value, outcome)
 
 
-def cell(budget: int, *trials: TrialSummary, **levels: str) -> CellSummary:
-    return CellSummary("key", {"dataset": "a", **levels}, budget, frozenset(), trials)
+def cell(budget: int, *trials: RecordedTrial, **levels: str) -> CellState:
+    return CellState("key", {"dataset": "a", **levels}, budget, frozenset(), trials)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_the_time_of_a_cell_is_that_of_all_its_trials() -> None:
 
 def test_factors_vary_where_the_cells_have_several_levels() -> None:
     cells = [cell(1, model=model, gradient="plain") for model in ("BPR", "VBPR")]
-    study = StudySummary("s", "", "recall@20", "", "", "", False, cells, [])
+    study = summary_of(cells)
     assert study.varying_factors() == ["model"]
     assert not study.finished
 
 
 def test_what_is_said_of_a_driver_that_is_gone_and_of_one_that_hangs() -> None:
-    waiting = TrialSummary(0, State.WAITING, None, {}, {}, {}, stale=True)
-    study = StudySummary("s", "", "recall@20", "", "", "", False, [cell(2, waiting, waiting)], [])
+    waiting = recorded(0, State.WAITING, stale=True)
+    study = summary_of([cell(2, waiting, waiting)])
     assert driver_lines(study) == [
         "stale trials: 2; their driver is gone; `mgstudy resume s` goes on with them from their "
         "last checkpoints"

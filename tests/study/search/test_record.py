@@ -15,8 +15,9 @@ from mgstudy.errors import InputError
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.expansion import expand
 from mgstudy.study.running.failures import Cause
-from mgstudy.study.search.events import Assignment, Stage, State, StudyListener
-from mgstudy.study.search.record import OUTCOME_ATTRIBUTE, StudyRecord
+from mgstudy.study.search.events import StudyListener, TrialRequest
+from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.state import OUTCOME_ATTRIBUTE, Stage, State
 
 SPACE = (
     "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}\n"
@@ -41,7 +42,7 @@ def stored(record, key: str | None = None) -> list[optuna.trial.FrozenTrial]:
 def test_cells_advance_together(opened) -> None:
     record = opened("model: [BPR, VBPR]\nseed: [1, 2]", SPACE)
     begun: Counter[str] = Counter()
-    while (trial := record.next_assignment()) is not None:
+    while (trial := record.next_request()) is not None:
         begun[trial.cell.key] += 1
         assert max(begun.values()) - min(begun[key] for key in record.cells) <= 1
         assert record.remaining() == 12 - begun.total()
@@ -50,14 +51,14 @@ def test_cells_advance_together(opened) -> None:
 
 def test_a_cell_with_a_small_budget_does_not_wait_for_a_large_one(opened) -> None:
     record = opened("model: [VBPR, Popularity]", SPACE)
-    handed_out = [record.next_assignment().cell.model for _ in range(4)]
+    handed_out = [record.next_request().cell.model for _ in range(4)]
     assert handed_out.index("Popularity") <= 1
     assert Counter(handed_out) == {"VBPR": 3, "Popularity": 1}
-    assert record.next_assignment() is None
+    assert record.next_request() is None
 
 
 def test_an_assignment_holds_every_parameter_of_its_cell(opened) -> None:
-    trial = opened("", SPACE).next_assignment()
+    trial = opened("", SPACE).next_request()
     assert set(trial.parameters) == set(trial.cell.spaces)
     assert trial.parameters["model.BPR.regularization"] == 0.1
     assert 1e-3 <= trial.parameters["optimizer.learning_rate"] <= 1
@@ -69,7 +70,7 @@ def test_an_assignment_holds_every_parameter_of_its_cell(opened) -> None:
 
 def test_a_pruned_trial_is_pruned_and_keeps_what_got_it_pruned(opened) -> None:
     record = opened("", SPACE + PRUNE_WORSE)
-    good, bad = record.next_assignment(), record.next_assignment()
+    good, bad = record.next_request(), record.next_request()
     for step, value in ((1, 0.5), (2, 0.6), (4, 0.7)):
         assert not record.report(good, step, value, {})
     record.complete(good, {"best_value": 0.7})
@@ -81,33 +82,33 @@ def test_a_pruned_trial_is_pruned_and_keeps_what_got_it_pruned(opened) -> None:
     assert complete.intermediate_values == {1: 0.5, 2: 0.6, 4: 0.7}
     assert pruned.state is TrialState.PRUNED
     assert pruned.intermediate_values == {1: 0.1, 2: 0.15}
-    assert record.best(bad.cell).number == good.number
+    assert record.states[0].best.number == good.number
 
 
 def test_only_trials_of_the_same_cell_are_compared(opened) -> None:
     record = opened("model: [BPR, VBPR]", SPACE + PRUNE_WORSE)
-    best = record.next_assignment()
+    best = record.next_request()
     for step in (1, 2, 3):
         record.report(best, step, 0.9, {})
     record.complete(best, {"best_value": 0.9})
-    other = record.next_assignment()
+    other = record.next_request()
     assert other.cell.key != best.cell.key
     assert not any(record.report(other, step, 0.01, {}) for step in (1, 2, 3))
-    same = record.next_assignment()
+    same = record.next_request()
     assert same.cell.key == best.cell.key
     assert [record.report(same, step, 0.01, {}) for step in (1, 2)] == [False, True]
 
 
 def test_a_failed_trial_keeps_its_reason_and_counts_towards_the_budget(opened) -> None:
     record = opened("", SPACE)
-    trial = record.next_assignment()
+    trial = record.next_request()
     record.report(trial, 1, 0.1, {})
     record.fail(trial, {"reason": "training diverged"})
     (failed,) = stored(record)
     assert failed.state is TrialState.FAIL
     assert failed.user_attrs[OUTCOME_ATTRIBUTE] == {"reason": "training diverged"}
     assert opened("", SPACE).remaining() == 2
-    assert record.best(trial.cell) is None
+    assert record.states[0].best is None
 
 
 def test_listeners_hear_everything_in_order_and_after_it_is_written(opened) -> None:
@@ -119,7 +120,7 @@ def test_listeners_hear_everything_in_order_and_after_it_is_written(opened) -> N
 
     heard = Heard()
     record = opened("", SPACE, heard, Reader())
-    trial = record.next_assignment()
+    trial = record.next_request()
     record.start(trial)
     record.report(trial, 1, 0.5, {"loss": 2.0})
     record.complete(trial, {"best_value": 0.5, "reason": "epochs"})
@@ -132,7 +133,7 @@ def test_listeners_hear_everything_in_order_and_after_it_is_written(opened) -> N
 
 def test_what_json_has_no_words_for_is_stored_as_nothing(opened, storage_path) -> None:
     record = opened("", SPACE)
-    trial = record.next_assignment()
+    trial = record.next_request()
     outcome = {"best_value": 0.5, "best_metrics": {"a": math.nan, "b": 1.0}, "cost": -math.inf}
     record.complete(trial, outcome)
     with sqlite3.connect(storage_path) as database:
@@ -148,9 +149,9 @@ def test_what_json_has_no_words_for_is_stored_as_nothing(opened, storage_path) -
 def test_of_equal_trials_the_earliest_is_the_best(opened) -> None:
     record = opened("", SPACE)
     for value in (0.2, 0.7, 0.7):
-        trial = record.next_assignment()
+        trial = record.next_request()
         record.complete(trial, {"best_value": value})
-    assert record.best(trial.cell).number == 1
+    assert record.states[0].best.number == 1
 
 
 # Going on.
@@ -158,7 +159,7 @@ def test_of_equal_trials_the_earliest_is_the_best(opened) -> None:
 
 def finish(record: StudyRecord, count: int | None = None) -> int:
     done = 0
-    while done != count and (trial := record.next_assignment()) is not None:
+    while done != count and (trial := record.next_request()) is not None:
         record.complete(trial, {"best_value": 0.1})
         done += 1
     return done
@@ -185,28 +186,28 @@ def test_a_new_level_adds_its_cells_and_leaves_the_others(opened) -> None:
 
 def test_an_interrupted_trial_comes_back_first_with_number_and_parameters(opened) -> None:
     before = opened("", TWO_SEARCHED + "trials: 4")
-    trials = [before.next_assignment() for _ in range(3)]
+    trials = [before.next_request() for _ in range(3)]
     before.report(trials[1], 1, 0.5, {})
     before.complete(trials[0], {"best_value": 0.3})
     after = opened("", TWO_SEARCHED + "trials: 4")
     assert after.remaining() == 3
-    again = [after.next_assignment() for _ in range(2)]
+    again = [after.next_request() for _ in range(2)]
     for old, new in zip(trials[1:], again, strict=True):
         assert (new.number, new.storage_id) == (old.number, old.storage_id)
         assert new.parameters == old.parameters
-    assert after.next_assignment().number == 3
-    assert after.next_assignment() is None
+    assert after.next_request().number == 3
+    assert after.next_request() is None
     assert len(stored(after)) == 4
 
 
 def test_interrupted_trials_come_before_new_ones_of_any_cell(opened) -> None:
     factors = "model: [BPR, VBPR]"
     before = opened(factors, SPACE)
-    begun = [before.next_assignment() for _ in range(5)]
+    begun = [before.next_request() for _ in range(5)]
     before.complete(begun.pop(1), {"best_value": 0.1})
     after = opened(factors, SPACE)
-    assert {after.next_assignment().key for _ in range(4)} == {trial.key for trial in begun}
-    assert after.next_assignment().number == 2
+    assert {after.next_request().key for _ in range(4)} == {trial.key for trial in begun}
+    assert after.next_request().number == 2
 
 
 def test_a_trial_interrupted_while_it_was_sampled_keeps_what_it_had(opened) -> None:
@@ -215,7 +216,7 @@ def test_a_trial_interrupted_while_it_was_sampled_keeps_what_it_had(opened) -> N
     half = entry.study.ask()
     size = half.suggest_int("model.BPR.embedding_size", 2, 200)
     after = opened("", TWO_SEARCHED)
-    again = after.next_assignment()
+    again = after.next_request()
     assert again.number == half.number
     assert again.parameters["model.BPR.embedding_size"] == size
     assert 1e-3 <= again.parameters["optimizer.learning_rate"] <= 1
@@ -225,13 +226,13 @@ def test_a_trial_interrupted_while_it_was_sampled_keeps_what_it_had(opened) -> N
 def test_a_trial_that_runs_again_is_judged_by_what_it_has_reported_again(opened) -> None:
     settings = SPACE + PRUNE_WORSE
     first = opened("", settings)
-    good, interrupted = first.next_assignment(), first.next_assignment()
+    good, interrupted = first.next_request(), first.next_request()
     for step in range(1, 6):
         first.report(good, step, 0.5, {})
         first.report(interrupted, step, 0.4, {})
     first.complete(good, {"best_value": 0.5})
     after = opened("", settings)
-    again = after.next_assignment()
+    again = after.next_request()
     assert again.number == interrupted.number
     # By step 5 it had the lower score, but now it is at step 1, where nothing is pruned yet.
     assert not after.report(again, 1, 0.1, {})
@@ -302,20 +303,20 @@ def test_a_broken_trial_runs_again_as_often_as_allowed(opened) -> None:
     heard = Heard()
     settings = SPACE + "retries: {max_retries: 2}\n"
     record = opened("", settings, heard)
-    first = record.next_assignment()
+    first = record.next_request()
     for step in (1, 2):
         record.report(first, step, 0.5, {})
     assert record.retry(first, Cause.WORKER, "the worker broke")
     assert record.remaining() == 3
-    again = record.next_assignment()
+    again = record.next_request()
     assert (again.number, again.parameters) == (first.number, first.parameters)
     assert record.recorded_step(again) == 2
     # The tries are counted over launches; being interrupted with the driver is none.
     record = opened("", settings)
-    again = record.next_assignment()
+    again = record.next_request()
     assert again.number == first.number
-    assert record.retry(again, Cause.MEMORY, "out of GPU memory")
-    assert record.retries(record.next_assignment()) == ["worker lost", "out of memory"]
+    assert record.retry(again, Cause.MEMORY.value, "out of GPU memory")
+    assert record.retries(record.next_request()) == ["worker lost", "out of memory"]
     assert not record.retry(again, Cause.WORKER, "the worker broke")
     record.fail(again, {"reason": "the worker broke"})
     assert record.remaining() == 2
@@ -323,7 +324,7 @@ def test_a_broken_trial_runs_again_as_often_as_allowed(opened) -> None:
 
 def test_without_retries_the_first_loss_is_the_end(opened) -> None:
     record = opened("", SPACE + "retries: {max_retries: 0}\n")
-    assert not record.retry(record.next_assignment(), Cause.WORKER, "the worker broke")
+    assert not record.retry(record.next_request(), Cause.WORKER, "the worker broke")
 
 
 # Confirmation.
@@ -331,10 +332,10 @@ def test_without_retries_the_first_loss_is_the_end(opened) -> None:
 CONFIRM = "confirmation: {seeds: 2}\n"
 
 
-def confirm(record: StudyRecord, value: float) -> list[Assignment]:
+def confirm(record: StudyRecord, value: float) -> list[TrialRequest]:
     """End the search with this value everywhere, and complete every replicate."""
     replicates = []
-    while (trial := record.next_assignment()) is not None:
+    while (trial := record.next_request()) is not None:
         record.complete(trial, {"best_value": value})
         if trial.stage is Stage.CONFIRMATION:
             replicates.append(trial)
@@ -344,26 +345,26 @@ def confirm(record: StudyRecord, value: float) -> list[Assignment]:
 def test_a_confirmation_begins_when_its_cells_search_is_over_and_no_later(opened) -> None:
     record = opened("model: [BPR, VBPR]", SPACE + "trials: 2\n" + CONFIRM)
     assert record.remaining() == 4 + 4
-    trials = [record.next_assignment() for _ in range(4)]
+    trials = [record.next_request() for _ in range(4)]
     assert all(trial.stage is Stage.SEARCH for trial in trials)
     # All are handed out, but which one is best is not known.
-    assert record.next_assignment() is None
+    assert record.next_request() is None
     assert record.remaining() == 4
     first, second = (t for t in trials if t.cell.model == "BPR")
     record.complete(first, {"best_value": 0.3})
-    assert record.next_assignment() is None
+    assert record.next_request() is None
     record.complete(second, {"best_value": 0.4})
     # VBPR still searches.
-    replicates = [record.next_assignment() for _ in range(2)]
+    replicates = [record.next_request() for _ in range(2)]
     assert [r.key for r in replicates] == [f"{first.cell.key}/confirmation/1/{n}" for n in (0, 1)]
     assert all(r.parameters == second.parameters for r in replicates)
-    assert record.next_assignment() is None
+    assert record.next_request() is None
 
 
 def test_a_confirmation_is_never_pruned(opened) -> None:
     record = opened("", SPACE + PRUNE_WORSE + "trials: 1\n" + CONFIRM)
-    record.complete(record.next_assignment(), {"best_value": 0.9})
-    good, bad = record.next_assignment(), record.next_assignment()
+    record.complete(record.next_request(), {"best_value": 0.9})
+    good, bad = record.next_request(), record.next_request()
     for step in (1, 2, 3):
         assert not record.report(good, step, 0.9, {})
         assert not record.report(bad, step, 0.1, {})
@@ -371,9 +372,9 @@ def test_a_confirmation_is_never_pruned(opened) -> None:
 
 def test_a_failed_search_confirms_nothing(opened) -> None:
     record = opened("", SPACE + "trials: 1\n" + CONFIRM)
-    record.fail(record.next_assignment(), {"reason": "training diverged"})
+    record.fail(record.next_request(), {"reason": "training diverged"})
     assert record.remaining() == 0
-    assert record.next_assignment() is None
+    assert record.next_request() is None
 
 
 def test_seeds_are_of_the_study_the_cell_and_the_replicate_alone(opened, tmp_path) -> None:
@@ -394,14 +395,14 @@ def test_seeds_are_of_the_study_the_cell_and_the_replicate_alone(opened, tmp_pat
 def test_an_interrupted_replicate_runs_again_under_its_seed(opened) -> None:
     rest = SPACE + "trials: 1\n" + CONFIRM
     before = opened("", rest)
-    before.complete(before.next_assignment(), {"best_value": 0.1})
-    begun = before.next_assignment()
+    before.complete(before.next_request(), {"best_value": 0.1})
+    begun = before.next_request()
     after = opened("", rest)
     assert after.remaining() == 2
-    again = after.next_assignment()
+    again = after.next_request()
     assert (again.key, again.seed, again.storage_id) == (begun.key, begun.seed, begun.storage_id)
-    assert after.next_assignment().number == 1
-    assert after.next_assignment() is None
+    assert after.next_request().number == 1
+    assert after.next_request() is None
 
 
 def test_more_seeds_run_the_difference_and_a_new_winner_all_of_them(opened) -> None:
@@ -426,7 +427,7 @@ def test_a_cell_that_has_spent_enough_begins_no_more_trials(opened, limit: str) 
     record = opened("model: [BPR, VBPR]", rest)
     costs = {"BPR": 100, "VBPR": 200}
     done: Counter[str] = Counter()
-    while (trial := record.next_assignment()) is not None:
+    while (trial := record.next_request()) is not None:
         cost = costs[trial.cell.model]
         outcome = {"gradient_computations": cost, "seconds_training": cost / 100}
         record.complete(trial, {"best_value": 0.1, **outcome})

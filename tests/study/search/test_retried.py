@@ -9,19 +9,19 @@ import pytest
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
-from mgstudy.study.search.events import Assignment, Stage, State
-from mgstudy.study.search.record import OUTCOME_ATTRIBUTE, StudyRecord
-from mgstudy.study.search.retried import replaced
+from mgstudy.study.search.events import TrialRequest
+from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.state import OUTCOME_ATTRIBUTE, Stage, State, replaced
 
 Open = Callable[..., StudyRecord]
 SPACE = "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}"
 BROKEN = {"reason": "KeyError: a bug", "traceback": "line 7", "gradient_computations": 50}
 
 
-def run(record: StudyRecord, *failing: int) -> list[Assignment]:
+def run(record: StudyRecord, *failing: int) -> list[TrialRequest]:
     """Run all that is left; the trials handed out at these places fail."""
-    begun: list[Assignment] = []
-    while (trial := record.next_assignment()) is not None:
+    begun: list[TrialRequest] = []
+    while (trial := record.next_request()) is not None:
         if len(begun) in failing:
             record.fail(trial, BROKEN)
         else:
@@ -52,8 +52,8 @@ def test_a_failed_trial_runs_again_with_its_parameters_and_its_failure_stays(ope
     assert trials[1].user_attrs[OUTCOME_ATTRIBUTE] == BROKEN
     # Optuna's own words for it.
     assert RetryHeartbeatStaleTrialCallback.retried_trial_number(trials[3]) == 1
-    (cell,) = record.cells.values()
-    assert cell.finished_counts() == {State.COMPLETE: 3, State.PRUNED: 0, State.FAILED: 0}
+    (cell,) = record.states
+    assert (cell.counts[State.COMPLETE], cell.ended, len(cell.retried)) == (3, 3, 1)
 
 
 def test_what_fails_once_more_can_be_tried_once_more(opened: Open) -> None:
@@ -84,9 +84,9 @@ def test_every_cell_still_gets_the_same_number_of_trials(opened: Open, sampler: 
     assert record.retry_failed() == 2
     assert record.remaining() == 2 + 2
     run(record)
-    for cell in record.cells.values():
-        assert cell.begun == 4
-        assert cell.finished_counts()[State.COMPLETE] == 4
+    for cell in record.states:
+        assert len(cell.trials) == 4
+        assert cell.counts[State.COMPLETE] == 4
     assert opened("gradient: [plain, sam]", settings + "4").remaining() == 0
 
 
@@ -113,8 +113,8 @@ def test_a_failed_replicate_runs_again_under_its_seed(opened: Open) -> None:
     # More seeds are fresh ones all the same.
     (more,) = run(opened("", settings.replace("seeds: 3", "seeds: 4")))
     assert more.seed not in {r.seed for r in replicates}
-    (cell,) = record.cells.values()
-    assert cell.confirmation.finished == 3
+    (cell,) = record.states
+    assert cell.confirmed == 3
 
 
 def test_a_search_that_had_failed_is_confirmed_after_all(opened: Open) -> None:

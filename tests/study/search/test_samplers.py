@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from mgstudy.errors import InputError
-from mgstudy.study.search.samplers import budget, check_search
+from mgstudy.study.definition.optuna_parts import check_search
 from mgstudy.study.search.unrepeated import UnrepeatedSampler
 
 GRID = """
@@ -22,7 +22,7 @@ COMBINATIONS = set(itertools.product([4, 8], [0.1, 0.01]))
 def run_all(record) -> list[dict]:
     """Work off what is left, and return the sampled parameters in order."""
     sampled = []
-    while (trial := record.next_assignment()) is not None:
+    while (trial := record.next_request()) is not None:
         record.complete(trial, {"best_value": 0.01 * trial.number})
         sampled.append({name: trial.parameters[name] for name in trial.cell.searched})
     return sampled
@@ -35,7 +35,7 @@ def test_a_cell_where_nothing_is_searched_gets_one_trial(read, expanded) -> None
     factors = "model: [BPR, Popularity]\ngradient: [plain]"
     rest = "space:\n  model: {BPR: {regularization: 0.1}}\n  optimizer: {learning_rate: 0.01}"
     config, _ = read(factors, f"{rest}\ntrials: 5")
-    assert [budget(config, cell) for cell in expanded(factors, rest).cells] == [1, 1]
+    assert [cell.budget(config.trials) for cell in expanded(factors, rest).cells] == [1, 1]
 
 
 @pytest.mark.parametrize("sampler", ["GridSampler", "TPESampler"])
@@ -45,7 +45,7 @@ def test_a_cell_gets_no_more_trials_than_it_has_combinations(
 ) -> None:
     config, _ = read("", f"{GRID}sampler: {sampler}\ntrials: {trials}")
     (cell,) = expanded("", GRID).cells
-    assert budget(config, cell) == expected
+    assert cell.budget(config.trials) == expected
 
 
 # Grids.
@@ -82,9 +82,9 @@ def test_no_more_than_the_budget_is_queued(opened, storage_path) -> None:
 
 def test_an_interrupted_combination_runs_again_and_is_counted_once(opened) -> None:
     rest = f"{GRID}sampler: GridSampler\ntrials: 4"
-    first = opened("", rest).next_assignment()
+    first = opened("", rest).next_request()
     record = opened("", rest)
-    again = record.next_assignment()
+    again = record.next_request()
     assert (again.number, again.parameters) == (first.number, first.parameters)
     record.complete(again, {"best_value": 0.1})
     assert len(run_all(record)) == 3
@@ -123,9 +123,9 @@ def test_no_combination_is_tried_twice_over_several_sessions(
 
 def test_a_combination_that_still_runs_is_not_tried_beside_it(opened) -> None:
     record = opened("", f"{GRID}start_with_defaults: false\ntrials: 4")
-    beside = [record.next_assignment() for _ in range(4)]
+    beside = [record.next_request() for _ in range(4)]
     assert len({tuple(trial.parameters.values()) for trial in beside}) == 4
-    assert record.next_assignment() is None
+    assert record.next_request() is None
 
 
 def test_a_sampler_that_learns_still_decides_what_is_tried(opened) -> None:
@@ -139,7 +139,7 @@ trials: 60
 """
     record = opened("", f"{wide}sampler: {{name: TPESampler, arguments: {{n_startup_trials: 10}}}}")
     sizes = []
-    while (trial := record.next_assignment()) is not None:
+    while (trial := record.next_request()) is not None:
         size = trial.parameters["model.BPR.embedding_size"]
         record.complete(trial, {"best_value": -abs(size - 300) / 1000})
         sizes.append(size)
@@ -282,7 +282,7 @@ PRUNERS = [
 @pytest.mark.parametrize("name", PRUNERS)
 def test_any_pruner_can_be_named(opened, name: str) -> None:
     record = opened("", f"{SPACE}{part('pruner', name)}\ntrials: 2")
-    good, bad = record.next_assignment(), record.next_assignment()
+    good, bad = record.next_request(), record.next_request()
     for step in range(1, 4):
         assert not record.report(good, step, 0.5 + 0.1 * step, {})
     record.complete(good, {"best_value": 0.8})
@@ -295,11 +295,11 @@ def test_any_pruner_can_be_named(opened, name: str) -> None:
 def test_by_default_a_trial_is_stopped_when_it_is_behind_and_no_longer_improves(opened) -> None:
     record = opened("", f"{SPACE}trials: 6")
     for _ in range(4):
-        leader = record.next_assignment()
+        leader = record.next_request()
         for epoch in range(1, 41):
             record.report(leader, epoch, 0.5, {})
         record.complete(leader, {"best_value": 0.5})
-    slow, stuck = record.next_assignment(), record.next_assignment()
+    slow, stuck = record.next_request(), record.next_request()
     assert not any(record.report(slow, epoch, 0.01 * epoch, {}) for epoch in range(1, 41))
     stopped = [record.report(stuck, epoch, 0.1 - 0.001 * epoch, {}) for epoch in range(1, 41)]
     assert stopped.index(True) == 9

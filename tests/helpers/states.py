@@ -1,0 +1,62 @@
+"""Studies, cells and trials made by hand, as they would be read from a storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mgstudy.config.study import StudyConfig
+from mgstudy.study.definition.manifest import Place, StudyManifest
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
+from mgstudy.study.storage.heartbeat import Driver
+
+
+def recorded(
+    number: int,
+    state: State,
+    value: float | None = None,
+    outcome: Mapping[str, Any] | None = None,
+    values: Mapping[int, float] | None = None,
+    stage: Stage = Stage.SEARCH,
+    **fields: Any,
+) -> RecordedTrial:
+    """A trial of a search, or a replicate."""
+    given = {"key": f"{stage}/{number}", "seed": 999, **fields}
+    return RecordedTrial(
+        stage=stage,
+        number=number,
+        state=state,
+        value=value,
+        outcome=outcome or {},
+        values=values or {},
+        **given,
+    )
+
+
+def summary_of(
+    cells: Sequence[CellState],
+    name: str = "s",
+    question: str = "",
+    driven: bool = False,
+    launched: str = "1970-01-01T00:00:00+00:00",
+    **fields: Any,
+) -> StudySummary:
+    """A study with these cells; its manifest holds no more than it must."""
+    config = StudyConfig.model_validate(
+        {
+            "name": name,
+            "question": question,
+            "factors": {"dataset": ["a"], "model": ["BPR"]},
+            "trials": 1,
+        }
+    )
+    manifest = StudyManifest(
+        name=name,
+        config=config,
+        storage="sqlite:///s.db",
+        tracking=Place(uri="sqlite:///m.db", experiment=name),
+        cells=(),
+        launched=launched,
+    )
+    return StudySummary(manifest, cells, **{"driver": Driver(is_alive=driven), **fields})
