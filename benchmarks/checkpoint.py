@@ -66,7 +66,7 @@ def table_row(name: str, dataset: Dataset, scratch: Path, rounds: int) -> str:
 
     def epoch() -> float:
         began = time.process_time()
-        next(progress.epochs)
+        progress.next_epoch()
         return time.process_time() - began
 
     def write() -> float:
