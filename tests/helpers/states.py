@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mgstudy.config.study import StudyConfig
-from mgstudy.study.definition.manifest import Place, StudyManifest
+from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
 from mgstudy.study.storage.heartbeat import Driver
@@ -40,15 +40,20 @@ def summary_of(
     question: str = "",
     driven: bool = False,
     launched: str = "1970-01-01T00:00:00+00:00",
+    training: Mapping[str, Any] | None = None,
+    datasets: Mapping[str, str] | None = None,
+    entries: Sequence[CellEntry] = (),
     **fields: Any,
 ) -> StudySummary:
-    """A study with these cells; its manifest holds no more than it must."""
+    """A study with these cells; its manifest holds no more than it must, and of each dataset the
+    fingerprint of its interactions."""
     config = StudyConfig.model_validate(
         {
             "name": name,
             "question": question,
             "factors": {"dataset": ["a"], "model": ["BPR"]},
             "trials": 1,
+            "training": training or {},
         }
     )
     manifest = StudyManifest(
@@ -56,7 +61,11 @@ def summary_of(
         config=config,
         storage="sqlite:///s.db",
         tracking=Place(uri="sqlite:///m.db", experiment=name),
-        cells=(),
+        cells=tuple(entries),
+        datasets={
+            label: DatasetEntry(interactions=key, features={})
+            for label, key in (datasets or {}).items()
+        },
         launched=launched,
     )
     return StudySummary(manifest, cells, **{"driver": Driver(is_alive=driven), **fields})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -24,6 +24,7 @@ from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.published import against_published
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.results import StudyResults
+from mgstudy.study.definition.manifest import CellEntry
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState, Stage, State
 
@@ -331,25 +332,25 @@ def test_a_cell_that_does_not_beat_popularity_is_marked(cell: Simulate) -> None:
 
 
 def test_several_studies_share_a_table_and_baselines(cell: Simulate) -> None:
-    manifest = {"config": {"training": {"epochs": 5}}, "datasets": {"sim": {"interactions": "x"}}}
+    manifest = {"training": {"epochs": 5}, "datasets": {"sim": "x"}}
     plain = cell("A", "plain", constant(0.1, 0.11, 0.12), seeds=3)
     mirror = cell("A", "mg", constant(0.5, 0.51, 0.52), seeds=3)
-    first = study(plain, name="one", manifest=manifest)
-    second = study(mirror, name="two", manifest=manifest)
+    first = study(plain, name="one", **manifest)
+    second = study(mirror, name="two", **manifest)
     rows = compare_studies([first, second]).of("recall@20")
     assert list(rows["study"]) == ["one", "two"]
     assert rows["difference"].iloc[1] == pytest.approx(0.4)
     assert rows["verdict"].iloc[1].startswith("better, p<0.001, holds after Holm")
     # Trained for longer, or on other data, it is no baseline.
     for other in (
-        {**manifest, "config": {"training": {"epochs": 6}}},
-        {**manifest, "datasets": {"sim": {"interactions": "y"}}},
+        {**manifest, "training": {"epochs": 6}},
+        {**manifest, "datasets": {"sim": "y"}},
     ):
-        second = study(mirror, name="two", manifest=other)
+        second = study(mirror, name="two", **other)
         rows = compare_studies([first, second]).of("recall@20")
         assert rows["verdict"].iloc[1] == "no baseline cell"
     with pytest.raises(InputError, match="different objectives"):
-        compare_studies([first, replace(second, objective="ndcg@20")])
+        compare_studies([first, study(mirror, name="two", training={"objective": "ndcg@20"})])
 
 
 def test_the_baseline_is_read_and_checked(cell: Simulate) -> None:
@@ -440,8 +441,9 @@ def test_a_person_reads_verdicts_and_costs(comparison: Comparison) -> None:
 def test_published_figures_stand_beside_ours(cell: Simulate) -> None:
     levels = {"dataset": "amazon_sports", "model": "VBPR", "robust": "none"}
 
-    def entry(gradient: str, **spaces: Any) -> Mapping[str, Any]:
-        return {"key": gradient, "levels": {**levels, "gradient": gradient}, "spaces": spaces}
+    def entry(name: str, **spaces: Any) -> CellEntry:
+        of = {**levels, "gradient": name}
+        return CellEntry(key=name, levels=of, study=name, budget=1, spaces=spaces)
 
     spaces = {
         "plain": {},
@@ -457,8 +459,8 @@ def test_published_figures_stand_beside_ours(cell: Simulate) -> None:
         )
         for name in spaces
     ]
-    manifest = {"cells": [entry(name, **space) for name, space in spaces.items()]}
-    found = against_published(compare_studies([study(*cells, manifest=manifest)]))
+    entries = [entry(name, **space) for name, space in spaces.items()]
+    found = against_published(compare_studies([study(*cells, entries=entries)]))
     # MMRec's README gives VBPR on Sports recall@20 0.0856 and ndcg@20 0.0384; nobody gives them
     # with Mirror Gradient, which was published at 5.
     assert list(found["cell"]) == ["plain", "plain"]

@@ -29,7 +29,7 @@ factors:
   model: [BPR, LightGCN]
   gradient: [plain, mirror_gradient]
 space:
-  model: {embedding_size: 8, regularization: 0.0}
+  model: {embedding_size: 8, regularization: 0.0, LightGCN: {layers: 2}}
   gradient:
     mirror_gradient:
       interval: {choice: [2, 3, 5]}

@@ -107,7 +107,7 @@ def test_without_measurements_the_section_says_what_to_type(record, complete) ->
 def test_cells_on_another_split_are_not_drawn_beside_the_others(record, complete) -> None:
     workspace = record(complete, name="mixed")
     write_robustness(workspace, "mixed", splits=("test", "validation", "test"))
-    content = report_content(workspace, "mixed")
+    content = report_content(StudyResults.load(workspace, "mixed").summary)
     (section,) = [entry for entry in content.sections if entry.name == "robustness"]
     figure, table = section.parts
     assert isinstance(figure, Figure) and isinstance(table, Table)
