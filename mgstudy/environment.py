@@ -1,16 +1,45 @@
-"""Which code ran, on what: versions, machine and git revision, for the record of a study."""
+"""The process that a study runs in: which code, on what machine, and what is changed of it for a
+while."""
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
 _NAMED = ("mgstudy", "torch", "ray", "optuna", "mlflow", "numpy", "pandas", "pyarrow", "pydantic")
+
+
+@contextmanager
+def for_a_while(
+    variables: Mapping[str, str] | None = None, loggers: Mapping[str, int] | None = None
+) -> Iterator[None]:
+    """Set environment variables and the levels of loggers, and put back what was there: a notebook
+    goes on after a study has run in it.
+
+    Args:
+        variables: Name to value; one that is set already stays as it is.
+        loggers: Name to level.
+    """
+    unset = [name for name in variables or {} if name not in os.environ]
+    levels = {name: logging.getLogger(name).level for name in loggers or {}}
+    os.environ.update({name: value for name, value in (variables or {}).items() if name in unset})
+    for name, level in (loggers or {}).items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name in unset:
+            os.environ.pop(name, None)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def package_versions(names: Iterable[str] = _NAMED) -> dict[str, str]:

@@ -17,6 +17,8 @@ from ray._private.authentication.authentication_token_setup import (
 )
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
+from mgstudy.environment import for_a_while
+
 _GRACE = "_actor_force_cleanup_timeout"
 _WORKER_COMMAND = "--python_worker_command="
 _TIMEOUT_SECONDS = 10
@@ -29,8 +31,10 @@ def use_token_that_is_here() -> None:
     explicit ``RAY_AUTH_MODE`` is respected, and a cluster that asks for no token does not mind one.
     """
     # Turning tokens on is news to someone who starts a cluster, not to one who joins it.
-    logging.getLogger(maybe_enable_token_auth_if_token_available.__module__).setLevel(logging.ERROR)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    with for_a_while(
+        loggers={maybe_enable_token_auth_if_token_available.__module__: logging.ERROR}
+    ):
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 @contextmanager

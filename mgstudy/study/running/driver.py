@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from mgstudy.environment import for_a_while
 from mgstudy.errors import MgstudyError
 from mgstudy.private.ray import use_token_that_is_here
 from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
@@ -30,7 +31,7 @@ from mgstudy.study.storage.write_behind import WriteBehindStorage
 from mgstudy.urls import first_line
 
 _REACH_SECONDS = 5.0
-_RAY_TUNE_ENVIRONMENT = {
+_RAY_ENVIRONMENT = {
     # The Optuna storage is the truth: Ray's own logs and experiment snapshots would be written
     # after every result and never read.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -54,21 +55,21 @@ def ray_session() -> Iterator[None]:
             start.
         KeyboardInterrupt: If Ctrl-C or SIGTERM comes meanwhile.
     """
-    for name, value in _RAY_TUNE_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if ray.is_initialized():
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    require_cluster(address)
-    if address != "local":
-        use_token_that_is_here()
-    try:
-        _init_ray(address)
-        with terminated_like_interrupt():
+    # Ray would print the traceback of every failed trial, which the record keeps.
+    with for_a_while(_RAY_ENVIRONMENT, {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}):
+        if ray.is_initialized():
             yield
-    finally:
-        ray.shutdown()
+            return
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        require_cluster(address)
+        if address != "local":
+            use_token_that_is_here()
+        try:
+            _init_ray(address)
+            with terminated_like_interrupt():
+                yield
+        finally:
+            ray.shutdown()
 
 
 def _init_ray(address: str) -> None:
@@ -194,8 +195,6 @@ def run_trials(
     ahead = 0 if record.config.resources.max_concurrent == resources.slots else 1
     packing = GpuPacking(resources.packed_gpus, resources.gpu) if resources.packed_gpus else None
     searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu, packing)
-    # By default Ray starts one worker after another, each taking seconds.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(resources.slots)
     trainable = tune.with_parameters(
         trial,
         cells={key: entry.cell for key, entry in record.cells.items()},
@@ -225,10 +224,10 @@ def run_trials(
         ),
     )
     shutil.rmtree(folder.ray, ignore_errors=True)
-    # Ray would print the traceback of every failed trial; the record keeps them.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # By default Ray starts one worker after another, each taking seconds.
+    at_once = {"TUNE_MAX_PENDING_TRIALS_PG": str(resources.slots)}
     try:
-        with terminated_like_interrupt():
+        with terminated_like_interrupt(), for_a_while(at_once):
             tuner.fit()
     except Exception:
         # Ray tells of a driver's own failures as if they were a trial's.

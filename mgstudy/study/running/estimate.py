@@ -35,16 +35,20 @@ def seconds_per_epoch(
     config: StudyConfig, cell: Cell, dataset: Dataset, device: str = "cpu"
 ) -> float:
     """Train a cell for two epochs at typical parameters, and time the second."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(config.resources.cpu)))
-    trainer = build_cell_trainer(
-        cell, dataset, _typical_parameters(cell.spaces), config.training, device
-    )
-    seconds = 0.0
-    for count, result in enumerate(trainer.epochs(), start=1):
-        seconds = result.seconds_training + result.seconds_evaluation
-        if count == _TIMED_EPOCHS:
-            break
-    return seconds
+    try:
+        trainer = build_cell_trainer(
+            cell, dataset, _typical_parameters(cell.spaces), config.training, device
+        )
+        seconds = 0.0
+        for count, result in enumerate(trainer.epochs(), start=1):
+            seconds = result.seconds_training + result.seconds_evaluation
+            if count == _TIMED_EPOCHS:
+                break
+        return seconds
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _mean(

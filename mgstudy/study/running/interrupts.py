@@ -20,7 +20,7 @@ def terminated_like_interrupt() -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGINT)
 
     # Ray blocks SIGINT in the processes it starts, also in the drivers of its jobs.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    blocked = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         previous = signal.signal(signal.SIGTERM, interrupt)
     except ValueError:  # Not in the main thread: the caller owns the signals.
@@ -30,6 +30,7 @@ def terminated_like_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager
