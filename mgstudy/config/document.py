@@ -84,14 +84,12 @@ class Document:
             full = self._existing(location + detail["loc"], detail["type"] == "missing")
             # The branches of a union complain of the same value, which is one mistake.
             wrong.setdefault(full, []).append(detail)
-        said = []
-        for full, details in list(wrong.items())[:MOST_MISTAKES]:
+        errors = []
+        for full, details in wrong.items():
             known = _known_keys(model, full[len(location) : -1])
             expected = dict.fromkeys(_expected(detail, known) for detail in details)
-            said.append(str(self.error(full, " or ".join(expected) + _given(details[0]))))
-        if len(wrong) > MOST_MISTAKES:
-            said[-1] += f" (and {len(wrong) - MOST_MISTAKES:,} more mistakes)"
-        return InputError("\n".join(said))
+            errors.append(self.error(full, " or ".join(expected) + _given(details[0])))
+        return together(errors)
 
     def _existing(self, location: Location, last_is_missing: bool) -> Location:
         """Drop the steps that pydantic adds for the branches of a union."""
@@ -104,6 +102,14 @@ class Document:
                 kept.append(step)
                 value = value[step]
         return (*kept, location[-1]) if last_is_missing else tuple(kept)
+
+
+def together(errors: Iterable[InputError]) -> InputError:
+    """Several errors as one: the first few, each on a line of its own, and how many follow."""
+    lines = "\n".join(map(str, errors)).split("\n")
+    more = len(lines) - MOST_MISTAKES
+    said = "\n".join(lines[:MOST_MISTAKES])
+    return InputError(f"{said} (and {more:,} more mistakes)" if more > 0 else said)
 
 
 def load_document(path: Path, overrides: Iterable[str] = ()) -> Document:
@@ -180,6 +186,7 @@ _WORDS = {
     "list_type": "expected a list",
     "dict_type": "expected a mapping",
     "model_type": "expected a mapping",
+    "bool_type": "expected `true` or `false`",
 }
 """What YAML calls the types that pydantic calls by their Python names."""
 

@@ -29,6 +29,12 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Settings(Section):
+    """A section in which nothing is converted: text is not a number, nor a number a truth value."""
+
+    model_config = ConfigDict(allow_inf_nan=False, strict=True)
+
+
 def short_name(name: str) -> str:
     """A part's name without the module of a foreign class."""
     return name.rpartition(":")[2]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
-from mgstudy.config.factors import NAME_PATTERN
+from mgstudy.config.factors import NAME_PATTERN, Settings
 
 MODALITY_PATTERN = r"^[a-z][a-z0-9_]*$"
 """Modality names appear in file, column and parameter names."""
@@ -36,10 +36,10 @@ StepConfig = Annotated[dict[str, dict[str, Any]], BeforeValidator(_with_settings
 """A step by name, and its own settings."""
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(Settings):
     """Where the data comes from: a source by name, and that source's own settings beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow")
 
     kind: str = Field(
         min_length=1,
@@ -52,10 +52,10 @@ class SourceConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class FeaturesConfig(BaseModel):
+class FeaturesConfig(Settings):
     """How a modality's features are made: an encoder by name, and its own settings beside it."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow")
 
     encoder: str = Field(
         min_length=1,
@@ -69,10 +69,8 @@ class FeaturesConfig(BaseModel):
         return dict(self.model_extra or {})
 
 
-class PipelineConfig(BaseModel):
+class PipelineConfig(Settings):
     """What one pipeline file asks for: a dataset's name, where it comes from and how it is made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str = Field(
         pattern=NAME_PATTERN, description="name of the dataset, as study files refer to it"

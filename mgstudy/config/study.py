@@ -13,9 +13,9 @@ from mgstudy.config.factors import (
     PartLevel,
     Section,
     Seed,
+    Settings,
     level_from_text,
 )
-from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.config.training import TrainingSettings
 
 
@@ -34,7 +34,7 @@ class SearchSpace(Section):
     optimizer: dict[str, Any] = Field(default_factory=dict)
 
 
-class OptunaPart(Section):
+class OptunaPart(Settings):
     """An Optuna sampler or pruner by class name, with its keyword arguments."""
 
     name: str = Field(
@@ -49,38 +49,35 @@ OptunaChoice = Annotated[
 ]
 
 
-class Budget(Section):
+class Budget(Settings):
     """What the search of each cell may spend besides its trials. A cell that has spent it gets no
     new trial; those that run are not stopped, so it ends a little above."""
 
     gradient_computations: int | None = Field(
         None,
         ge=1,
-        strict=True,
         description="forward-and-backward passes of a cell's trials together: equal for a strategy "
         "that makes two of them per batch and one that makes one",
     )
     seconds: float | None = Field(
         None,
         gt=0,
-        strict=True,
         description="seconds of set-up, training and evaluation of a cell's trials together",
     )
 
 
-class Confirmation(Section):
+class Confirmation(Settings):
     """How the winner of each cell is confirmed: trained again, and only then scored on test."""
 
     seeds: int = Field(
         5,
         ge=0,
-        strict=True,
+        le=1_000_000,
         description="fresh seeds under which each cell's best trial is trained again; 0 for none. "
         "More later trains the difference",
     )
     shared: bool = Field(
         False,
-        strict=True,
         description="whether replicate i has the same seed in every cell, which pairs the cells "
         "seed by seed; by default each cell has seeds of its own",
     )
@@ -91,13 +88,11 @@ class Confirmation(Section):
         return {"seeds": 0} if data is None else data
 
 
-class Resources(Section):
+class Resources(Settings):
     """What one trial takes of the machine or cluster."""
 
-    cpu: float = Field(
-        1, gt=0, strict=True, description="CPUs per trial; its threads follow, rounded down"
-    )
-    gpu: Annotated[float, Field(ge=0, strict=True)] | Literal["auto", "packed"] = Field(
+    cpu: float = Field(1, gt=0, description="CPUs per trial; its threads follow, rounded down")
+    gpu: Annotated[float, Field(ge=0)] | Literal["auto", "packed"] = Field(
         "auto",
         description="GPUs per trial, fractions allowed, with as large a share of its memory; auto: "
         "none without a GPU, else an equal share of each GPU for as many trials as the CPUs allow, "
@@ -113,11 +108,10 @@ class Resources(Section):
         default_factory=dict, description="custom Ray resources per trial, by name"
     )
     max_concurrent: int | None = Field(
-        None, ge=1, strict=True, description="most trials at once; by default as many as fit"
+        None, ge=1, description="most trials at once; by default as many as fit"
     )
     autoscaling: bool = Field(
         False,
-        strict=True,
         description="whether the cluster adds machines while trials wait; `max_concurrent` then "
         "says for how many trials, and `gpu` is a number",
     )
@@ -139,7 +133,7 @@ class Resources(Section):
         return gpu
 
 
-class Tracking(Section):
+class Tracking(Settings):
     """Where MLflow records the study."""
 
     uri: str | None = Field(
@@ -150,7 +144,7 @@ class Tracking(Section):
     experiment: str | None = Field(None, description="experiment name; by default the study's")
 
 
-class Checkpoints(Section):
+class Checkpoints(Settings):
     """When a running trial writes down its state, from which it goes on after an interruption, and
     what stays of it when it has ended. The best weights of each cell's best trial always stay."""
 
@@ -158,33 +152,70 @@ class Checkpoints(Section):
         30.0, gt=0, description="seconds of training between two states; null for not by time"
     )
     every_epochs: int | None = Field(
-        None, ge=1, strict=True, description="epochs between two states; null for not by epochs"
+        None, ge=1, description="epochs between two states; null for not by epochs"
     )
     keep_every: int | None = Field(
         None,
         ge=1,
-        strict=True,
         description="the state after every so many epochs stays too, as epoch-N.pt; null for none",
     )
     keep_last: bool = Field(False, description="whether the last state stays too")
 
 
-class Retries(Section):
+class Retries(Settings):
     """What happens to trials that broke."""
 
     max_retries: int = Field(
         2,
         ge=0,
-        strict=True,
         description="how often a trial goes on after a lost machine, a killed process or too "
         "little memory; a diverged loss, a wrong setting or a bug ends it at once",
     )
     stop_after_failures: int | None = Field(
         10,
         ge=1,
-        strict=True,
         description="stop the study when this many trials failed for one and the same reason "
         "before any succeeded; null to go on in any case",
+    )
+
+
+class FlatnessSettings(Settings):
+    """How the flatness of a minimum is measured, on batches that are the same for every model."""
+
+    batches: int = Field(
+        4, ge=1, le=1_000_000, description="training batches the loss is averaged over"
+    )
+    seed: Seed = Field(0, description="of the batches, negatives and directions")
+    sam_radius: float = Field(
+        0.01, gt=0, description="radius of SAM's sharpness over the norm of the weights"
+    )
+    noise: float = Field(
+        0.1, gt=0, description="length of each row's noise over the length of the row"
+    )
+    noise_draws: int = Field(
+        5, ge=1, le=10_000, description="draws of weight noise to average over"
+    )
+    eigenvalue: bool = Field(True, description="compute the largest Hessian eigenvalue")
+    eigenvalue_tolerance: float = Field(
+        1e-2, gt=0, description="relative error at which the eigenvalue counts as found"
+    )
+    trace_probes: int = Field(
+        4,
+        ge=0,
+        le=10_000,
+        description="random vectors of Hutchinson's estimate of the trace; 0 for none",
+    )
+    landscape_radius: float = Field(
+        1.0, gt=0, description="how far landscape slices go, over the length of the rows"
+    )
+    landscape_points: int = Field(
+        21, ge=0, le=10_001, description="points of the one-dimensional slice; 0 for none"
+    )
+    landscape_grid: int = Field(
+        9,
+        ge=0,
+        le=1_001,
+        description="points of the two-dimensional slice on each side; 0 for none",
     )
 
 
@@ -192,7 +223,7 @@ def _risks(*names: str) -> tuple[Level, ...]:
     return tuple(Level(name=name, label=name) for name in names)
 
 
-class Robustness(Section):
+class Robustness(Settings):
     """What is measured of trained models: risks to their features, and how flat the minimum is."""
 
     risks: tuple[PartLevel, ...] = Field(
@@ -205,6 +236,7 @@ class Robustness(Section):
             ),
             *_risks("item_mixing", "stale", "fgsm", "pgd"),
         ),
+        strict=False,
         description="risks by name, with `parameters` (severities, seeds, ..) and, for a second "
         "one of the same name, a `label`",
     )
@@ -212,10 +244,13 @@ class Robustness(Section):
         default_factory=FlatnessSettings, description="how flatness is measured; null for not"
     )
     landscapes: int = Field(
-        1, ge=0, strict=True, description="replicates of a cell whose loss landscape is sliced"
+        1, ge=0, description="replicates of a cell whose loss landscape is sliced"
     )
     resamples: int = Field(
-        500, ge=100, strict=True, description="bootstrap resamples behind every confidence band"
+        500,
+        ge=100,
+        le=1_000_000,
+        description="bootstrap resamples behind every confidence band",
     )
 
     @model_validator(mode="after")
@@ -227,7 +262,7 @@ class Robustness(Section):
         return self
 
 
-class StudyConfig(Section):
+class StudyConfig(Settings):
     """One study: what one YAML file asks for."""
 
     name: str = Field(pattern=NAME_PATTERN, description="letters, digits and `_.-`")
@@ -236,7 +271,7 @@ class StudyConfig(Section):
     space: SearchSpace = Field(default_factory=SearchSpace)
     trials: int = Field(
         ge=1,
-        strict=True,
+        le=1_000_000,
         description="trials per cell, the same for every cell, but no more than it has "
         "combinations; more later runs the difference",
     )
@@ -250,7 +285,6 @@ class StudyConfig(Section):
     )
     start_with_defaults: bool = Field(
         True,
-        strict=True,
         description="whether a cell's first trial takes the published default of every searched "
         "parameter whose space holds it, so that no search ends below the authors' own setting",
     )

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing import NamedTuple
 
-from mgstudy.config.metrics import MEASURES, Metric, parse_metric
+from pydantic import Field, field_validator
+
+from mgstudy.config.factors import Settings
 from mgstudy.errors import InputError, UnknownNameError
 
+MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
+"""Every measure of a ranked list; a metric is a measure at a cutoff. What each computes is in
+``mgstudy.training.evaluation``; the names are here because a study file mentions them."""
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+class Metric(NamedTuple):
+    """A measure of the first ``cutoff`` items of a ranked list."""
+
+    measure: str
+    cutoff: int
+
+    def __str__(self) -> str:
+        return f"{self.measure}@{self.cutoff}"
 
 
-class EarlyStopping(_Settings):
+def parse_metric(name: str) -> Metric:
+    """Read a metric's name, such as ``"recall@20"``.
+
+    Raises:
+        UnknownNameError: If there is no such measure.
+        InputError: If the cutoff is missing or is not a whole number above 0.
+    """
+    measure, _, cutoff = name.partition("@")
+    if measure not in MEASURES:
+        raise UnknownNameError("metric", measure, MEASURES)
+    if not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0):
+        raise InputError(
+            f"metric {name!r} needs a cutoff, a whole number above 0: write {measure}@20, say"
+        )
+    return Metric(measure, int(cutoff))
+
+
+class EarlyStopping(Settings):
     """When to stop a training whose validation no longer improves."""
 
     patience: int = Field(
@@ -37,11 +66,14 @@ class EarlyStopping(_Settings):
     )
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Settings):
     """One training run: how long, in which batches, judged by what."""
 
     epochs: int = Field(
-        1000, ge=1, description="passes over the training interactions, unless stopped earlier"
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="passes over the training interactions, unless stopped earlier",
     )
     batch_size: int = Field(2048, ge=1, description="training pairs in a batch")
     validate_every: int = Field(

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
-from mgstudy.config.document import Document
+from mgstudy.config.document import Document, together
 from mgstudy.config.parameters import ParameterSet
 from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig
 from mgstudy.config.reading import Location
@@ -65,6 +65,7 @@ def validate_pipeline(config: PipelineConfig, document: Document | None = None) 
     building = _Building(document or Document(f"pipeline {config.name!r}", config.model_dump()))
     source = building.part(sources, ("source",), "kind", config.source.kind, config.source)
     built = building.steps(steps, ("steps",), config.steps)
+    building.split_once(built)
     features = {}
     for modality, declared in config.features.items():
         where = ("features", modality)
@@ -76,7 +77,7 @@ def validate_pipeline(config: PipelineConfig, document: Document | None = None) 
         listed = building.steps(feature_steps, (*where, "steps"), declared.steps)
         features[modality] = ModalityPlan(encoder, listed)
     if source is None or building.faults:
-        raise InputError("\n".join(building.faults))
+        raise together(building.faults)
     return Pipeline(source, built, features)
 
 
@@ -85,7 +86,7 @@ class _Building:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self.faults: list[str] = []
+        self.faults: list[InputError] = []
 
     def part(
         self, registry: Registry[Part], where: Location, key: str, name: str, declared: Any
@@ -94,7 +95,7 @@ class _Building:
         try:
             part: Any = registry.get(name)
         except InputError as error:
-            self.faults.append(str(self.document.error((*where, key), str(error))))
+            self.faults.append(self.document.error((*where, key), str(error)))
             return None
         parameters = self.validated(part.Parameters, where, declared.parameters)
         return None if parameters is None else part(parameters)
@@ -109,12 +110,21 @@ class _Building:
             try:
                 part: Any = registry.get(name)
             except InputError as error:
-                self.faults.append(str(self.document.error((*where, position), str(error))))
+                self.faults.append(self.document.error((*where, position), str(error)))
                 continue
             parameters = self.validated(part.Parameters, (*where, position, name), settings)
             if parameters is not None:
                 built.append(part(parameters))
         return tuple(built)
+
+    def split_once(self, built: tuple[Step, ...]) -> None:
+        """Refuse a second split, which would undo the first."""
+        if self.faults:
+            return
+        splits = [position for position, step in enumerate(built) if step.splits]
+        for position in splits[1:]:
+            fault = f"the interactions are split already, by steps.{splits[0]}; keep one"
+            self.faults.append(self.document.error(("steps", position), fault))
 
     def validated(
         self, parameters: type[ParameterSet], where: Location, settings: Mapping[str, Any]
@@ -123,7 +133,7 @@ class _Building:
         try:
             return parameters.model_validate(settings)
         except ValidationError as error:
-            self.faults.append(str(self.document.explain(error, where, parameters)))
+            self.faults.append(self.document.explain(error, where, parameters))
             return None
 
 

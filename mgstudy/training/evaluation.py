@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.config.metrics import Metric, parse_metric
+from mgstudy.config.training import Metric, parse_metric
 from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
@@ -205,7 +205,7 @@ MEASURE_FUNCTIONS: dict[str, Measure] = {
     "map": average_precision,
     "hit_rate": hit_rate,
 }
-"""By the names in ``mgstudy.config.metrics.MEASURES``."""
+"""By the names in ``mgstudy.config.training.MEASURES``."""
 
 
 def _up_to(cumulative: Tensor, cutoffs: Sequence[int]) -> Tensor:

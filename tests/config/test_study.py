@@ -76,6 +76,19 @@ def test_levels_are_called_by_their_label_or_their_short_name() -> None:
         ({"trials": "yes"}, "s.yaml:5: trials: input should be a valid integer, got 'yes'"),
         ({"trials": "true"}, "s.yaml:5: trials: input should be a valid integer, got True"),
         ({"trials": "'3'"}, "s.yaml:5: trials: input should be a valid integer, got '3'"),
+        (
+            {"trials": f"1{'0' * 400}"},
+            "s.yaml:5: trials: input should be less than or equal to 10000",
+        ),
+        (
+            {"confirmation": f"{{seeds: 1{'0' * 400}}}"},
+            "s.yaml:6: confirmation.seeds: input should be less than or equal to 1000000, got a nu",
+        ),
+        ({"confirmation": "{shared: yes}"}, "confirmation.shared: expected `true` or `false`, got"),
+        (
+            {"checkpoints": "{keep_last: no}"},
+            "checkpoints.keep_last: expected `true` or `false`, g",
+        ),
         ({"training": "{epochs: true}"}, "training.epochs: input should be a valid integer"),
         ({"training": "{batch_size: '64'}"}, "training.batch_size: input should be a valid integ"),
         (

@@ -100,6 +100,19 @@ def test_an_unknown_part_is_located_in_the_pipeline_file(content, location, mess
     assert said_of(caught.value) == [location]
 
 
+def test_a_second_split_is_refused_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    steps = ["split_leave_out: {k: 1, by: random}", "reindex", "split_per_user_random"]
+    path.write_text(
+        "\n".join(["name: t", "source: {kind: synthetic}", "steps:", *(f"- {s}" for s in steps)])
+    )
+    document = load_document(path)
+    with pytest.raises(InputError) as caught:
+        validate_pipeline(document.validate(PipelineConfig), document)
+    said = "steps.2: the interactions are split already, by steps.0; keep one"
+    assert str(caught.value) == f"{path}:6: {said}"
+
+
 @pytest.mark.parametrize(
     ("content", "location"),
     [
@@ -140,18 +153,23 @@ def test_shipped_pipelines_follow_the_schema() -> None:
         jsonschema.validate(load_document(path).data, schema)
 
 
-def test_every_wrong_part_is_said_at_once() -> None:
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([], ["source.usres", "features.x.steps.0", "features.x.steps.1"]),
+        (
+            ["reindxe", {"k_core": {"users": 0}}],
+            ["source.usres", "steps.0", "steps.1.k_core.users"],
+        ),
+    ],
+)
+def test_wrong_parts_are_said_together_the_first_of_them(steps: list[Any], said: list[str]) -> None:
     content = {
         "source": {"kind": "synthetic", "usres": 3},
-        "steps": ["reindxe", {"k_core": {"users": 0}}],
+        "steps": steps,
         "features": {"x": {"encoder": "source", "steps": ["reindex", "pcaa"]}},
     }
     with pytest.raises(InputError) as caught:
         validate_pipeline(PipelineConfig.model_validate({"name": "a", **content}))
-    assert said_of(caught.value) == [
-        "source.usres",
-        "steps.0",
-        "steps.1.k_core.users",
-        "features.x.steps.0",
-        "features.x.steps.1",
-    ]
+    assert said_of(caught.value) == said
+    assert str(caught.value).endswith(" (and 2 more mistakes)") == bool(steps)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from mgstudy.config.metrics import MEASURES
+from mgstudy.config.training import MEASURES
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer

@@ -46,6 +46,9 @@ class DeclaredStep(ABC):
 class Step(DeclaredStep):
     """Something that is done to interactions, written under ``steps``."""
 
+    splits: ClassVar[bool] = False
+    """Whether it says what is for training, validation and test."""
+
     @abstractmethod
     def apply(self, interactions: RawInteractions) -> RawInteractions:
         """Do it, and add a record of it.

@@ -19,6 +19,7 @@ class SplitGlobalTemporal(Step):
     """
 
     name: ClassVar[str] = "split_global_temporal"
+    splits: ClassVar[bool] = True
 
     class Parameters(RatioParameters):
         pass

@@ -20,6 +20,7 @@ class SplitLeaveOut(Step):
     """
 
     name: ClassVar[str] = "split_leave_out"
+    splits: ClassVar[bool] = True
 
     class Parameters(ParameterSet):
         k: int = parameter(1, "interactions of a user in each of validation and test", ge=1)

@@ -21,6 +21,7 @@ class SplitPerUserRandom(Step):
     """
 
     name: ClassVar[str] = "split_per_user_random"
+    splits: ClassVar[bool] = True
 
     class Parameters(RatioParameters):
         seed: int = parameter(0, "of the draw", ge=0)

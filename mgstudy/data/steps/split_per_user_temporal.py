@@ -19,6 +19,7 @@ class SplitPerUserTemporal(Step):
     """
 
     name: ClassVar[str] = "split_per_user_temporal"
+    splits: ClassVar[bool] = True
 
     class Parameters(RatioParameters):
         pass
