@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -26,6 +28,7 @@ from mgstudy.errors import InputError, MgstudyError
 if TYPE_CHECKING:
     from mgstudy.cluster.address import Cluster
     from mgstudy.cluster.jobs import Job
+    from mgstudy.cluster.machines import Finding
 
 Address = Annotated[
     str | None,
@@ -44,6 +47,9 @@ ClusterHome = Annotated[
         show_default=False,
     ),
 ]
+_STYLES = {"fine": "", "warning": "yellow", "problem": "red"}
+_MARKS = {"fine": "ok", "warning": "look", "problem": "bad"}
+_PAST = {"SUCCEEDED": "succeeded", "STOPPED": "been stopped", "FAILED": "failed"}
 
 
 @app.command()
@@ -73,31 +79,30 @@ def submit(
 ) -> None:
     """Run a study on a cluster, or what is left of it. Ctrl-C leaves it running there."""
     from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-    from mgstudy.cluster.findings import Level, problems  # noqa: PLC0415
-    from mgstudy.cluster.package import collect, megabytes  # noqa: PLC0415
+    from mgstudy.cluster.machines import problems  # noqa: PLC0415
+    from mgstudy.cluster.submission import Submission, collect, megabytes  # noqa: PLC0415
     from mgstudy.config.document import load_document  # noqa: PLC0415
     from mgstudy.config.study import StudyConfig  # noqa: PLC0415
 
     config = load_document(file, overrides).validate(StudyConfig)
     package = collect(working_directory, file)
-    submission = studies.Submission(
+    submission = Submission(
         study=config.name,
         file=file.resolve().relative_to(package.root).as_posix(),
         package=package,
         overrides=tuple(overrides),
         home=home,
-        environment=_parse_variables(variables),
+        environment=dict(map(_parse_variable, variables)),
         retry_failed=retry_failed,
     )
-    console = make_console()
     cluster = _connect(address)
     under_way = [job for job in studies.jobs(cluster, config.name) if not job.is_over]
     if check and not under_way:
         with _waiting(f"{cluster.address}: does it fit?") as show:
             findings = studies.check_remotely(cluster, submission, show)
         for finding in findings:
-            if finding.level is not Level.FINE or finding.subject == "resources":
-                console.print(finding.line, style=_STYLES[finding.level], soft_wrap=True)
+            if finding.level != "fine" or finding.subject == "resources":
+                _print_finding(finding, finding.line)
         if problems(findings):
             raise InputError(f"{cluster.address} does not fit the study; nothing was submitted")
     job, is_new = studies.submit(cluster, submission)
@@ -106,48 +111,44 @@ def submit(
             f"{job.id} is already {job.status.lower()}, and runs no failed trial again; when it "
             f"has ended, or after `mgstudy stop {job.study}`, give the same command again"
         )
-    console.print(
+    typer.echo(
         f"submitted {job.id} with {len(package.files)} files ({megabytes(package.size)})"
         if is_new
-        else f"{job.id} is already {job.status.lower()}",
-        soft_wrap=True,
+        else f"{job.id} is already {job.status.lower()}"
     )
     if follow:
         _follow(cluster, job)
     else:
-        console.print(_left(job, address), soft_wrap=True)
+        typer.echo(_left(job, address))
 
 
 @app.command()
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
     """List the studies' jobs on a cluster."""
-    from rich.table import Table  # noqa: PLC0415
-
     from mgstudy.cluster import jobs as studies  # noqa: PLC0415
     from mgstudy.report.numbers import duration  # noqa: PLC0415
+    from mgstudy.report.table import Table  # noqa: PLC0415
 
     cluster = _connect(address)
     found = studies.jobs(cluster)
     if as_json:
         print_json([job.content() for job in found])
-        return
-    if not found:
+    elif not found:
         typer.echo(f"no studies at {cluster.address}")
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("study", "attempt", "status", "started", "time", "job"):
-        table.add_column(title)
-    for job in found:
-        seconds = job.seconds
-        table.add_row(
-            job.study,
-            str(job.attempt),
-            job.status.lower(),
-            f"{job.started.astimezone():%Y-%m-%d %H:%M:%S}" if job.started else "",
-            duration(seconds) if seconds is not None else "",
-            job.id,
-        )
-    make_console().print(table)
+    else:
+        rows = [
+            [
+                job.study,
+                str(job.attempt),
+                job.status.lower(),
+                f"{job.started.astimezone():%Y-%m-%d %H:%M:%S}" if job.started else "",
+                duration(job.seconds) if job.seconds is not None else "",
+                job.id,
+            ]
+            for job in found
+        ]
+        titles = ["study", "attempt", "status", "started", "time", "job"]
+        make_console().print(Table(titles, rows).rich())
 
 
 @app.command()
@@ -187,45 +188,35 @@ def stop(study: StudyName, address: Address = None) -> None:
 @app.command()
 def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) -> None:
     """Check this machine, or with --address a cluster, and say what to do about each finding."""
-    from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-    from mgstudy.cluster.doctor import examine  # noqa: PLC0415
-    from mgstudy.cluster.findings import problems  # noqa: PLC0415
-    from mgstudy.workspace import Workspace  # noqa: PLC0415
+    from mgstudy.cluster.machines import problems  # noqa: PLC0415
 
     if address is None:
+        from mgstudy.cluster.doctor import examine  # noqa: PLC0415
+        from mgstudy.workspace import Workspace  # noqa: PLC0415
+
         findings = examine(Workspace.resolve(home))
     else:
+        from mgstudy.cluster import jobs as studies  # noqa: PLC0415
+
         cluster = _connect(address)
         with _waiting(f"{cluster.address}: looking at every node") as show:
             findings = studies.check_remotely(cluster, waiting=show)
     if as_json:
-        print_json([finding.content() for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
-        console = make_console()
         for finding in findings:
-            mark = {"fine": "ok", "warning": "look", "problem": "bad"}[finding.level]
-            console.print(
-                f"{mark:5}{finding.line}",
-                style=_STYLES[finding.level],
-                soft_wrap=True,
-                highlight=False,
-            )
+            _print_finding(finding, f"{_MARKS[finding.level]:5}{finding.line}")
     if problems(findings):
         raise typer.Exit(1)
-
-
-_STYLES = {"fine": "", "warning": "yellow", "problem": "red"}
-_PAST = {"SUCCEEDED": "succeeded", "STOPPED": "been stopped", "FAILED": "failed"}
 
 
 def _connect(address: str | None) -> Cluster:
     from mgstudy.cluster.address import connect  # noqa: PLC0415
 
     cluster = connect(address)
-    for line in cluster.warnings:
-        Console(stderr=True, markup=False).print(
-            f"warning: {line}", style="yellow", soft_wrap=True, highlight=False
-        )
+    if cluster.warning:
+        console = Console(stderr=True, markup=False, highlight=False)
+        console.print(f"warning: {cluster.warning}", style="yellow", soft_wrap=True)
     return cluster
 
 
@@ -252,32 +243,19 @@ def _left(job: Job, address: str | None) -> str:
     )
 
 
-def _waiting(activity: str) -> Any:
-    """A display of how long something takes, where there is a terminal."""
-    console = Console(stderr=True, markup=False)
-    if not console.is_terminal:
-        return nullcontext(lambda status: None)
-    return _Spinner(console, activity)
+@contextmanager
+def _waiting(activity: str) -> Iterator[Callable[[str], None]]:
+    """A display of how long something takes and how it stands, where there is a terminal."""
+    with Console(stderr=True, markup=False).status(activity) as display:
+        yield lambda status: display.update(f"{activity} ({status.lower()})")
 
 
-class _Spinner:
-    def __init__(self, console: Console, activity: str) -> None:
-        self.activity = activity
-        self.status = console.status(activity)
-
-    def __enter__(self) -> Any:
-        self.status.start()
-        return lambda status: self.status.update(f"{self.activity} ({status.lower()})")
-
-    def __exit__(self, *_: object) -> None:
-        self.status.stop()
+def _print_finding(finding: Finding, line: str) -> None:
+    make_console().print(line, style=_STYLES[finding.level], soft_wrap=True, highlight=False)
 
 
-def _parse_variables(variables: list[str]) -> dict[str, str]:
-    parsed = {}
-    for text in variables:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise InputError(f"--env {text}: expected NAME=VALUE")
-        parsed[name] = value
-    return parsed
+def _parse_variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise InputError(f"--env {text}: expected NAME=VALUE")
+    return name, value

@@ -1,49 +1,93 @@
-"""Is this machine fit for studies? Every finding says what to do."""
+"""Is this machine, or a cluster, fit for studies? Every finding says what to do.
+
+On a cluster it runs as a small job, ``python -m mgstudy.cluster.doctor REQUEST``, whose last line
+holds the findings as JSON, for ``mgstudy submit`` and ``mgstudy doctor --address``.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import shutil
 import socket
 import stat
-import urllib.error
+import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import psutil
 
-from mgstudy.cluster.address import find_token
-from mgstudy.cluster.findings import Finding, fine, problem, warning
-from mgstudy.cluster.open_ports import check_open_ports
-from mgstudy.cluster.probe import check_machine, look
-from mgstudy.cluster.stores import check_storage, check_tracking
+from mgstudy.cluster.address import asks_for_token, find_token, is_loopback, token_file
+from mgstudy.cluster.machines import (
+    Finding,
+    check_versions,
+    fine,
+    look,
+    look_at_nodes,
+    problem,
+    warning,
+)
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.definition.study import read_study
+from mgstudy.study.running.driver import ray_session
+from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.workspace import Workspace
+from mgstudy.study.storage.lease import refuse_local_file
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
+from mgstudy.tracking.store import tracking_uri
+from mgstudy.urls import expand_url, first_line, redacted
+from mgstudy.workspace import HOME_VARIABLE, Workspace
 
-_PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}
-_NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smbfs", "smb3", "lustre", "fuse.sshfs"})
+_MARK = "mgstudy-findings: "
 _LEAST_WORKSPACE = 2 * 10**9
-_TIMEOUT_SECONDS = 3
+_SERVER_SECONDS = 15
+_NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smbfs", "smb3", "lustre", "fuse.sshfs")
+_PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}
+_RAY = {
+    "gcs/gcs_server": "GCS",
+    "ray/dashboard/dashboard.py": "dashboard",
+    "ray.util.client.server": "client server",
+    "raylet/raylet": "raylet",
+}
+_OTHER_SERVERS = (  # What marks one, what marks one with a key, what is said, what to do.
+    (
+        ("mlflow.server", "mlflow server", "mlflow ui"),
+        ("mlflow.server.auth", "basic-auth"),
+        "MLflow on {} without a password: whoever does can change and delete its records",
+        "start it with `--host 127.0.0.1` (`ssh -L` reaches it) or with `--app-name basic-auth`",
+    ),
+    (
+        ("optuna-dashboard",),
+        (),
+        "Optuna's dashboard on {}, which knows no password: whoever does can delete studies",
+        "start it with `--host 127.0.0.1`, or by `mgstudy ui --optuna`",
+    ),
+)
 
 
 def examine(workspace: Workspace) -> list[Finding]:
     """What speaks for and against running studies on this machine in this workspace."""
-    findings = check_machine(look())
-    findings += check_workspace(workspace)
-    findings += [_check_study(workspace, name) for name in _studies(workspace)]
-    findings.append(check_tracking(workspace))
-    findings.append(check_token())
-    findings += check_ports()
-    findings += check_open_ports()
-    return findings
+    return [
+        *look().findings,
+        *check_workspace(workspace),
+        *(_check_study(workspace, path) for path in sorted(workspace.studies.glob("*/study.json"))),
+        check_tracking(workspace),
+        check_token(),
+        *check_ports(),
+        *check_open_ports(),
+    ]
 
 
 def check_workspace(workspace: Workspace) -> list[Finding]:
     """Whether the workspace can be written to, has room, and suits SQLite."""
     home = workspace.home
-    existing = next(folder for folder in (home, *home.parents) if folder.is_dir())
+    existing = next(folder for folder in (home, *home.parents) if folder.is_dir()).resolve()
     if not os.access(existing, os.W_OK):
         return [problem("workspace", f"{home} cannot be written to", "give another --home")]
     free = shutil.disk_usage(existing).free
@@ -53,37 +97,78 @@ def check_workspace(workspace: Workspace) -> list[Finding]:
         if free >= _LEAST_WORKSPACE
         else warning("workspace", text, "free some disk, or give another --home")
     ]
-    kind = _file_system(existing)
+    mounts = psutil.disk_partitions(all=True)
+    around = [mount for mount in mounts if existing.is_relative_to(mount.mountpoint)]
+    kind = max(around, key=lambda mount: len(mount.mountpoint)).fstype if around else ""
     if kind in _NETWORK_FILE_SYSTEMS:
-        findings.append(
-            warning(
-                "workspace",
-                f"lies on a network file system ({kind}), where SQLite files get damaged",
-                "give studies a `storage: postgresql://...` and an MLflow server",
-            )
-        )
+        text = f"lies on a network file system ({kind}), where SQLite files get damaged"
+        advice = "give studies a `storage: postgresql://...` and an MLflow server"
+        findings.append(warning("workspace", text, advice))
     return findings
+
+
+def check_storage(
+    url: str, nodes: int = 1, create: bool = True, subject: str = "storage"
+) -> Finding:
+    """Whether an Optuna storage opens.
+
+    Args:
+        url: As the study file writes it.
+        nodes: Machines that the study would run on.
+        create: Whether a SQLite file that does not exist may be made.
+        subject: What the finding is about.
+    """
+    try:
+        refuse_local_file(url, nodes)
+        close_storage(open_storage(expand_url(url), create=create))
+    except MgstudyError as error:
+        return problem(subject, first_line(error), "a study needs it from the machine it runs on")
+    return fine(subject, redacted(url))
+
+
+def check_tracking(workspace: Workspace, configured: str | None = None) -> Finding:
+    """Whether the MLflow server answers; a store that is no server is not opened.
+
+    Args:
+        workspace: The workspace, for the default store.
+        configured: The study file's tracking URI.
+    """
+    try:
+        uri = tracking_uri(workspace, configured)
+    except MgstudyError as error:
+        return problem("tracking", first_line(error), "set it where the study runs")
+    try:
+        if uri.startswith(("http://", "https://")):
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_SERVER_SECONDS).close()
+    except (OSError, ValueError) as error:
+        code = getattr(error, "code", None)
+        if code not in (401, 403):  # Else it answers; whether it lets MLflow in, its client knows.
+            reason = redacted(str(getattr(error, "reason", error)))
+            said = f"answers {code} {reason}" if code else f"cannot be reached: {reason}"
+            advice = "start it, or correct `tracking.uri`"
+            return problem("tracking", f"{redacted(uri)} {said}", advice)
+    return fine("tracking", redacted(uri))
 
 
 def check_token() -> Finding:
     """Whether there is a key to clusters, and only its owner can read it."""
     if find_token() is None:
         return fine("token", "none here; `ray get-auth-token --generate` makes one for clusters")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    path = token_file()
     if not os.environ.get("RAY_AUTH_TOKEN") and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        return warning("token", f"others on this machine can read {path}", f"chmod 600 {path}")
+        advice = f"chmod 600 {shlex.quote(str(path))}"
+        return warning("token", f"others on this machine can read {path}", advice)
     return fine("token", "clusters that ask for one get it")
 
 
 def check_ports() -> list[Finding]:
     """Whether a Ray head could be started here, or runs already."""
     busy = [port for port in _PORTS if _listens(port)]
-    if not busy:
-        return [fine("ports", "free for a Ray head")]
     for port in busy:
-        if _is_ray_dashboard(port):
+        with suppress(MgstudyError):
+            asks_for_token(f"http://127.0.0.1:{port}")
             return [fine("ports", f"a Ray head runs here: http://127.0.0.1:{port}")]
-    return [
+    found = [
         warning(
             "ports",
             f"another program, perhaps another Ray, listens on {port}",
@@ -91,44 +176,135 @@ def check_ports() -> list[Finding]:
         )
         for port in busy
     ]
+    return found or [fine("ports", "free for a Ray head")]
 
 
-def _studies(workspace: Workspace) -> list[str]:
-    return sorted(path.parent.name for path in workspace.studies.glob("*/study.json"))
-
-
-def _check_study(workspace: Workspace, name: str) -> Finding:
-    subject = f"study {name}"
+def check_open_ports() -> list[Finding]:
+    """What other machines can reach without a key of Ray, MLflow and Optuna's dashboard, as far as
+    their processes belong to this user."""
     try:
-        url = StudyManifest.read(StudyFolder.of(workspace, name)).storage
+        found = judge(list(reachable_listeners()))
+    except psutil.AccessDenied:
+        return [fine("open ports", "only root can list them on this system")]
+    return found or [fine("open ports", "no server here that others reach without a key")]
+
+
+class Listener(NamedTuple):
+    """A process that other machines can reach: its port, its command line, and whether its
+    environment turns Ray's token authentication on."""
+
+    port: int
+    command: str
+    asks_for_ray_token: bool = False
+
+
+def judge(listeners: list[Listener]) -> list[Finding]:
+    """What is to be said of processes that other machines reach; nothing of those with a key."""
+    reach, findings = "other machines reach", []
+    ray = [
+        f"{part} on {listener.port}"
+        for listener in listeners
+        for mark, part in _RAY.items()
+        if mark in listener.command and not listener.asks_for_ray_token
+    ]
+    if ray:
+        parts = ", ".join(ray)
+        text = f"{reach} Ray without a token ({parts}): whoever does runs any code here"
+        advice = (
+            "`ray get-auth-token --generate` and a restart of Ray turn tokens on; or let a "
+            "firewall close the ports"
+        )
+        findings.append(warning("open ports", text, advice))
+    for port, command, _ in listeners:
+        for marks, with_key, text, advice in _OTHER_SERVERS:
+            if any(mark in command for mark in marks) and not any(m in command for m in with_key):
+                findings.append(warning("open ports", f"{reach} {text.format(port)}", advice))
+    return findings
+
+
+def reachable_listeners() -> Iterator[Listener]:
+    """Processes of this user that listen on an address that is not only this machine's.
+
+    Raises:
+        psutil.AccessDenied: Where the system shows connections to nobody but root.
+    """
+    places = {
+        (connection.pid, connection.laddr.port)
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip)
+    }
+    for process_id, port in sorted(places - {(None, port) for _, port in places}):
+        with suppress(psutil.Error):  # It ended, or belongs to someone else.
+            process = psutil.Process(process_id)
+            mode = process.environ().get("RAY_AUTH_MODE", "")
+            yield Listener(port, " ".join(process.cmdline()), mode.lower() == "token")
+
+
+def check_cluster(versions: dict[str, str], study: dict[str, Any] | None = None) -> list[Finding]:
+    """What speaks for and against the cluster that this process runs on.
+
+    Args:
+        versions: On the submitting side.
+        study: The study to check for: its ``file``, ``overrides`` and ``home``.
+    """
+    with ray_session():
+        machines, findings = look_at_nodes()
+        for machine in machines:
+            findings += machine.findings
+        findings += check_versions(machines, versions)
+        return findings + (check_study_there(**study) if study else [])
+
+
+def check_study_there(file: str, overrides: list[str], home: str | None) -> list[Finding]:
+    """Whether a study could run on the cluster that this process is connected to."""
+    if home is None and not os.environ.get(HOME_VARIABLE):
+        text = "the cluster has none: the job's own folder ends with it"
+        advice = "give --home, a folder that every node sees, or set MGSTUDY_HOME on the nodes"
+        return [problem("workspace", text, advice)]
+    try:
+        study = read_study(Path(file), overrides, home)
+    except MgstudyError as error:
+        advice = "prepare datasets on the cluster, or in its --home"
+        return [problem("study", first_line(error), advice)]
+    nodes = alive_nodes()
+    try:
+        each = trial_resources(study.config.resources, nodes)
+        text = f"{each.slots} trials at once, {each.cpu:g} CPU and {each.gpu:g} GPU each"
+        resources = fine("resources", text)
+    except MgstudyError as error:
+        advice = "or add nodes that are large enough"
+        resources = problem("resources", first_line(error), advice)
+    return [
+        fine("datasets", ", ".join(study.datasets)),
+        resources,
+        check_storage(study.folder.storage_url(study.config), nodes=len(nodes)),
+        check_tracking(study.workspace, study.config.tracking.uri),
+    ]
+
+
+def read_findings(output: str) -> list[Finding] | None:
+    """The findings that a check has printed; ``None`` when it has come to none."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(_MARK):
+            return [Finding(**found) for found in json.loads(line.removeprefix(_MARK))]
+    return None
+
+
+def _check_study(workspace: Workspace, manifest: Path) -> Finding:
+    subject = f"study {manifest.parent.name}"
+    try:
+        url = StudyManifest.read(StudyFolder.of(workspace, manifest.parent.name)).storage
     except MgstudyError as error:
         return problem(subject, f"its manifest is damaged: {error}", "launch the study again")
-    found = check_storage(url, create=False)
-    return Finding(found.level, subject, found.text, found.advice)
-
-
-def _file_system(folder: Path) -> str:
-    mounts = [
-        partition
-        for partition in psutil.disk_partitions(all=True)
-        if folder.resolve().is_relative_to(partition.mountpoint)
-    ]
-    return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""
+    return check_storage(url, create=False, subject=subject)
 
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        probe.settimeout(_TIMEOUT_SECONDS)
+        probe.settimeout(_SERVER_SECONDS)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _is_ray_dashboard(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(
-            f"http://127.0.0.1:{port}/api/version", timeout=_TIMEOUT_SECONDS
-        ) as answer:
-            return b"ray_version" in answer.read(1000)
-    except urllib.error.HTTPError as error:
-        return error.code in (401, 403)
-    except OSError:
-        return False
+if __name__ == "__main__":
+    all_findings = check_cluster(**json.loads(sys.argv[1]))
+    print(_MARK + json.dumps([asdict(finding) for finding in all_findings]))

@@ -8,30 +8,33 @@ import re
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from mgstudy.cluster.address import Cluster
-from mgstudy.cluster.findings import MARK, Finding, problem
-from mgstudy.cluster.package import Package
-from mgstudy.cluster.probe import installed_versions
+from mgstudy.cluster.doctor import read_findings
+from mgstudy.cluster.machines import Finding, installed_versions, problem
+from mgstudy.cluster.submission import Submission
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.private.ray import worker_interpreter
 from mgstudy.urls import first_line
 
 STOP_SECONDS = 300
 """How long a stopped study may take to write its checkpoints before Ray kills it; Ray's own 3 s
 would end trials in the middle of a file."""
 
-STUDY_KEY = "mgstudy_study"
-_CHECK_KEY = "mgstudy_check"
+_STUDY, _ATTEMPT = "mgstudy_study", "mgstudy_attempt"
 _CHECK_SECONDS = 600
 _POLL_SECONDS = 0.5
 _READY_SECONDS = 90
+_AWAY_SECONDS = 60
 _NOT_READY = "No available agent to submit job"
-_RECONNECTIONS = 5
-_REMOTE_CHECK = "mgstudy.cluster.remote_check"
+
+Waiting = Callable[[str], None]
+"""Is told a job's state every half second."""
 
 
 @dataclass(frozen=True)
@@ -71,45 +74,10 @@ class Job:
     def content(self) -> dict[str, Any]:
         """The job as JSON-like data."""
         return {
-            "study": self.study,
-            "attempt": self.attempt,
-            "id": self.id,
-            "status": self.status,
-            "started": self.started and self.started.isoformat(timespec="seconds"),
-            "ended": self.ended and self.ended.isoformat(timespec="seconds"),
+            name: value.isoformat(timespec="seconds") if isinstance(value, datetime) else value
+            for name, value in asdict(self).items()
+            if name != "message"
         }
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What is to be submitted.
-
-    Attributes:
-        study: Name of the study.
-        file: The study file, relative to the package's root.
-        package: The files that go along.
-        overrides: ``a.b=value`` changes to the file.
-        home: The workspace on the cluster; its ``MGSTUDY_HOME`` when not given.
-        environment: Variables of the job. The dashboard shows them.
-        retry_failed: Whether trials that failed run again.
-    """
-
-    study: str
-    file: str
-    package: Package
-    overrides: tuple[str, ...] = ()
-    home: str | None = None
-    environment: Mapping[str, str] | None = None
-    retry_failed: bool = False
-
-    def entrypoint(self) -> str:
-        """The command that the job runs."""
-        words = ["python", "-m", "mgstudy.cli", "launch", self.file]
-        words += [f"--set={override}" for override in self.overrides]
-        words += ["--home", self.home] if self.home else []
-        words += ["--retry-failed"] if self.retry_failed else []
-        # Without a shell in between, the signal that stops the job reaches mgstudy.
-        return f"exec {shlex.join(words)}"
 
 
 def jobs(cluster: Cluster, study: str | None = None) -> list[Job]:
@@ -119,13 +87,10 @@ def jobs(cluster: Cluster, study: str | None = None) -> list[Job]:
         cluster: The cluster.
         study: Only the attempts at this study.
     """
-    found = [
-        _job(details)
-        for details in _ask(cluster.client.list_jobs)
-        if details.submission_id and (details.metadata or {}).get(STUDY_KEY)
-    ]
+    with _answers():
+        known = [_job(details) for details in cluster.client.list_jobs()]
     return sorted(
-        (job for job in found if study in (None, job.study)),
+        (job for job in known if job.study and study in (None, job.study)),
         key=lambda job: (job.started or datetime.min.replace(tzinfo=UTC), job.attempt),
     )
 
@@ -136,12 +101,11 @@ def latest(cluster: Cluster, study: str) -> Job:
     Raises:
         InputError: If the cluster knows none.
     """
-    attempts = jobs(cluster, study)
+    known = jobs(cluster)
+    attempts = [job for job in known if job.study == study]
     if not attempts:
-        known = {job.study for job in jobs(cluster)}
-        raise InputError(
-            f"no job of study {study!r} at {cluster.address}; {suggestion(study, known)}"
-        )
+        nearest = suggestion(study, {job.study for job in known})
+        raise InputError(f"no job of study {study!r} at {cluster.address}; {nearest}")
     return max(attempts, key=lambda job: job.attempt)
 
 
@@ -155,91 +119,79 @@ def submit(cluster: Cluster, submission: Submission) -> tuple[Job, bool]:
         The job, and whether it is new.
     """
     attempts = jobs(cluster, submission.study)
-    under_way = [job for job in attempts if not job.is_over]
-    if under_way:
+    if under_way := [job for job in attempts if not job.is_over]:
         return under_way[-1], False
-    attempt = 1 + max((job.attempt for job in attempts), default=0)
-    identifier = f"mgstudy-{submission.study}-{attempt}"
-    with submission.package.staged() as folder:
+    attempt = str(1 + max((job.attempt for job in attempts), default=0))
+    is_new = True
+    variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **submission.environment}
+    with submission.package.packed() as archive:
         try:
-            _submit_job(
+            _start(
                 cluster,
-                entrypoint=submission.entrypoint(),
-                submission_id=identifier,
-                runtime_env={
-                    "working_dir": str(folder),
-                    "env_vars": {
-                        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS),
-                        **(submission.environment or {}),
-                    },
-                },
-                metadata={STUDY_KEY: submission.study, "mgstudy_attempt": str(attempt)},
+                submission.words(),
+                submission_id=f"mgstudy-{submission.study}-{attempt}",
+                runtime_env={"working_dir": archive, "env_vars": variables},
+                metadata={_STUDY: submission.study, _ATTEMPT: attempt},
             )
         except RuntimeError as error:
             if "already exists" not in str(error):
                 raise MgstudyError(f"the cluster refused the job: {first_line(error)}") from error
-            return latest(cluster, submission.study), False
-    return latest(cluster, submission.study), True
+            is_new = False
+    return latest(cluster, submission.study), is_new
 
 
 def check_remotely(
-    cluster: Cluster,
-    submission: Submission | None = None,
-    waiting: Callable[[str], None] = lambda status: None,
+    cluster: Cluster, submission: Submission | None = None, waiting: Waiting = lambda status: None
 ) -> list[Finding]:
-    """Run ``remote_check`` on the cluster.
+    """Run ``mgstudy.cluster.doctor`` on the cluster.
 
     Args:
         cluster: The cluster.
         submission: The study to check for; without one, the cluster alone is looked at.
-        waiting: Told the state of the check every half second.
+        waiting: Told the state of the check.
 
     Raises:
         MgstudyError: If the check does not come to an end.
     """
-    request: dict[str, Any] = {"versions": installed_versions()}
-    runtime_env: dict[str, Any] = {}
-    if submission is not None:
-        request |= {
-            "study": submission.file,
-            "overrides": list(submission.overrides),
-            "home": submission.home,
-        }
-        runtime_env["env_vars"] = dict(submission.environment or {})
-    command = f"exec {shlex.join(['python', '-m', _REMOTE_CHECK, json.dumps(request)])}"
     name = f"mgstudy-check-{uuid.uuid4().hex[:12]}"
-
-    def start(folder: str | None) -> None:
-        _ask(
-            lambda: _submit_job(
-                cluster,
-                entrypoint=command,
-                submission_id=name,
-                runtime_env={**runtime_env, **({"working_dir": folder} if folder else {})},
-                metadata={_CHECK_KEY: "1"},
-            )
-        )
-
-    if submission is None:
-        start(None)
-    else:
-        with submission.package.staged() as folder:
-            start(str(folder))
+    request: dict[str, Any] = {"versions": installed_versions()}
+    if submission is not None:
+        asked = {name: getattr(submission, name) for name in ("file", "overrides", "home")}
+        request["study"] = asked
+    with submission.package.packed() if submission else nullcontext() as archive, _answers():
+        given = submission and {"working_dir": archive, "env_vars": dict(submission.environment)}
+        words = ["-m", "mgstudy.cluster.doctor", json.dumps(request)]
+        python = _start(cluster, words, submission_id=name, runtime_env=given)
     try:
-        status = _wait(cluster, name, _CHECK_SECONDS, waiting)
-        logs = str(_ask(lambda: cluster.client.get_job_logs(name)))
+        status = _wait(cluster, name, _CHECK_SECONDS, waiting).status
+        with _answers():
+            output = str(cluster.client.get_job_logs(name))
     finally:
-        _forget(cluster, name)
-    for line in reversed(logs.splitlines()):
-        if line.startswith(MARK):
-            return [Finding.from_content(item) for item in json.loads(line.removeprefix(MARK))]
-    return [_explain_failed_check(status, logs)]
+        # Checks do not stay in the list of jobs.
+        with suppress(RuntimeError, OSError):
+            cluster.client.stop_job(name)
+            cluster.client.delete_job(name)
+    findings = read_findings(output)
+    if findings is not None:
+        return findings
+    if re.search(r"No module named '?mgstudy", output):
+        return [
+            problem(
+                "mgstudy",
+                f"is not installed on the cluster's head node, for {python}",
+                "install the same version on every node, for example in its image",
+            )
+        ]
+    last = ([line for line in output.splitlines() if line.strip()] or ["no output"])[-1]
+    text = f"{status.lower()} on the cluster, run by {python}: {last}"
+    return [problem("check", text, "see the dashboard's logs")]
 
 
 def follow(cluster: Cluster, job: Job, show: Callable[[str], None]) -> Job:
     """Pass on a job's output, from its beginning to its end.
 
-    A connection that breaks is made again a few times; what was shown is not shown again.
+    A dashboard that is away for less than a minute is waited for; what was shown is not shown
+    again.
 
     Returns:
         The job when it has ended.
@@ -248,64 +200,78 @@ def follow(cluster: Cluster, job: Job, show: Callable[[str], None]) -> Job:
         MgstudyError: If the cluster no longer answers. The job is left as it is.
     """
     shown = 0
+    lost: float | None = None
 
     async def tail() -> None:
-        nonlocal shown
+        nonlocal shown, lost
         position = 0
         async for text in cluster.client.tail_job_logs(job.id):
-            new = text[max(0, shown - position) :]
-            position += len(text)
-            if new:
-                shown = max(shown, position)
+            lost = None
+            if new := text[max(0, shown - position) :]:
                 show(new)
+            position += len(text)
+            shown = max(shown, position)
 
-    broken = 0
     while True:
         try:
             asyncio.run(tail())
-        except Exception as error:  # aiohttp's errors; Ray does not say which.
-            broken += 1
-            if broken > _RECONNECTIONS:
+            now = find(cluster, job.id)
+            if now.is_over:
+                return now
+            lost = None
+        except Exception as error:  # aiohttp's and Ray's; Ray does not say which.
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > _AWAY_SECONDS:
                 raise MgstudyError(
                     f"lost the connection to {cluster.address}: {first_line(error)}; "
                     f"`mgstudy logs {job.study} --follow` goes on"
                 ) from error
-        now = find(cluster, job.id)
-        if now.is_over:
-            return now
         time.sleep(_POLL_SECONDS)
 
 
 def logs(cluster: Cluster, job: Job) -> str:
     """A job's output so far."""
-    return str(_ask(lambda: cluster.client.get_job_logs(job.id)))
+    with _answers():
+        return str(cluster.client.get_job_logs(job.id))
 
 
-def stop(cluster: Cluster, job: Job, waiting: Callable[[str], None] = lambda status: None) -> Job:
+def stop(cluster: Cluster, job: Job, waiting: Waiting = lambda status: None) -> Job:
     """Stop a job and wait until it has written what it had.
 
     Raises:
         MgstudyError: If it does not end in time.
     """
-    _ask(lambda: cluster.client.stop_job(job.id))
-    _wait(cluster, job.id, STOP_SECONDS + 30, waiting)
-    return find(cluster, job.id)
+    with _answers():
+        cluster.client.stop_job(job.id)
+    return _wait(cluster, job.id, STOP_SECONDS + 30, waiting)
 
 
 def find(cluster: Cluster, identifier: str) -> Job:
     """A job by Ray's submission id."""
-    return _job(_ask(lambda: cluster.client.get_job_info(identifier)))
+    with _answers():
+        return _job(cluster.client.get_job_info(identifier))
 
 
-def _submit_job(cluster: Cluster, **job: Any) -> None:
-    """Submit a job, to a head that may have started a moment ago and not be ready yet."""
+def _start(cluster: Cluster, words: list[str], **job: Any) -> str:
+    """Submit a job to a head that may have started a moment ago and not be ready yet.
+
+    Args:
+        cluster: The cluster.
+        words: Arguments of the Python that Ray's own workers run.
+        job: What else ``submit_job`` takes.
+
+    Returns:
+        That Python.
+    """
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:
-            cluster.client.submit_job(**job)
-            return
-        except RuntimeError as error:
-            if _NOT_READY not in str(error):
+            python = worker_interpreter(cluster.address, cluster.headers) or "python"
+            # Without a shell in between, the signal that stops the job reaches mgstudy.
+            cluster.client.submit_job(entrypoint=f"exec {shlex.join([python, *words])}", **job)
+            return python
+        except (LookupError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _NOT_READY not in str(error):
                 raise
             if time.monotonic() > deadline:
                 raise MgstudyError(
@@ -313,18 +279,16 @@ def _submit_job(cluster: Cluster, **job: Any) -> None:
                     "Ray on that machine may have its port 52365, `ray start --head "
                     "--dashboard-agent-listen-port=...` gives it another"
                 ) from error
-            time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
-def _wait(
-    cluster: Cluster, identifier: str, most_seconds: float, waiting: Callable[[str], None]
-) -> str:
+def _wait(cluster: Cluster, identifier: str, most_seconds: float, waiting: Waiting) -> Job:
     deadline = time.monotonic() + most_seconds
     while time.monotonic() < deadline:
-        status = _ask(lambda: cluster.client.get_job_status(identifier))
-        waiting(status.value)
-        if status.is_terminal():
-            return str(status.value)
+        job = find(cluster, identifier)
+        waiting(job.status)
+        if job.is_over:
+            return job
         time.sleep(_POLL_SECONDS)
     raise MgstudyError(
         f"job {identifier} at {cluster.address} has not ended after {most_seconds:g} s; "
@@ -332,48 +296,26 @@ def _wait(
     )
 
 
-def _forget(cluster: Cluster, identifier: str) -> None:
-    """Do not leave checks in the list of jobs."""
+@contextmanager
+def _answers() -> Iterator[None]:
     try:
-        if cluster.client.get_job_status(identifier).is_terminal():
-            cluster.client.delete_job(identifier)
-        else:
-            cluster.client.stop_job(identifier)
-    except (RuntimeError, OSError):
-        return
-
-
-def _explain_failed_check(status: str, output: str) -> Finding:
-    if re.search(r"No module named '?mgstudy", output):
-        return problem(
-            "mgstudy",
-            "is not installed on the cluster's head node",
-            "install the same version on every node, for example in its image",
-        )
-    lines = [line for line in output.splitlines() if line.strip()]
-    last = lines[-1] if lines else "no output"
-    return problem("check", f"{status.lower()} on the cluster: {last}", "see the dashboard's logs")
-
-
-def _ask(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
+        yield
     except (RuntimeError, OSError) as error:
         raise MgstudyError(f"the cluster does not answer: {first_line(error)}") from error
 
 
 def _job(details: Any) -> Job:
+    started, ended = (
+        datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None
+        for milliseconds in (details.start_time, details.end_time)
+    )
     metadata = details.metadata or {}
     return Job(
-        study=metadata.get(STUDY_KEY, ""),
-        attempt=int(metadata.get("mgstudy_attempt", "0")),
-        id=details.submission_id,
-        status=details.status.value,
-        message=details.message or "",
-        started=_moment(details.start_time),
-        ended=_moment(details.end_time),
+        metadata.get(_STUDY, ""),
+        int(metadata.get(_ATTEMPT, "0")),
+        details.submission_id,
+        details.status.value,
+        details.message or "",
+        started,
+        ended,
     )
-
-
-def _moment(milliseconds: Any) -> datetime | None:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds else None

@@ -85,17 +85,17 @@ def worker_interpreter(dashboard: str, headers: Mapping[str, str]) -> str | None
         headers: What lets us in.
 
     Returns:
-        Its path; ``None`` where the dashboard does not know it, or not yet.
+        Its path; ``None`` where the dashboard does not say it.
 
     Raises:
+        LookupError: If the dashboard knows nothing of its head yet.
         OSError: If the dashboard does not answer.
     """
     request = urllib.request.Request(f"{dashboard}/nodes?view=summary", headers=dict(headers))
     with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
         nodes = json.load(answer)["data"]["summary"]
     for node in nodes:
-        if node.get("raylet", {}).get("isHeadNode"):
-            for word in node.get("cmdline", ()):
-                if word.startswith(_WORKER_COMMAND):
-                    return shlex.split(word.removeprefix(_WORKER_COMMAND))[0]
-    return None
+        if "cmdline" in node and node["raylet"].get("isHeadNode"):
+            commands = [word for word in node["cmdline"] if word.startswith(_WORKER_COMMAND)]
+            return shlex.split(commands[0].removeprefix(_WORKER_COMMAND))[0] if commands else None
+    raise LookupError(f"{dashboard} knows nothing of its head yet")

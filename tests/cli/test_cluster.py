@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from states import summary_of
+
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.workspace import Workspace
 
 STUDY = "name: x\nfactors: {dataset: [tiny], model: [BPR]}\ntrials: 1\n"
 
@@ -67,9 +71,9 @@ def test_the_doctor_speaks_json_and_ends_with_1_when_something_is_broken(tmp_pat
     assert {finding["level"] for finding in findings} <= {"fine", "warning"}
     assert all(finding["advice"] for finding in findings if finding["level"] == "warning")
 
-    broken = tmp_path / ".mgstudy" / "studies" / "lost"
-    broken.mkdir(parents=True)
-    (broken / "study.json").write_text(json.dumps({"storage": "sqlite:////nowhere/x.db"}))
+    manifest = summary_of([], "lost").manifest
+    lost = manifest.model_copy(update={"storage": "sqlite:////nowhere/x.db"})
+    lost.write(StudyFolder.of(Workspace(tmp_path), "lost"))
     ended = mgstudy("doctor", folder=tmp_path)
     assert ended.returncode == 1
     assert "bad  study lost: storage sqlite:////nowhere/x.db does not exist" in ended.stdout

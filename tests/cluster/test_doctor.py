@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from states import summary_of
 
 from mgstudy.cluster import doctor
-from mgstudy.cluster.doctor import check_ports, check_token, examine
-from mgstudy.cluster.findings import Level
-from mgstudy.cluster.stores import check_storage, check_tracking
+from mgstudy.cluster.doctor import (
+    Listener,
+    check_ports,
+    check_storage,
+    check_token,
+    check_tracking,
+    examine,
+    judge,
+    reachable_listeners,
+)
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 from mgstudy.workspace import Workspace
 
@@ -35,10 +47,10 @@ def test_a_token_that_others_can_read_is_warned_about(person: Path) -> None:
     token.write_text("secret")
     token.chmod(0o644)
     found = check_token()
-    assert (found.level, found.advice) == (Level.WARNING, f"chmod 600 {token}")
+    assert (found.level, found.advice) == ("warning", f"chmod 600 {token}")
     assert "secret" not in found.line
     token.chmod(0o600)
-    assert check_token().level is Level.FINE
+    assert check_token().level == "fine"
 
 
 @pytest.fixture
@@ -61,10 +73,10 @@ def test_a_port_that_another_program_has_is_named_with_the_option_that_avoids_it
 def test_sqlite_is_refused_where_there_are_several_nodes(tmp_path: Path) -> None:
     url = sqlite_url(tmp_path / "optuna.db")
     refused = check_storage(url, nodes=2)
-    assert refused.level is Level.PROBLEM
+    assert refused.level == "problem"
     assert "lost with the machine" in refused.text
     assert "storage: postgresql://" in refused.text
-    assert check_storage(url).level is Level.FINE
+    assert check_storage(url).level == "fine"
 
 
 def test_a_server_that_does_not_answer_is_a_problem(tmp_path: Path) -> None:
@@ -72,24 +84,86 @@ def test_a_server_that_does_not_answer_is_a_problem(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         uri = f"http://user:word@127.0.0.1:{free.getsockname()[1]}"
     found = check_tracking(Workspace(tmp_path), uri)
-    assert found.level is Level.PROBLEM
+    assert found.level == "problem"
     assert "cannot be reached" in found.text
     assert "word" not in found.line
 
 
 def test_studies_whose_storage_is_gone_are_found(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
+    manifest = summary_of([]).manifest
     for name in ("here", "gone"):
         url = sqlite_url(tmp_path / f"{name}.db")
-        (workspace.studies / name).mkdir(parents=True)
-        (workspace.studies / name / "study.json").write_text(json.dumps({"storage": url}))
+        manifest.model_copy(update={"storage": url}).write(StudyFolder.of(workspace, name))
     open_storage(sqlite_url(tmp_path / "here.db"))
     (workspace.studies / "damaged").mkdir()
     (workspace.studies / "damaged" / "study.json").write_text("{")
     levels = {f.subject: f.level for f in examine(workspace) if f.subject.startswith("study ")}
     assert levels == {
-        "study here": Level.FINE,
-        "study gone": Level.PROBLEM,
-        "study damaged": Level.PROBLEM,
+        "study here": "fine",
+        "study gone": "problem",
+        "study damaged": "problem",
     }
     assert not (tmp_path / "gone.db").exists()
+
+
+LISTEN = """
+import socket, sys
+with socket.socket() as server:
+    server.bind((sys.argv[1], 0))
+    server.listen()
+    print(server.getsockname()[1], flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def listening(host: str, *words: str) -> Iterator[int]:
+    """A process of the given command line that listens, and its port."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTEN, host, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+        process.kill()
+
+
+def test_only_what_other_machines_reach_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with listening("127.0.0.1") as closed, listening("0.0.0.0", "gcs/gcs_server") as opened:
+        found = {listener.port: listener for listener in reachable_listeners()}
+    assert closed not in found
+    assert found[opened].command.endswith(" gcs/gcs_server")
+    assert found[opened].asks_for_ray_token
+
+
+@pytest.mark.parametrize(
+    ("listener", "said"),
+    [
+        (Listener(6379, "/ray/gcs/gcs_server --x"), r"Ray without a token \(GCS on 6379\)"),
+        (Listener(10001, "python -m ray.util.client.server"), r"\(client server on 10001\)"),
+        (Listener(6379, "/ray/gcs/gcs_server --x", asks_for_ray_token=True), None),
+        (Listener(5000, "python -m uvicorn mlflow.server.fastapi_app:app"), "MLflow on 5000"),
+        (Listener(5000, "python -m uvicorn mlflow.server.auth:create_app"), None),
+        (Listener(8080, "python optuna-dashboard sqlite:///x"), "Optuna's dashboard on 8080"),
+        (Listener(22, "sshd"), None),
+    ],
+)
+def test_a_server_without_a_key_is_warned_about(listener: Listener, said: str | None) -> None:
+    findings = judge([listener])
+    if said is None:
+        assert findings == []
+        return
+    (finding,) = findings
+    assert finding.level == "warning"
+    assert finding.advice
+    assert re.search(said, finding.text)
+
+
+def test_the_parts_of_one_ray_are_one_finding() -> None:
+    dashboard = Listener(8265, "python /site-packages/ray/dashboard/dashboard.py")
+    (finding,) = judge([Listener(6379, "/ray/gcs/gcs_server"), dashboard])
+    assert "GCS on 6379, dashboard on 8265" in finding.text

@@ -29,8 +29,8 @@ from waiting import WITHOUT_JOBS, answers, free_port, wait_until
 from mgstudy import api
 from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
-from mgstudy.cluster.findings import problems
-from mgstudy.cluster.package import collect
+from mgstudy.cluster.machines import problems
+from mgstudy.cluster.submission import Submission, collect
 from mgstudy.errors import MgstudyError
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.workspace import Workspace
@@ -331,7 +331,7 @@ def test_a_study_survives_the_loss_of_a_worker_and_of_the_head(
             }
         (folder / "tiny.yaml").write_text(PIPELINE)
         api.prepare(folder / "tiny.yaml", home=URL)
-        submission = jobs.Submission(
+        submission = Submission(
             study="across",
             file="study.yaml",
             package=collect(code, code / "study.yaml"),

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
-import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from programs import MGSTUDY, finished, started
 from waiting import free_port, listens, wait_until
 
 from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
-from mgstudy.cluster.findings import Level, problems
-from mgstudy.cluster.package import collect
+from mgstudy.cluster.machines import problems
+from mgstudy.cluster.submission import Submission, collect
 from mgstudy.errors import InputError
 from mgstudy.study.results.summary import summarize
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 240.0
 TOKEN = "0123456789abcdef" * 4
 STUDY = """\
 name: gated
@@ -43,38 +45,32 @@ pruner: NopPruner
 
 @pytest.fixture(scope="module")
 def head(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray head in a person's place of its own; its dashboard's address."""
-    person = tmp_path_factory.mktemp("person")
+    """A Ray head in a person's place of its own, whose environment is not activated; its
+    dashboard's address."""
     port = free_port()
-    bin_folder = Path(sys.executable).parent
-    with subprocess.Popen(
-        [
-            bin_folder / "ray", "start", "--head", "--block", "--disable-usage-stats",
-            f"--port={free_port()}", f"--dashboard-port={port}",
-            f"--dashboard-agent-listen-port={free_port()}",
-            "--num-cpus=2", "--num-gpus=0", "--object-store-memory=150000000",
-        ],
-        env={
-            **os.environ,
-            "HOME": str(person),
-            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+    ray = MGSTUDY.with_name("ray")
+    elsewhere = [f for f in os.environ["PATH"].split(os.pathsep) if Path(f) != ray.parent]
+    with started(
+        ray, "start", "--head", "--block", "--disable-usage-stats",
+        f"--port={free_port()}", f"--dashboard-port={port}",
+        f"--dashboard-agent-listen-port={free_port()}",
+        "--num-cpus=2", "--num-gpus=0", "--object-store-memory=150000000",
+        seconds=1500,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        environment={
+            "HOME": tmp_path_factory.mktemp("person"),
+            "PATH": os.pathsep.join(elsewhere),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             # The job must bring the modules it needs.
             "PYTHONPATH": "",
         },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
     ) as process:  # fmt: skip
-        url = f"http://127.0.0.1:{port}"
-
-        try:
-            wait_until(lambda: listens(port), process=process)
-            yield url
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(timeout=60)
+        wait_until(lambda: listens(port), process=process)
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -91,9 +87,9 @@ def cluster(head: str, without_token: None, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def submission(home: Path) -> jobs.Submission:
+def submission(home: Path) -> Submission:
     (home / "gated.yaml").write_text(STUDY)
-    return jobs.Submission(
+    return Submission(
         study="gated",
         file="gated.yaml",
         package=collect(home, home / "gated.yaml"),
@@ -121,7 +117,7 @@ def test_nobody_is_let_in_without_the_token(
 
 
 def test_the_cluster_is_looked_at_before_a_study_is_sent(
-    cluster: Cluster, submission: jobs.Submission
+    cluster: Cluster, submission: Submission
 ) -> None:
     findings = {f.subject: f for f in jobs.check_remotely(cluster, submission)}
     assert findings["resources"].text == "2 trials at once, 1 CPU and 0 GPU each"
@@ -137,30 +133,18 @@ def test_the_cluster_is_looked_at_before_a_study_is_sent(
     found = {f.subject: f for f in jobs.check_remotely(cluster, wrong)}
     assert "one takes 64 CPU and 0 GPU, the machine has 2 CPU" in found["resources"].text
     assert "cannot be reached: " in found["tracking"].text
-    assert all(f.level is Level.PROBLEM for f in (found["resources"], found["tracking"]))
+    assert all(f.level == "problem" for f in (found["resources"], found["tracking"]))
     assert jobs.jobs(cluster) == []
 
 
-def mgstudy(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
-    """Type a command in a session of its own, as a terminal does."""
-    return subprocess.Popen(
-        [Path(sys.executable).with_name("mgstudy"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-
-
 def assert_following_can_be_left(cluster: Cluster, job: jobs.Job) -> None:
-    with mgstudy("logs", job.study, "--follow", "--address", cluster.address) as following:
+    arguments = ("logs", job.study, "--follow", "--address", cluster.address)
+    with started(MGSTUDY, *arguments) as following:
         assert following.stdout is not None
         lines = iter(following.stdout.readline, "")
         assert any("trials to run" in line for line in lines)
-        os.killpg(following.pid, signal.SIGINT)
-        out, err = following.communicate(timeout=DEADLINE)
+        following.send_signal(signal.SIGINT)
+        out, err = following.communicate()
     assert following.returncode == 130, (out, err)
     assert f"{job.id} goes on without this terminal" in out
     assert f"`mgstudy stop {job.study} --address {cluster.address}` stops it" in out
@@ -168,24 +152,80 @@ def assert_following_can_be_left(cluster: Cluster, job: jobs.Job) -> None:
     assert jobs.find(cluster, job.id).status == "RUNNING"
 
 
+class Door:
+    """The way to a server, which can be shut and opened again: a proxy.
+
+    Args:
+        port: Of the server, on this machine.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.is_open = True
+        self.passing: list[socket.socket] = []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._let_in, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.getsockname()[1]}"
+
+    def shut(self) -> None:
+        self.is_open = False
+        for end in self.passing:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _let_in(self) -> None:
+        while True:
+            inside, _ = self.server.accept()
+            if not self.is_open:
+                inside.close()
+                continue
+            outside = socket.create_connection(("127.0.0.1", self.port))
+            self.passing += [inside, outside]
+            for one, other in ((inside, outside), (outside, inside)):
+                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65536):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+class ShownOutput:
+    """What following a job has shown; the way to its dashboard is shut for a moment after that."""
+
+    def __init__(self, door: Door) -> None:
+        self.text = ""
+        self.door = door
+
+    def __call__(self, text: str) -> None:
+        first = not self.text
+        self.text += text
+        if first:
+            self.door.shut()
+            threading.Timer(3.0, setattr, (self.door, "is_open", True)).start()
+
+
 def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
-    cluster: Cluster, submission: jobs.Submission, home: Path
+    cluster: Cluster, submission: Submission, home: Path
 ) -> None:
     first, is_new = jobs.submit(cluster, submission)
     assert (first.id, is_new) == ("mgstudy-gated-1", True)
     wait_until(lambda: len(list(home.glob("waiting-*"))) == 2)
     assert jobs.submit(cluster, submission) == (jobs.latest(cluster, "gated"), False)
-    refused = mgstudy(
-        "submit", "gated.yaml", "--retry-failed", "--address", cluster.address,
-        cwd=home,
+    refused = finished(
+        MGSTUDY, "submit", "gated.yaml", "--retry-failed", "--address", cluster.address,
+        code=1, cwd=home,
     )  # fmt: skip
-    out, err = refused.communicate(timeout=DEADLINE)
-    assert refused.returncode == 1, (out, err)
-    assert "mgstudy-gated-1 is already running, and runs no failed trial again" in err
+    assert "mgstudy-gated-1 is already running, and runs no failed trial again" in refused.stderr
 
     assert_following_can_be_left(cluster, first)
-    listed = mgstudy("jobs", "--json", "--address", cluster.address)
-    [job] = json.loads(listed.communicate(timeout=DEADLINE)[0])
+    listed = finished(MGSTUDY, "jobs", "--json", "--address", cluster.address)
+    [job] = json.loads(listed.stdout)
     assert (job["study"], job["attempt"], job["status"]) == ("gated", 1, "RUNNING")
 
     stopped = jobs.stop(cluster, first)
@@ -200,11 +240,12 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     again = replace(submission, retry_failed=True)
     second, is_new = jobs.submit(cluster, again)
     assert (second.id, is_new) == ("mgstudy-gated-2", True)
-    shown: list[str] = []
-    ended = jobs.follow(cluster, second, shown.append)
+    door = Door(int(cluster.address.rpartition(":")[2]))
+    shown = ShownOutput(door)
+    ended = jobs.follow(connect(door.url), second, shown)
     assert ended.status == "SUCCEEDED"
-    assert "".join(shown) == jobs.logs(cluster, second)
-    assert "[2/2]" in "".join(shown)
+    assert shown.text == jobs.logs(cluster, second)
+    assert "[2/2]" in shown.text
     assert summarize(Workspace(home), "gated").cells[0].counts["complete"] == 2
     assert [job.id for job in jobs.jobs(cluster)] == ["mgstudy-gated-1", "mgstudy-gated-2"]
     with pytest.raises(InputError, match=r"no job of study 'gate'.*did you mean 'gated'"):

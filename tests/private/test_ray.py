@@ -42,6 +42,7 @@ JobSubmissionClient(f"http://127.0.0.1:{server.server_port}")
 """
 STARTING = """
 import sys
+import time
 import ray
 from mgstudy.private.ray import worker_interpreter
 
@@ -49,9 +50,12 @@ context = ray.init(
     address="local", num_cpus=1, num_gpus=0, include_dashboard=True, log_to_driver=False,
     object_store_memory=100_000_000, logging_level="ERROR",
 )
-found = None
-while found is None:
-    found = worker_interpreter(f"http://{context.dashboard_url}", {})
+while True:
+    try:
+        found = worker_interpreter(f"http://{context.dashboard_url}", {})
+        break
+    except LookupError:
+        time.sleep(0.1)
 print(found == sys.executable, found)
 """
 
