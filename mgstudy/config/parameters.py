@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+
+from mgstudy.errors import InputError
 
 Value: TypeAlias = bool | int | float | str | None
 """What a parameter can be set to."""
@@ -191,6 +193,21 @@ class ParameterSet(BaseModel):
     def spaces(cls) -> dict[str, Space]:
         """Every parameter's default space: its declared one, or fixed at its default."""
         return {name: _default_space(field) for name, field in cls.model_fields.items()}
+
+    @classmethod
+    def validated(cls, owner: str, given: Mapping[str, Any] | None) -> Self:
+        """An instance from parameters by name; what is left out has its default.
+
+        Raises:
+            InputError: If one is unknown or out of range; the message begins with ``owner``.
+        """
+        try:
+            return cls.model_validate(dict(given or {}))
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            message = problem["msg"].removeprefix("Value error, ")
+            raise InputError(f"{owner}{': ' if where else ''}{where}: {message}") from error
 
 
 class NoParameters(ParameterSet):

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, as_tensor
+from mgstudy.data.derived import Arrays, DerivedArrays
 from mgstudy.models.base import Recommender
 from mgstudy.models.graph import SparseGraph
-from mgstudy.robustness.changed_features import ChangedFeatures, with_changed_features
+from mgstudy.models.item_features import ItemFeatures
 from mgstudy.robustness.risks.base import Risk
 from mgstudy.training.evaluation import Evaluator
+
+_BOOTSTRAP_SEED = 20240513
 
 UserMetrics = dict[str, NDArray[np.float64]]
 """Metric to its value for each user, shape ``[users]``."""
@@ -175,3 +180,95 @@ def _graphs(model: Recommender) -> list[SparseGraph]:
 
 def _same_graph(left: SparseGraph, right: SparseGraph) -> bool:
     return torch.equal(left.columns, right.columns) and torch.equal(left.values, right.values)
+
+
+class ChangedFeatures:
+    """Shows a model changed tables in place of those it was trained on; a ``FeatureTransform``.
+
+    A model that reads the tables as constants sees the changed ones. One that trained a copy of
+    its own sees its copy plus the difference, since what changed is the information that the copy
+    started from. A table that is not changed is not touched.
+
+    Args:
+        features: The model's door.
+        clean: The tables that the model was trained on, by modality.
+        changed: The tables after the change.
+    """
+
+    def __init__(
+        self,
+        features: ItemFeatures,
+        clean: Mapping[str, NDArray[np.float32]],
+        changed: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        self._trained = features.trained
+        self._tables: dict[str, Tensor] = {}
+        for modality in features.modalities:
+            if np.array_equal(clean[modality], changed[modality]):
+                continue
+            values = changed[modality] - clean[modality] if self._trained else changed[modality]
+            self._tables[modality] = as_tensor(values).to(features.table(modality).device)
+
+    def __bool__(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self._tables)
+
+    def __call__(self, modality: str, rows: Tensor, items: Tensor | None) -> Tensor:
+        if modality not in self._tables:
+            return rows
+        table = self._tables[modality]
+        values = table if items is None else functional.embedding(items, table)
+        return rows + values if self._trained else values
+
+
+def with_changed_features(dataset: Dataset, tables: Mapping[str, NDArray[np.float32]]) -> Dataset:
+    """The dataset with changed tables. What follows from them (item graphs) is not kept on disk:
+    there is no end of changes, and none is met again."""
+    changed = dataset.with_features(tables)
+    return replace(changed, derived=_NotFromFeatures(dataset.derived))
+
+
+class _NotFromFeatures(DerivedArrays):
+    """Shares what follows from the interactions alone, and keeps the rest in this process."""
+
+    def __init__(self, shared: DerivedArrays) -> None:
+        super().__init__()
+        self._shared = shared
+
+    def get(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[], Mapping[str, NDArray[Any]]],
+    ) -> Arrays:
+        if "features" in inputs:
+            return super().get(name, inputs, compute)
+        return self._shared.get(name, inputs, compute)
+
+
+def resampled_means(values: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
+    """The mean over users in each of many bootstrap samples of them (Efron 1979).
+
+    Sample b is the same users whatever is measured, so the difference of two models' means in
+    sample b is that of the same users.
+
+    Args:
+        values: One per user, in the same order for everything that is to be compared.
+        resamples: How many samples.
+
+    Returns:
+        Shape ``[resamples]``.
+    """
+    counts = _counts(len(values), resamples)
+    means: NDArray[np.float64] = counts @ values / len(values)
+    return means
+
+
+@lru_cache(maxsize=2)
+def _counts(users: int, resamples: int) -> NDArray[np.float32]:
+    """How often each user is drawn in each sample, shape ``[resamples, users]``."""
+    random = np.random.default_rng(_BOOTSTRAP_SEED)
+    counts = np.empty((resamples, users), dtype=np.float32)
+    for sample in range(resamples):
+        counts[sample] = np.bincount(random.integers(users, size=users), minlength=users)
+    return counts

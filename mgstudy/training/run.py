@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
-from pydantic import ValidationError
 
 from mgstudy.config.parameters import Fixed, ParameterSet
 from mgstudy.config.training import TrainingSettings
@@ -20,8 +19,6 @@ from mgstudy.training.optimizers.base import OptimizerPart, optimizers
 from mgstudy.training.results import EpochResult
 from mgstudy.training.robust.base import RobustMethod, prepare_dataset, robust_methods
 from mgstudy.training.trainer import Trainer
-
-Parameters = TypeVar("Parameters", bound=ParameterSet)
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,13 @@ def build_trainer(
     optimizer_class = optimizers.get(optimizer)
     strategy_class = gradient_strategies.get(gradient)
 
-    validated = _validated(f"model {model}", model_class.Parameters, model_parameters)
-    optimizer_set = _validated(
+    model_set = model_class.Parameters.validated(f"model {model}", model_parameters)
+    optimizer_set = optimizer_class.Parameters.validated(
         f"optimizer {optimizer}",
-        optimizer_class.Parameters,
         {**_published(model_class, optimizer_class), **(optimizer_parameters or {})},
     )
-    strategy_set = _validated(
-        f"gradient strategy {gradient}", strategy_class.Parameters, gradient_parameters
+    strategy_set = strategy_class.Parameters.validated(
+        f"gradient strategy {gradient}", gradient_parameters
     )
     methods: list[tuple[type[RobustMethod], ParameterSet]] = []
     for name, given in robust:
@@ -102,11 +98,11 @@ def build_trainer(
         refusal = method.refusal(model_class, dataset)
         if refusal is not None:
             raise InputError(refusal)
-        methods.append((method, _validated(f"robust method {name}", method.Parameters, given)))
+        methods.append((method, method.Parameters.validated(f"robust method {name}", given)))
 
     dataset = prepare_dataset(methods, dataset)
     seed_everything(seed)
-    built = model_class(dataset, validated).to(device)
+    built = model_class(dataset, model_set).to(device)
     strategy = None
     if model_class.trainable:
         strategy = strategy_class(
@@ -176,15 +172,3 @@ def _published(model: type[Recommender], optimizer: type[OptimizerPart]) -> dict
         for name, space in model.optimizer_spaces.items()
         if isinstance(space, Fixed) and name in optimizer.Parameters.model_fields
     }
-
-
-def _validated(
-    owner: str, parameter_class: type[Parameters], given: Mapping[str, Any] | None
-) -> Parameters:
-    try:
-        return parameter_class.model_validate(dict(given or {}))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        raise InputError(f"{owner}{': ' if where else ''}{where}: {message}") from error

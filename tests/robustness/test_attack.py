@@ -10,9 +10,8 @@ import torch
 
 from mgstudy.data.dataset import Dataset
 from mgstudy.robustness.attack import FeatureAttack
-from mgstudy.robustness.changed_features import ChangedFeatures
 from mgstudy.robustness.risks.base import make_risk, spread
-from mgstudy.robustness.trained_model import TrainedModel
+from mgstudy.robustness.trained_model import ChangedFeatures, TrainedModel
 
 
 def loss_on(trained: TrainedModel, attack: FeatureAttack, tables: dict[str, np.ndarray]) -> float:

@@ -13,9 +13,13 @@ import torch
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.models.base import models
-from mgstudy.robustness.changed_features import with_changed_features
 from mgstudy.robustness.risks.base import make_risk, risks
-from mgstudy.robustness.trained_model import ItemGraph, TrainedModel
+from mgstudy.robustness.trained_model import (
+    ItemGraph,
+    TrainedModel,
+    resampled_means,
+    with_changed_features,
+)
 
 Train = Callable[..., TrainedModel]
 READS = {"VBPR", "MMGCF", "MGCN", "LATTICE", "MMGCN", "SLMRec", "ItemKNNCBF"}
@@ -153,3 +157,23 @@ def test_what_follows_from_changed_features_is_not_kept_on_disk(
     noise = make_risk("gaussian_noise").tables(kept, 1.0, seed=0)
     freedom(with_changed_features(kept, noise), freedom.Parameters())
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# Bootstrap samples of users.
+
+
+def test_samples_spread_as_the_standard_error_says() -> None:
+    values = np.random.default_rng(0).exponential(size=400)
+    means = resampled_means(values, resamples=4000)
+    assert means.shape == (4000,)
+    error = values.std() / np.sqrt(400)
+    assert abs(means.mean() - values.mean()) < 4 * error / np.sqrt(4000)
+    assert abs(means.std() / error - 1) < 0.05
+
+
+def test_everything_is_measured_on_the_same_users() -> None:
+    values = np.random.default_rng(0).random(50)
+    np.testing.assert_allclose(
+        resampled_means(3 * values + 1, 100), 3 * resampled_means(values, 100) + 1, rtol=1e-6
+    )
+    np.testing.assert_allclose(resampled_means(np.full(50, 0.25), 100), 0.25)

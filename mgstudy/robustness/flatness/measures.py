@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,12 @@ from mgstudy.config.study import FlatnessSettings
 from mgstudy.data.dataset import as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
 from mgstudy.models.base import Batch, Recommender
-from mgstudy.robustness.flatness.hessian import top_eigenvalue, trace
-from mgstudy.robustness.flatness.landscape import line, square
-from mgstudy.robustness.flatness.loss_surface import Loss, LossSurface
-from mgstudy.robustness.flatness.sharpness import (
-    gradient_norm,
-    sam_sharpness,
-    weight_noise_rises,
+from mgstudy.robustness.flatness.loss_surface import (
+    Loss,
+    LossSurface,
+    row_normalised_direction,
+    top_eigenvalue,
+    trace,
 )
 
 MEASURES = {
@@ -140,3 +139,100 @@ def _attributes_kept(model: Recommender) -> Iterator[None]:
         for module, attributes in kept:
             vars(module).clear()
             vars(module).update(attributes)
+
+
+def gradient_norm(surface: LossSurface) -> float:
+    """The length of the gradient: 0 at a minimum (Zhao et al., ICML 2022, penalise it)."""
+    return float(torch.linalg.vector_norm(surface.gradient()))
+
+
+def sam_sharpness(surface: LossSurface, radius: float) -> float:
+    """SAM's sharpness (Foret et al., ICLR 2021), to first order: the rise of the loss from θ to
+    ``θ + ρ · g / ||g||``, g the gradient.
+
+    Args:
+        surface: The loss.
+        radius: ρ over the norm of the weights, so that models of different scales compare.
+    """
+    gradient = surface.gradient()
+    length = float(torch.linalg.vector_norm(gradient))
+    if length == 0:
+        return 0.0
+    distance = radius * float(torch.linalg.vector_norm(surface.weights()))
+    return surface.value_at(gradient * (distance / length)) - surface.value()
+
+
+def weight_noise_rises(surface: LossSurface, scale: float, draws: int, seed: int) -> list[float]:
+    """How much the loss rises under noise on the weights, for each draw.
+
+    The noise is Gaussian, each row's scaled to ``scale`` times the row's length (see
+    ``row_normalised_direction``): expected sharpness, as in PAC-Bayesian bounds (Neyshabur et al.,
+    NeurIPS 2017).
+
+    Args:
+        surface: The loss.
+        scale: Length of a row's noise over the length of the row.
+        draws: How many.
+        seed: Of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    at_rest = surface.value()
+    return [
+        surface.value_at(scale * row_normalised_direction(surface.parameters, generator)) - at_rest
+        for _ in range(draws)
+    ]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The loss along a line, or over a square, through the weights.
+
+    Attributes:
+        coordinates: Multiples of the direction(s), ascending, symmetric around 0.
+        losses: One per coordinate, or a row per coordinate of the second direction.
+    """
+
+    coordinates: list[float]
+    losses: list[float] | list[list[float]]
+
+
+def line(surface: LossSurface, radius: float, points: int, seed: int) -> Slice:
+    """The loss at ``θ + a · d`` for a from −radius to radius, d filter-normalised (Li et al.,
+    NeurIPS 2018).
+
+    Args:
+        surface: The loss.
+        radius: 1 moves every row of the weights by its own length.
+        points: Odd, so that the weights themselves are among them; an even number is raised by 1.
+        seed: Of the direction.
+    """
+    direction = row_normalised_direction(surface.parameters, _generator(seed))
+    coordinates = _coordinates(radius, points)
+    return Slice(coordinates, [surface.value_at(a * direction) for a in coordinates])
+
+
+def square(surface: LossSurface, radius: float, points: int, seed: int) -> Slice:
+    """The loss at ``θ + a · d + b · e`` with two directions as in ``line``; the first is the same.
+
+    Args:
+        surface: The loss.
+        radius: 1 moves every row of the weights by its own length in each direction.
+        points: On each side; as in ``line``.
+        seed: Of the directions.
+    """
+    generator = _generator(seed)
+    first, second = (row_normalised_direction(surface.parameters, generator) for _ in range(2))
+    coordinates = _coordinates(radius, points)
+    return Slice(
+        coordinates,
+        [[surface.value_at(a * first + b * second) for a in coordinates] for b in coordinates],
+    )
+
+
+def _coordinates(radius: float, points: int) -> list[float]:
+    half = np.linspace(0, radius, points // 2 + 1)[1:].tolist()
+    return [*(-value for value in reversed(half)), 0.0, *half]
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
@@ -17,8 +17,10 @@ from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.models.base import Recommender
 from mgstudy.registry import Registry
 
-Tables: TypeAlias = dict[str, NDArray[np.float32]]
-"""Modality to a feature table, shape ``[items, width]``."""
+Table: TypeAlias = NDArray[np.float32]
+"""A feature table, shape ``[items, width]``."""
+Tables: TypeAlias = dict[str, Table]
+"""Modality to its feature table."""
 
 
 def _tuple_from_yaml(value: Any) -> Any:
@@ -128,7 +130,29 @@ class Risk(ABC):
         return [name for name in dataset.features if wanted is None or name in wanted]
 
 
-def spread(table: NDArray[np.float32]) -> float:
+class TableRisk(Risk):
+    """A risk that meets each modality by itself."""
+
+    @abstractmethod
+    def changed_table(self, table: Table, severity: float, random: np.random.Generator) -> Table:
+        """One modality's table after the change; ``table`` is a copy, which may be overwritten."""
+
+    def changed(
+        self,
+        dataset: Dataset,
+        severity: float,
+        random: np.random.Generator,
+        model: Recommender | None,
+    ) -> Tables:
+        return {
+            modality: self.changed_table(
+                np.array(dataset.features[modality], dtype=np.float32), severity, random
+            )
+            for modality in self.chosen(dataset)
+        }
+
+
+def spread(table: Table) -> float:
     """Standard deviation of all entries of a table: the unit of noise and of attacks, the same as
     ``feature_noise``'s in training."""
     return float(np.std(table, dtype=np.float64, ddof=1)) if table.size > 1 else 0.0
@@ -148,12 +172,7 @@ def make_risk(name: str, parameters: dict[str, Any] | None = None) -> Risk:
         InputError: If a parameter is unknown or out of range.
     """
     kind = risks.get(name)
-    try:
-        return kind(kind.Parameters.model_validate(dict(parameters or {})))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InputError(f"risk {name}: {where}: {problem['msg']}") from error
+    return kind(kind.Parameters.validated(f"risk {name}", parameters))
 
 
 risks: Registry[Risk] = Registry(

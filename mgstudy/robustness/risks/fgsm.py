@@ -41,4 +41,8 @@ class FGSM(Risk):
     ) -> Tables:
         assert model is not None
         attack = FeatureAttack(model, dataset, self.chosen(dataset), random)
+        return self.moved(attack, severity)
+
+    def moved(self, attack: FeatureAttack, severity: float) -> Tables:
+        """The tables that the attack makes of the clean ones."""
         return attack.steepest(severity)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Recommender
-from mgstudy.robustness.risks.base import Risk, RiskParameters, Severities, Tables, spread
+from mgstudy.robustness.risks.base import RiskParameters, Severities, Table, TableRisk, spread
 
 
-class GaussianNoise(Risk):
+class GaussianNoise(TableRisk):
     """Inherent noise: features are measured, encoded and compressed inexactly.
 
     Every feature becomes ``x + severity · s_m · n`` with n from N(0, 1) and s_m the standard
@@ -28,16 +26,6 @@ class GaussianNoise(Risk):
             (0.25, 0.5, 1.0, 2.0), "standard deviation of the noise over that of the features"
         )
 
-    def changed(
-        self,
-        dataset: Dataset,
-        severity: float,
-        random: np.random.Generator,
-        model: Recommender | None,
-    ) -> Tables:
-        tables: Tables = {}
-        for modality in self.chosen(dataset):
-            table = dataset.features[modality]
-            noise = random.standard_normal(table.shape, dtype=np.float32)
-            tables[modality] = table + np.float32(severity * spread(table)) * noise
-        return tables
+    def changed_table(self, table: Table, severity: float, random: np.random.Generator) -> Table:
+        noise = random.standard_normal(table.shape, dtype=np.float32)
+        return table + np.float32(severity * spread(table)) * noise

@@ -7,12 +7,10 @@ from typing import Literal
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Recommender
-from mgstudy.robustness.risks.base import Risk, RiskParameters, Shares, Tables, affected_items
+from mgstudy.robustness.risks.base import RiskParameters, Shares, Table, TableRisk, affected_items
 
 
-class MissingModality(Risk):
+class MissingModality(TableRisk):
     """Inherent noise: some items have no picture, no text, no sound.
 
     In each of the ``modalities`` by itself, a share of the items is drawn, and their features
@@ -33,18 +31,8 @@ class MissingModality(Risk):
 
     parameters: Parameters
 
-    def changed(
-        self,
-        dataset: Dataset,
-        severity: float,
-        random: np.random.Generator,
-        model: Recommender | None,
-    ) -> Tables:
-        tables: Tables = {}
-        for modality in self.chosen(dataset):
-            items = affected_items(dataset.item_count, severity, random)
-            table = np.array(dataset.features[modality], dtype=np.float32)
-            mean = table.mean(axis=0, dtype=np.float64).astype(np.float32)
-            table[items] = mean if self.parameters.replacement == "mean" else 0.0
-            tables[modality] = table
-        return tables
+    def changed_table(self, table: Table, severity: float, random: np.random.Generator) -> Table:
+        items = affected_items(len(table), severity, random)
+        mean = table.mean(axis=0, dtype=np.float64).astype(np.float32)
+        table[items] = mean if self.parameters.replacement == "mean" else 0.0
+        return table

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mgstudy.config.parameters import parameter
-from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Recommender
 from mgstudy.robustness.attack import FeatureAttack
-from mgstudy.robustness.risks.base import Risk, RiskParameters, Seeds, Severities, Tables
+from mgstudy.robustness.risks.base import Seeds, Tables
+from mgstudy.robustness.risks.fgsm import FGSM
 
 
-class PGD(Risk):
+class PGD(FGSM):
     """Projected gradient descent (Madry et al., ICLR 2018), on features.
 
     From a random start within epsilon = ``severity`` · s_m of the features x, ``steps`` times::
@@ -23,28 +20,15 @@ class PGD(Risk):
     """
 
     name = "pgd"
-    severity = "epsilon over the standard deviation of the features"
-    needs_model = True
 
-    class Parameters(RiskParameters):
+    class Parameters(FGSM.Parameters):
         """How far, in how many steps."""
 
-        severities: Severities = parameter(
-            (0.05, 0.1, 0.25, 0.5), "epsilon over the standard deviation of the features"
-        )
         seeds: Seeds = parameter((0,), "of the random start and the negatives in the loss")
         steps: int = parameter(5, "gradient steps", ge=1)
         step_size: float = parameter(0.5, "length of a step over epsilon", gt=0)
 
     parameters: Parameters
 
-    def changed(
-        self,
-        dataset: Dataset,
-        severity: float,
-        random: np.random.Generator,
-        model: Recommender | None,
-    ) -> Tables:
-        assert model is not None
-        attack = FeatureAttack(model, dataset, self.chosen(dataset), random)
+    def moved(self, attack: FeatureAttack, severity: float) -> Tables:
         return attack.projected(severity, self.parameters.steps, self.parameters.step_size)

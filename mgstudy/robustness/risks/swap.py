@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Recommender
-from mgstudy.robustness.risks.base import Risk, RiskParameters, Shares, Tables, affected_items
+from mgstudy.robustness.risks.base import RiskParameters, Shares, Table, TableRisk, affected_items
 
 
-class Swap(Risk):
+class Swap(TableRisk):
     """Inherent noise: an item carries the picture, or the text, of another.
 
     In each modality by itself, a share of the items is drawn and each gets the features of the
@@ -26,17 +24,7 @@ class Swap(Risk):
 
         severities: Shares = parameter((0.1, 0.25, 0.5, 1.0), "share of the items")
 
-    def changed(
-        self,
-        dataset: Dataset,
-        severity: float,
-        random: np.random.Generator,
-        model: Recommender | None,
-    ) -> Tables:
-        tables: Tables = {}
-        for modality in self.chosen(dataset):
-            items = affected_items(dataset.item_count, severity, random)
-            table = np.array(dataset.features[modality], dtype=np.float32)
-            table[items] = dataset.features[modality][np.roll(items, 1)]
-            tables[modality] = table
-        return tables
+    def changed_table(self, table: Table, severity: float, random: np.random.Generator) -> Table:
+        items = affected_items(len(table), severity, random)
+        table[items] = table[np.roll(items, 1)]
+        return table

@@ -16,9 +16,8 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import MgstudyError
 from mgstudy.models.base import Recommender
-from mgstudy.robustness.bootstrap import resampled_means
 from mgstudy.robustness.flatness.measures import measure_flatness, measure_landscape
-from mgstudy.robustness.trained_model import TrainedModel, UserMetrics
+from mgstudy.robustness.trained_model import TrainedModel, UserMetrics, resampled_means
 from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
 from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.running.interrupts import terminated_like_interrupt

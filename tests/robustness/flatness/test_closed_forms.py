@@ -10,12 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgstudy.robustness.flatness.hessian import top_eigenvalue, trace
-from mgstudy.robustness.flatness.landscape import line, square
-from mgstudy.robustness.flatness.loss_surface import LossSurface, row_normalised_direction
-from mgstudy.robustness.flatness.sharpness import (
+from mgstudy.robustness.flatness.loss_surface import (
+    LossSurface,
+    row_normalised_direction,
+    top_eigenvalue,
+    trace,
+)
+from mgstudy.robustness.flatness.measures import (
     gradient_norm,
+    line,
     sam_sharpness,
+    square,
     weight_noise_rises,
 )
 
