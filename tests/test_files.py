@@ -1,9 +1,9 @@
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import finished
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import identify, written_whole
@@ -70,9 +70,7 @@ except MgstudyError as error:
     print(error, error.exit_code)
 """
     path = tmp_path / "file"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-    )
+    done = finished(sys.executable, "-c", program, path)
     assert done.stdout == f"{path}: cannot be written: File too large 1\n"
     assert list(tmp_path.iterdir()) == []
 

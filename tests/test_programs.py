@@ -7,7 +7,7 @@ import sys
 
 import psutil
 import pytest
-from programs import DEADLINE, finished, started
+from programs import finished, started
 from waiting import wait_until
 
 STARTS = """
@@ -41,7 +41,7 @@ def test_what_is_left_running_is_killed_with_all_it_has_started() -> None:
         child = int(process.stdout.readline())
         assert psutil.pid_exists(child)
     assert process.returncode == -signal.SIGKILL
-    wait_until(lambda: not _runs(child), seconds=DEADLINE)
+    wait_until(lambda: not _runs(child))
 
 
 def test_what_outlives_its_time_is_killed_and_reading_ends() -> None:

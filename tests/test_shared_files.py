@@ -24,6 +24,8 @@ from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
+pytestmark = pytest.mark.integration
+
 PIPELINE = """\
 name: tiny
 source: {kind: synthetic, users: 40, items: 30, interactions_per_user: 6}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import MGSTUDY, finished
 from states import summary_of
+from waiting import free_port
 
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
@@ -17,19 +17,17 @@ from mgstudy.workspace import Workspace
 STUDY = "name: x\nfactors: {dataset: [tiny], model: [BPR]}\ntrials: 1\n"
 
 
+pytestmark = pytest.mark.integration
+
+
 def mgstudy(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [Path(sys.executable).with_name("mgstudy"), *arguments],
-        capture_output=True, text=True, cwd=folder, check=False, timeout=300,
-    )  # fmt: skip
+    return finished(MGSTUDY, *arguments, code=None, cwd=folder)
 
 
 @pytest.fixture
 def nowhere() -> str:
     """An address at which nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @pytest.mark.parametrize("command", [["jobs"], ["logs", "x"], ["stop", "x"], ["doctor"]])

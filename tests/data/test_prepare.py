@@ -2,10 +2,12 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import started
 
 from mgstudy.config.document import load_document
 from mgstudy.config.pipeline import PipelineConfig
@@ -219,13 +221,11 @@ prepare(PipelineConfig.model_validate_json(config), Workspace(Path(home)), progr
 """
 
 
-def start(workspace, config: PipelineConfig, behaviour: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-c", PROGRAM, workspace.home, config.model_dump_json(), behaviour],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def preparing(
+    workspace, config: PipelineConfig, behaviour: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    home, settings = workspace.home, config.model_dump_json()
+    return started(sys.executable, "-c", PROGRAM, home, settings, behaviour)
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> list[str]:
@@ -238,10 +238,11 @@ def read_until(process: subprocess.Popen[str], words: str) -> list[str]:
     return lines
 
 
+@pytest.mark.integration
 def test_two_processes_make_each_table_once(raw, workspace) -> None:
-    with start(workspace, raw.pipeline(), "wait") as first:
+    with preparing(workspace, raw.pipeline(), "wait") as first:
         lines = read_until(first, "in the middle")
-        with start(workspace, raw.pipeline(), "go") as second:
+        with preparing(workspace, raw.pipeline(), "go") as second:
             lines += read_until(second, "waiting for the process that is making it")
             rest, _ = first.communicate("go on\n")
             lines += rest.splitlines()
@@ -254,8 +255,9 @@ def test_two_processes_make_each_table_once(raw, workspace) -> None:
     assert sorted(written) == sorted(f"{key}:" for key in keys(manifest).values())
 
 
+@pytest.mark.integration
 def test_a_process_killed_while_writing_leaves_a_usable_workspace(raw, workspace) -> None:
-    with start(workspace, raw.pipeline(), "die") as killed:
+    with preparing(workspace, raw.pipeline(), "die") as killed:
         killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     assert not workspace.manifest("toy").exists()

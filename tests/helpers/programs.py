@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MGSTUDY = Path(sys.executable).with_name("mgstudy")
-DEADLINE = 400.0
+DEADLINE = 600.0
 
 
 def restore_signals() -> None:

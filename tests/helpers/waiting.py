@@ -27,7 +27,8 @@ def wait_until(
     """
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process is None or process.poll() is None, process and process.communicate()
+        if process is not None and process.poll() is not None:
+            raise AssertionError(process.communicate(timeout=60))
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

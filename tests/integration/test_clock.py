@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from programs import MGSTUDY, finished
 from undisturbed import check_against_the_library
 
 from mgstudy import api
@@ -19,7 +18,6 @@ from mgstudy.study.results.summary import summarize
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 600.0
 HOUR = 3600
 PARTS = '''
 import os
@@ -67,25 +65,16 @@ def shifted_clock(tmp_path: Path) -> dict[str, str]:
         pytest.skip("a clock is shifted with a C compiler (cc) on Linux")
     library, clock = tmp_path / "shifted_clock.so", tmp_path / "clock"
     source = Path(__file__).with_name("shifted_clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    finished(compiler, "-shared", "-fPIC", "-o", library, source, "-ldl")
     clock.write_text(f"{0:<32}")
-    return {**os.environ, "LD_PRELOAD": str(library), "SHIFTED_CLOCK": str(clock)}
+    return {"LD_PRELOAD": str(library), "SHIFTED_CLOCK": str(clock)}
 
 
 def test_a_clock_that_jumps_changes_nothing(home: Path, shifted_clock: dict[str, str]) -> None:
     (home / "jumping_parts.py").write_text(PARTS)
     (home / "jumping.yaml").write_text(STUDY)
     study = api.read_study(home / "jumping.yaml")
-    launched = subprocess.run(
-        [Path(sys.executable).with_name("mgstudy"), "launch", "jumping.yaml"],
-        env=shifted_clock,
-        cwd=home,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert launched.returncode == 0, (launched.stdout, launched.stderr)
+    finished(MGSTUDY, "launch", "jumping.yaml", environment=shifted_clock, cwd=home)
 
     # It did jump, for the driver itself; but no trial's story goes back in time.
     events = [json.loads(line) for line in study.folder.events.read_text().splitlines()]

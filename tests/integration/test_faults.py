@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import ray
+from disks import small_disk
+from programs import MGSTUDY, finished, started
 from ray.cluster_utils import Cluster
 from undisturbed import check_against_the_library
 from waiting import wait_until
@@ -21,7 +22,6 @@ from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 
-DEADLINE = 600.0
 STUDY = """\
 name: {name}
 factors:
@@ -92,42 +92,23 @@ def test_nodes_may_come_and_go(home: Path, cluster: Cluster) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, of a few megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no tmpfs can be mounted: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", "24m") as folder:
+        yield folder
 
 
 def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
-    home: Path, small_disk: Path
+    home: Path, disk: Path
 ) -> None:
-    environment = {**os.environ, "MGSTUDY_HOME": str(small_disk)}
+    environment = {"MGSTUDY_HOME": str(disk)}
     # The record is on the small disk; MLflow's database would fill it by itself.
     environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/elsewhere.db"
     path = home / "full.yaml"
     path.write_text(STUDY.format(name="full"))
-    mgstudy = str(Path(sys.executable).with_name("mgstudy"))
-    subprocess.run(
-        [mgstudy, "prepare", home / "tiny.yaml"], env=environment, check=True, capture_output=True
-    )
-    events = small_disk / ".mgstudy" / "studies" / "full" / "events.jsonl"
-    ballast = small_disk / "ballast"
-    with subprocess.Popen(
-        [mgstudy, "launch", path],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    finished(MGSTUDY, "prepare", home / "tiny.yaml", environment=environment)
+    events = disk / ".mgstudy" / "studies" / "full" / "events.jsonl"
+    ballast = disk / "ballast"
+    with started(MGSTUDY, "launch", path, environment=environment) as process:
 
         def one_has_finished() -> bool:
             return events.exists() and b'"finished"' in events.read_bytes()
@@ -139,37 +120,26 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
                     file.write(b"\0" * 4096)
             except OSError:
                 pass
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate()
     assert process.returncode == 1, (out, err)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, err
     assert "disk is full; what is in it is whole, and the study goes on" in errors[0]
     assert "Traceback" not in out + err
-    summary = summarize(Workspace(small_disk), "full")
+    summary = summarize(Workspace(disk), "full")
     assert sum(cell.counts["complete"] for cell in summary.cells) >= 1
 
     ballast.unlink()
-    subprocess.run(
-        [mgstudy, "resume", "full"],
-        env=environment,
-        check=True,
-        capture_output=True,
-        timeout=DEADLINE,
-    )
-    study = api.read_study(path, home=small_disk)
-    check_against_the_library(summarize(Workspace(small_disk), "full"), study)
+    finished(MGSTUDY, "resume", "full", environment=environment)
+    study = api.read_study(path, home=disk)
+    check_against_the_library(summarize(Workspace(disk), "full"), study)
 
 
 @pytest.mark.skipif("MGSTUDY_SOAK" not in os.environ, reason="takes minutes: set MGSTUDY_SOAK=1")
 def test_a_study_killed_at_random_comes_to_the_same_record() -> None:
     """At least 25 kills of driver, workers and all of Ray; see ``soak.py``."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("soak.py")), "--faults", "26", "--seed", "7"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = done.stdout.splitlines()[-1] if done.stdout else done.stderr
-    assert done.returncode == 0, done.stdout + done.stderr
+    soak = Path(__file__).with_name("soak.py")
+    done = finished(sys.executable, soak, "--faults", "26", "--seed", "7", seconds=1700)
+    last = done.stdout.splitlines()[-1]
     assert "trials lost 0, trials duplicated 0, metrics differing 0" in last
     assert int(last.split()[2]) >= 25

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import pexpect
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
+from programs import MGSTUDY, started
 from waiting import wait_until
 
 from mgstudy import api
@@ -42,20 +42,9 @@ resources: {max_concurrent: 2}
 
 @contextmanager
 def launching(home: Path) -> Iterator[subprocess.Popen[str]]:
-    """Type ``mgstudy launch`` in a session of its own, as a terminal does."""
-    with subprocess.Popen(
-        [Path(sys.executable).with_name("mgstudy"), "launch", "gated.yaml"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=home,
-        start_new_session=True,
-    ) as process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+    """Type ``mgstudy launch`` in a terminal."""
+    with started(MGSTUDY, "launch", "gated.yaml", cwd=home) as process:
+        yield process
 
 
 def two_at_the_gate(home: Path) -> Callable[[], bool]:
@@ -79,9 +68,8 @@ def stop(process: subprocess.Popen[str], send: Callable[[], None]) -> str:
 
 def watch_and_interrupt(home: Path) -> None:
     """Type ``mgstudy status --watch`` in a terminal, and Ctrl-C once the study is seen to run."""
-    command = str(Path(sys.executable).with_name("mgstudy"))
     terminal = pexpect.spawn(
-        command,
+        str(MGSTUDY),
         ["status", "gated", "--watch"],
         env={**os.environ, "TERM": "xterm"},
         cwd=str(home),

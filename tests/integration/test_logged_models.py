@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from programs import MGSTUDY, finished
 
 from mgstudy import api
 from mgstudy.study.definition.study import Study
@@ -158,10 +157,7 @@ def test_a_lost_store_gets_its_models_back_while_there_are_weights(
     away = weights.with_name("away")
 
     def sync(*options: str) -> list[str]:
-        command = [sys.executable, "-m", "mgstudy.cli", "sync", "logged", *options]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split(
-            "\n"
-        )
+        return finished(MGSTUDY, "sync", "logged", *options).stdout.splitlines()
 
     store.rename(kept)
     weights.rename(away)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from io import StringIO
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
+from programs import MGSTUDY, started
 from rich.console import Console
 
 from mgstudy import api
@@ -254,18 +252,13 @@ def test_ctrl_c_keeps_what_was_measured_and_exits_130(measured: Measured, home: 
     kept = measured.results.log.read_bytes()
     measured.results.log.unlink()
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mgstudy.cli", "robustness", "held", "--home", str(home)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("[1/"):
-                process.send_signal(signal.SIGINT)
-                break
-        rest, _ = process.communicate()
+        with started(MGSTUDY, "robustness", "held", "--home", home) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("[1/"):
+                    process.send_signal(signal.SIGINT)
+                    break
+            rest, _ = process.communicate()
         assert process.returncode == 130
         assert "goes on where it stopped" in rest
         partial = measured.results.read()

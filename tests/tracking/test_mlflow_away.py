@@ -58,7 +58,7 @@ class MlflowServer:
     def kill(self) -> None:
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self.process.wait(timeout=60)
             self.process = None
 
 

@@ -26,9 +26,10 @@ ARGUMENTS = (
 )
 SIZES = {"phone": (390, 844), "desk": (1280, 900)}
 
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: install Chromium to see the report"
-)
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: install Chromium"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from programs import MGSTUDY, started
 from waiting import free_port
 
 from mgstudy import api
@@ -70,22 +69,12 @@ def summary(workspace: Workspace) -> StudySummary:
 def server(workspace: Workspace) -> Iterator[str]:
     """Address of ``mgstudy ui`` on the study."""
     port = free_port()
-    command = [sys.executable, "-m", "mgstudy.cli", "ui", "pages", "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--home", str(workspace.home)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    try:
+    command = [MGSTUDY, "ui", "pages", "--port", port, "--home", workspace.home]
+    with started(*command, seconds=1200, stderr=subprocess.STDOUT) as process:
+        assert process.stdout is not None
         if not any("Application startup complete" in line for line in process.stdout):
-            pytest.fail(f"mgstudy ui ended with {process.wait()}")
+            pytest.fail("mgstudy ui ended")
         yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

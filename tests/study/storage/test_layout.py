@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import started
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
@@ -27,14 +27,10 @@ def folder(tmp_path: Path) -> StudyFolder:
     return StudyFolder.of(Workspace(tmp_path), "first")
 
 
+@pytest.mark.integration
 def test_a_second_driver_is_refused_and_told_who_the_first_is(folder: StudyFolder) -> None:
     assert not folder.is_driven()
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder.path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
+    with started(sys.executable, "-c", HOLD, folder.path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert folder.is_driven()
@@ -46,8 +42,7 @@ def test_a_second_driver_is_refused_and_told_who_the_first_is(folder: StudyFolde
         ):
             pass
         assert caught.value.exit_code == 1
-        # The system lets go of the lock of a process that dies, however it dies.
-        holder.kill()
+    # The system lets go of the lock of a process that dies, however it dies.
     assert not folder.is_driven()
     # Who it was is still known, for those who find what it left behind.
     gone = folder.driver()

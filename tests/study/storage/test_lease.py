@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from typing import Any
 
 import pytest
 import sqlalchemy
+from programs import started
 from waiting import wait_until
 
 from mgstudy.errors import InputError, MgstudyError
@@ -31,12 +31,7 @@ def database(postgresql: Any) -> str:
 
 
 def test_a_study_is_driven_once_until_its_driver_dies(database: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, database, "tiktok"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
+    with started(sys.executable, "-c", HOLDER, database, "tiktok") as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with (
@@ -49,7 +44,6 @@ def test_a_study_is_driven_once_until_its_driver_dies(database: str) -> None:
         # As another machine sees it, without touching the hold.
         assert is_driven_anywhere(database, "tiktok")
         assert not is_driven_anywhere(database, "another")
-        other.kill()
     with (
         only_driver(database, "tiktok"),
         pytest.raises(MgstudyError, match="already being driven"),
