@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +73,20 @@ def expanded(read: Read, datasets: dict[str, Dataset]) -> Expand:
     return expand_study
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without studies, to be copied: making its tables takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "optuna.db"
+    open_storage(sqlite_url(path))
+    return path
+
+
 @pytest.fixture
-def storage_path(tmp_path: Path) -> Path:
-    return tmp_path / "optuna.db"
+def storage_path(empty_database: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "optuna.db"
+    with closing(sqlite3.connect(empty_database)) as empty, closing(sqlite3.connect(path)) as copy:
+        empty.backup(copy)
+    return path
 
 
 @pytest.fixture

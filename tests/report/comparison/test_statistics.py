@@ -90,7 +90,10 @@ def test_corrections_are_those_of_their_definitions() -> None:
     assert holm(p_values)[:3] == pytest.approx([0.03, 0.06, 0.06])
     assert benjamini_hochberg(p_values)[:3] == pytest.approx([0.03, 0.04, 0.04])
     assert math.isnan(holm(p_values)[3])
-    assert all(math.isnan(p) for p in holm([math.nan, math.nan]))
+    assert holm([0.5, 0.01, 0.9, 0.6]) == pytest.approx([1, 0.04, 1, 1])
+    for correct in (holm, benjamini_hochberg):
+        assert correct([]) == []
+        assert all(math.isnan(p) for p in correct([math.nan, math.nan]))
 
 
 def test_signs_over_users_are_flipped_as_by_trying_all() -> None:
