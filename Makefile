@@ -57,8 +57,20 @@ quickstart: install  ## Run a small study on synthetic data, from nothing to its
 		'  mgstudy plan search_spaces/quickstart.yaml    what it is made of; edit the file to ask your own question'
 
 .PHONY: test
-test: dev  ## Run the tests; ARGS="tests/models -x" for some of them
+ifdef ARGS
+test: dev
 	$(BIN)/python -m pytest $(ARGS)
+else
+test: test-fast test-integration  ## Run the tests; ARGS="tests/models -x" for some of them
+endif
+
+.PHONY: test-fast
+test-fast: dev  ## Run the tests that start no Ray, no server, no browser and no other program
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not integration" -n 2 --dist loadscope
+
+.PHONY: test-integration
+test-integration: dev
+	$(BIN)/python -m pytest -m integration
 
 MINUTES ?= 60
 

@@ -1,0 +1,78 @@
+"""How much of the package one launch walks through, and how often it does what is expensive.
+
+A figure is lowered when the house gets simpler, and raised only with what a capability needs named
+beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from programs import finished
+
+pytestmark = pytest.mark.integration
+
+LAUNCH_FILES = 96
+MOST_CALLS = {"read_manifest": 5, "summarize": 3, "get_storage": 12}
+"""Manifests read, summaries read from the storage, storages opened: by the function that does it,
+the most that one launch may call it."""
+
+STUDY = """\
+name: house
+factors: {dataset: [synthetic], model: [VBPR], gradient: [plain, mirror_gradient]}
+trials: 1
+training: {epochs: 2, early_stopping: null}
+confirmation: {seeds: 2}
+"""
+TRACED = '''
+"""Launch a study; print the package's files whose functions ran, and how often some were called."""
+
+import collections
+import json
+import sys
+import threading
+from pathlib import Path
+
+import mgstudy
+
+folder, counted = Path(mgstudy.__file__).parent, set(sys.argv[2:])
+files, calls = set(), collections.Counter()
+
+
+def watch(frame, event, _argument):
+    code = frame.f_code
+    if event != "call":
+        return
+    if code.co_name in counted:
+        calls[code.co_name] += 1
+    if code.co_filename.startswith(str(folder)) and code.co_name != "<module>":
+        files.add(str(Path(code.co_filename).relative_to(folder)))
+
+
+mgstudy.prepare(Path(sys.argv[1]))
+study = mgstudy.read_study(Path("house.yaml"))
+threading.setprofile(watch)
+sys.setprofile(watch)
+mgstudy.launch(study)
+sys.setprofile(None)
+print(json.dumps({"files": sorted(files), "calls": calls}))
+'''
+
+
+def test_a_launch_walks_through_few_files_and_does_what_is_expensive_once(
+    pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
+    (tmp_path / "house.yaml").write_text(STUDY)
+    pipeline = pytestconfig.rootpath / "pipelines" / "synthetic.yaml"
+    traced = finished(
+        sys.executable, "-c", TRACED, pipeline, *MOST_CALLS,
+        cwd=tmp_path, environment={"MGSTUDY_HOME": tmp_path, "MLFLOW_TRACKING_URI": ""},
+    )  # fmt: skip
+    found = json.loads(traced.stdout.splitlines()[-1])
+    files = [file for file in found["files"] if not file.startswith("testing/")]
+    assert len(files) <= LAUNCH_FILES, files
+    # A function that is never called has another name by now.
+    assert all(1 <= found["calls"].get(name, 0) <= most for name, most in MOST_CALLS.items()), found
