@@ -41,11 +41,10 @@ def state():
     }
 """
 LAUNCH = f"""\
-mgstudy.prepare({str(ROOT / "pipelines/synthetic.yaml")!r}, ["source.users=300", "source.items=150"])
-study = mgstudy.read_study(
-    {str(ROOT / "search_spaces/quickstart.yaml")!r},
-    ["trials=2", "training.epochs=3", "training.early_stopping=null"],
-)
+small = ["source.users=300", "source.items=150"]
+mgstudy.prepare({str(ROOT / "pipelines" / "synthetic.yaml")!r}, small)
+short = ["trials=2", "training.epochs=3", "training.early_stopping=null"]
+study = mgstudy.read_study({str(ROOT / "search_spaces" / "quickstart.yaml")!r}, short)
 before = state()
 launched = mgstudy.launch(study)
 after = state()

@@ -122,7 +122,7 @@ class TestPruning:
         dataset = Dataset.from_arrays("star", 11, 3, Interactions(users, items), none, none, {})
         pruner = EdgePruner(dataset)
         torch.manual_seed(0)
-        draws = 4000
+        draws = 1000
         for degree_sensitive, expected in ((True, 1 / 5), (False, 1 / 11)):
             kept = sum(
                 int(pruner.draw(0.9, degree_sensitive).columns[0]) == 11 for _ in range(draws)

@@ -194,14 +194,14 @@ def test_p_values_against_known_ones() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_false_positives_come_at_the_nominal_rate(seeds: int) -> None:
-    """Two strategies whose replicates drop alike, 5 of each: 5 % of 1,000 tests are below 0.05.
+    """Two strategies whose replicates drop alike, 5 of each: 5 % of 500 tests are below 0.05.
 
-    The standard error of a share of 0.05 is 0.7 %; drawing all 5 replicates and calling the
+    The standard error of a share of 0.05 is 1 %; drawing all 5 replicates and calling the
     difference normal would give twice as many.
     """
     random = np.random.default_rng(3)
     positives = 0
-    for _ in range(1000):
+    for _ in range(500):
         areas = []
         of_seed = random.normal(0, 0.05, seeds)  # The same harm to both.
         for cell in ("plain", "mirror"):
@@ -214,4 +214,4 @@ def test_false_positives_come_at_the_nominal_rate(seeds: int) -> None:
             areas.append(CellScores(cell, found).area("noise", "none"))
         samples = areas[0].samples - areas[1].samples
         positives += significance(areas[0].mean - areas[1].mean, samples, 8).p < 0.05
-    assert 30 <= positives <= 75
+    assert 13 <= positives <= 38

@@ -229,7 +229,7 @@ def test_a_continued_training_gives_the_same_numbers_to_the_bit(small_dataset: D
                 for name in robust_methods.names()
             ],
             settings=TrainingSettings(
-                epochs=4, batch_size=64, objective="recall@10", cutoffs=(10,)
+                epochs=4, batch_size=128, objective="recall@10", cutoffs=(10,)
             ),
         )
 
