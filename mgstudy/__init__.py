@@ -1,6 +1,8 @@
 """Hyperparameter studies of Mirror Gradient and robust training for multimodal recommenders.
 
-What is listed here is imported when it is first used: ``import mgstudy`` itself costs nothing.
+What is listed here is what a user can rely on: the verbs that the command line calls too, and every
+type that they take or give. It is imported when it is first used: ``import mgstudy`` itself costs
+nothing.
 """
 
 from __future__ import annotations
@@ -10,48 +12,176 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mgstudy.api import (
+        Launched,
+        Synced,
+        compare,
+        describe_dataset,
         launch,
         load_dataset,
         load_study,
+        measure_robustness,
+        plan,
         prepare,
+        read_launched_study,
         read_study,
+        read_summary,
+        resume,
+        sync,
         write_report,
     )
-    from mgstudy.models.base import Recommender
+    from mgstudy.config.parameters import (
+        Choice,
+        FloatRange,
+        IntegerRange,
+        LogFloatRange,
+        ParameterSet,
+        Space,
+        parameter,
+    )
+    from mgstudy.config.study import Robustness, StudyConfig
+    from mgstudy.config.training import TrainingSettings
+    from mgstudy.data.dataset import Dataset, Interactions
+    from mgstudy.data.description import DatasetDescription
+    from mgstudy.data.manifest import Manifest
+    from mgstudy.data.sources.base import Source
+    from mgstudy.errors import InputError, MgstudyError
+    from mgstudy.models.base import EmbeddingRecommender, Recommender
+    from mgstudy.report.comparison.studies import Comparison
+    from mgstudy.report.results import StudyResults
+    from mgstudy.report.robustness.comparison import RobustnessTables
+    from mgstudy.robustness.risks.base import Risk
+    from mgstudy.study.definition.study import Study
+    from mgstudy.study.results.summary import StudySummary
+    from mgstudy.study.search.events import StudyListener, TrialRequest
+    from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
+    from mgstudy.training.gradient.base import GradientStrategy
     from mgstudy.training.gradient.mirror_gradient import MirrorGradient
-    from mgstudy.training.run import build_trainer, train
+    from mgstudy.training.optimizers.base import OptimizerPart
+    from mgstudy.training.results import DivergedError, EpochResult
+    from mgstudy.training.robust.base import RobustMethod
+    from mgstudy.training.run import TrainerParts, TrainingRun, build_trainer, train
+    from mgstudy.training.trainer import Trainer
 
 _HOMES = {
-    "MirrorGradient": "mgstudy.training.gradient.mirror_gradient",
-    "Recommender": "mgstudy.models.base",
-    "build_trainer": "mgstudy.training.run",
-    "launch": "mgstudy.api",
-    "load_dataset": "mgstudy.api",
-    "load_study": "mgstudy.api",
-    "prepare": "mgstudy.api",
-    "read_study": "mgstudy.api",
-    "train": "mgstudy.training.run",
-    "write_report": "mgstudy.api",
+    "mgstudy.api": [
+        "Launched",
+        "Synced",
+        "compare",
+        "describe_dataset",
+        "launch",
+        "load_dataset",
+        "load_study",
+        "measure_robustness",
+        "plan",
+        "prepare",
+        "read_launched_study",
+        "read_study",
+        "read_summary",
+        "resume",
+        "sync",
+        "write_report",
+    ],
+    "mgstudy.config.parameters": [
+        "Space",
+        "Choice",
+        "FloatRange",
+        "IntegerRange",
+        "LogFloatRange",
+        "ParameterSet",
+        "parameter",
+    ],
+    "mgstudy.config.study": ["Robustness", "StudyConfig"],
+    "mgstudy.config.training": ["TrainingSettings"],
+    "mgstudy.data.dataset": ["Dataset", "Interactions"],
+    "mgstudy.data.description": ["DatasetDescription"],
+    "mgstudy.data.manifest": ["Manifest"],
+    "mgstudy.data.sources.base": ["Source"],
+    "mgstudy.errors": ["InputError", "MgstudyError"],
+    "mgstudy.models.base": ["EmbeddingRecommender", "Recommender"],
+    "mgstudy.report.comparison.studies": ["Comparison"],
+    "mgstudy.report.results": ["StudyResults"],
+    "mgstudy.report.robustness.comparison": ["RobustnessTables"],
+    "mgstudy.robustness.risks.base": ["Risk"],
+    "mgstudy.study.definition.study": ["Study"],
+    "mgstudy.study.results.summary": ["StudySummary"],
+    "mgstudy.study.search.events": ["StudyListener", "TrialRequest"],
+    "mgstudy.study.search.state": ["CellState", "RecordedTrial", "Stage", "State"],
+    "mgstudy.training.gradient.base": ["GradientStrategy"],
+    "mgstudy.training.gradient.mirror_gradient": ["MirrorGradient"],
+    "mgstudy.training.optimizers.base": ["OptimizerPart"],
+    "mgstudy.training.results": ["DivergedError", "EpochResult"],
+    "mgstudy.training.robust.base": ["RobustMethod"],
+    "mgstudy.training.run": ["TrainingRun", "TrainerParts", "build_trainer", "train"],
+    "mgstudy.training.trainer": ["Trainer"],
 }
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "CellState",
+    "Choice",
+    "Comparison",
+    "Dataset",
+    "DatasetDescription",
+    "DivergedError",
+    "EmbeddingRecommender",
+    "EpochResult",
+    "FloatRange",
+    "GradientStrategy",
+    "InputError",
+    "IntegerRange",
+    "Interactions",
+    "Launched",
+    "LogFloatRange",
+    "Manifest",
+    "MgstudyError",
     "MirrorGradient",
+    "OptimizerPart",
+    "ParameterSet",
     "Recommender",
+    "RecordedTrial",
+    "Risk",
+    "RobustMethod",
+    "Robustness",
+    "RobustnessTables",
+    "Source",
+    "Space",
+    "Stage",
+    "State",
+    "Study",
+    "StudyConfig",
+    "StudyListener",
+    "StudyResults",
+    "StudySummary",
+    "Synced",
+    "Trainer",
+    "TrainerParts",
+    "TrainingRun",
+    "TrainingSettings",
+    "TrialRequest",
     "build_trainer",
+    "compare",
+    "describe_dataset",
     "launch",
     "load_dataset",
     "load_study",
+    "measure_robustness",
+    "parameter",
+    "plan",
     "prepare",
+    "read_launched_study",
     "read_study",
+    "read_summary",
+    "resume",
+    "sync",
     "train",
     "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'mgstudy' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -5,24 +5,48 @@ The glue between the rooms; it decides nothing.
 
 from __future__ import annotations
 
-from mgstudy.api.datasets import load_dataset, prepare
-from mgstudy.api.launching import Launched, launch, read_launched_study, resume
-from mgstudy.api.results import load_study, sync, write_report
+from mgstudy.api.datasets import (
+    clean_cache,
+    describe_cached,
+    describe_dataset,
+    list_cache,
+    load_dataset,
+    prepare,
+    verify_cache,
+)
+from mgstudy.api.launching import (
+    Launched,
+    file_schema,
+    launch,
+    plan,
+    read_launched_study,
+    read_study,
+    resume,
+)
+from mgstudy.api.results import compare, load_study, read_summary, sync, write_report
 from mgstudy.api.robustness import measure_robustness
-from mgstudy.study.definition.study import read_study
 from mgstudy.tracking.sync import Synced
 
 __all__ = [
     "Launched",
     "Synced",
+    "clean_cache",
+    "compare",
+    "describe_cached",
+    "describe_dataset",
+    "file_schema",
     "launch",
+    "list_cache",
     "load_dataset",
     "load_study",
     "measure_robustness",
+    "plan",
     "prepare",
     "read_launched_study",
     "read_study",
+    "read_summary",
     "resume",
     "sync",
+    "verify_cache",
     "write_report",
 ]

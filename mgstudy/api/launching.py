@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
 from mgstudy.api.results import keep_report
 from mgstudy.api.robustness import measure
+from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages
+from mgstudy.report.comparison.formats import default_metrics
+from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.live import LiveDisplay
+from mgstudy.report.console.plan import plan_content
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
+from mgstudy.study.definition import study as definition
 from mgstudy.study.definition.manifest import StudyManifest, as_launched
+from mgstudy.study.definition.schema import study_schema
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.popularity import read_popularity
 from mgstudy.study.results.summary import StudySummary
@@ -57,6 +63,49 @@ class Launched:
     summary: StudySummary
     finished: bool
     undelivered: int
+
+    def compared(self) -> Comparison:
+        """Every cell beside its baseline, by the objective and NDCG."""
+        return compare_studies([self.summary], metrics=default_metrics([self.summary]))
+
+
+def file_schema(kind: Literal["study", "pipeline"]) -> dict[str, Any]:
+    """The JSON Schema of study or pipeline files, with the names of every installed part."""
+    return study_schema() if kind == "study" else pipeline_schema()
+
+
+def read_study(
+    path: Path | str, overrides: Iterable[str] = (), home: Path | str | None = None
+) -> Study:
+    """Read and check a study file.
+
+    Args:
+        path: The study file.
+        overrides: ``a.b=value`` changes to it.
+        home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the
+            current directory when not given.
+
+    Raises:
+        InputError: For anything that is wrong in it, with file and line.
+    """
+    return definition.read_study(Path(path), overrides, home)
+
+
+def plan(
+    study: Study, measure: bool = False, nodes: Sequence[Mapping[str, float]] | None = None
+) -> dict[str, Any]:
+    """What a study would run, as JSON-like data: cells, trials, parameters, time. Runs nothing.
+
+    Args:
+        study: The study.
+        measure: Whether to train two epochs of every cell, to time one.
+        nodes: What each machine of a cluster has, as ``ray.nodes()`` names it; this machine when
+            not given.
+
+    Raises:
+        InputError: If not even one trial fits.
+    """
+    return plan_content(study, measure, nodes)
 
 
 def launch(
@@ -136,7 +185,8 @@ def resume(
     name: str,
     console: Console | None = None,
     home: Path | str | None = None,
-    **parts: Any,
+    listeners: Iterable[StudyListener] = (),
+    retry_failed: bool = False,
 ) -> Launched:
     """Go on with a study that was launched before, as its study file was then.
 
@@ -144,13 +194,14 @@ def resume(
         name: The study's name.
         console: Where to show progress; nowhere when not given.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-        **parts: As in ``launch``.
+        listeners: As in ``launch``.
+        retry_failed: As in ``launch``.
 
     Raises:
         InputError: If there is no such study, or its datasets are no longer there.
         MgstudyError: As in ``launch``.
     """
-    return launch(read_launched_study(name, home), console, **parts)
+    return launch(read_launched_study(name, home), console, listeners, retry_failed)
 
 
 def read_launched_study(name: str, home: Path | str | None = None) -> Study:

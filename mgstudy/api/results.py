@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mgstudy.files import Progress, no_progress
+from mgstudy.report.comparison.baselines import parse_baseline
+from mgstudy.report.comparison.formats import default_metrics
+from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
 from mgstudy.report.results import StudyResults
+from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.tracking import sync as tracking_sync
 from mgstudy.tracking.attachments import attach
 from mgstudy.tracking.store import TrackingStore
@@ -36,7 +40,45 @@ def load_study(name: str, home: Path | str | None = None) -> StudyResults:
     return StudyResults.load(Workspace.resolve(home), name)
 
 
-def write_report(study: str, path: Path, home: Path | str | None = None) -> bool:
+def read_summary(name: str, home: Path | str | None = None) -> StudySummary:
+    """Where a launched study stands, also while it runs.
+
+    Raises:
+        InputError: If the workspace has no study of that name.
+        MgstudyError: If its manifest or storage cannot be read.
+    """
+    return summarize(Workspace.resolve(home), name)
+
+
+def compare(
+    names: Sequence[str],
+    baseline: str | None = None,
+    metrics: Sequence[str] = (),
+    everything: bool = False,
+    home: Path | str | None = None,
+) -> Comparison:
+    """Set every cell of launched studies beside its baseline, see ``Comparison``.
+
+    Args:
+        names: The studies.
+        baseline: ``factor=level`` pairs, separated by commas, that make a cell a baseline;
+            ``gradient=plain`` when not given.
+        metrics: What to compare; the objective and NDCG when not given.
+        everything: Whether, with no metrics given, all that was measured is compared.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+
+    Raises:
+        InputError: If there is no such study, factor, level or metric, or the studies have
+            different objectives.
+        MgstudyError: If a study cannot be read.
+    """
+    summaries = [load_study(name, home).summary for name in dict.fromkeys(names)]
+    chosen = parse_baseline(baseline, summaries) if baseline else None
+    shown = metrics or (None if everything else default_metrics(summaries))
+    return compare_studies(summaries, chosen, shown)
+
+
+def write_report(study: str, path: Path | str, home: Path | str | None = None) -> bool:
     """Write a study as one HTML page, and keep a copy in its MLflow run.
 
     Args:
@@ -55,7 +97,7 @@ def write_report(study: str, path: Path, home: Path | str | None = None) -> bool
     workspace = Workspace.resolve(home)
     summary = StudyResults.load(workspace, study).summary
     document = render(report_content(summary))
-    save_report(document, path)
+    save_report(document, Path(path))
     store = TrackingStore(workspace, summary.manifest.config.tracking, study)
     return keep_report(store, study, lambda: document)
 

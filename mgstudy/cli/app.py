@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,3 +54,21 @@ def make_console() -> Console:
 def print_json(content: Any) -> None:
     """Print as JSON."""
     typer.echo(json.dumps(content, indent=2))
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"mgstudy {version('mgstudy')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit"
+        ),
+    ] = False,
+) -> None:
+    """Hyperparameter studies of Mirror Gradient and robust training for recommenders."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +11,6 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from mgstudy.cli.app import AsJson, Home, app, make_console, print_json
-
-if TYPE_CHECKING:
-    from mgstudy.workspace import Workspace
 
 cache = typer.Typer(
     help="List, show, verify and clean what the workspace keeps.", no_args_is_help=True
@@ -24,9 +21,9 @@ app.add_typer(cache, name="cache")
 @cache.command("ls")
 def list_entries(home: Home = None, as_json: AsJson = False) -> None:
     """List tables, derived arrays and fetched files, with what refers to them."""
-    from mgstudy.data.cache import list_cache  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
 
-    entries = list_cache(*_workspace_and_studies(home))
+    entries = api.list_cache(home)
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return
@@ -47,9 +44,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what an entry is and everything that it was made from."""
-    from mgstudy.data.cache import describe_entry, find_entry, list_cache  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
 
-    content = describe_entry(find_entry(list_cache(*_workspace_and_studies(home)), key))
+    content = api.describe_cached(key, home)
     if as_json:
         print_json(content)
         return
@@ -61,12 +58,11 @@ def show(
 @cache.command()
 def verify(home: Home = None, as_json: AsJson = False) -> None:
     """Compare every table with its checksum; the exit code is 1 if one is damaged."""
-    from mgstudy.data.cache import verify_cache  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
-    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     with progress_bar(Console(stderr=True)) as progress:
-        whole, faults = verify_cache(Workspace.resolve(home), progress)
+        whole, faults = api.verify_cache(home, progress)
     if as_json:
         print_json({"whole": whole, "damaged": faults})
     else:
@@ -87,9 +83,9 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no dataset and no study refers to."""
-    from mgstudy.data.cache import collect_garbage  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
 
-    removed = collect_garbage(*_workspace_and_studies(home), all_derived=derived, dry_run=dry_run)
+    removed = api.clean_cache(home, all_derived=derived, dry_run=dry_run)
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in removed])
         return
@@ -97,30 +93,3 @@ def gc(
         typer.echo(f"{entry.kind} {entry.key} ({decimal(entry.size)})")
     done = "would be removed" if dry_run else "removed"
     typer.echo(f"{len(removed)} entries {done}, {decimal(sum(e.size for e in removed))}")
-
-
-def _workspace_and_studies(home: str | None) -> tuple[Workspace, dict[str, list[str]]]:
-    """The workspace at ``home``, and each of its studies to the keys of the tables it began with.
-
-    Raises:
-        MgstudyError: If a study's manifest cannot be read, or says nothing of tables.
-    """
-    from mgstudy.errors import MgstudyError  # noqa: PLC0415
-    from mgstudy.files import listed  # noqa: PLC0415
-    from mgstudy.study.definition.manifest import StudyManifest  # noqa: PLC0415
-    from mgstudy.study.storage.layout import StudyFolder  # noqa: PLC0415
-    from mgstudy.workspace import Workspace  # noqa: PLC0415
-
-    workspace = Workspace.resolve(home)
-    keys: dict[str, list[str]] = {}
-    for path in listed(workspace.studies):
-        folder = StudyFolder.of(workspace, path.name)
-        if (path.is_dir() or path.is_symlink()) and folder.manifest in listed(path):
-            used = StudyManifest.read(folder).table_keys()
-            if not used:
-                raise MgstudyError(
-                    f"{folder.manifest}: does not say which tables the study uses; nobody knows "
-                    "what is in use"
-                )
-            keys[f"study {path.name}"] = used
-    return workspace, keys

@@ -22,13 +22,12 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Make a dataset from raw files: interactions and features, cached as Parquet."""
-    from mgstudy.data.prepare import prepare_file  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.console.dataset_description import prepared_text  # noqa: PLC0415
     from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
-    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     with progress_bar(Console(stderr=True)) as show:
-        manifest = prepare_file(file, overrides, Workspace.resolve(home), show)
+        manifest = api.prepare(file, overrides, home, show)
     typer.echo(manifest.model_dump_json(indent=2) if as_json else prepared_text(manifest))
 
 
@@ -42,15 +41,14 @@ def describe(
     ] = None,
 ) -> None:
     """Describe a dataset: size, degrees, cold items, modalities, steps, and leakage checks."""
-    from mgstudy.data.description import describe_dataset  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
     from mgstudy.files import locked, written_whole  # noqa: PLC0415
     from mgstudy.report.console.dataset_description import (  # noqa: PLC0415
         description_page,
         description_text,
     )
-    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
-    described = describe_dataset(Workspace.resolve(home), name)
+    described = api.describe_dataset(name, home)
     if html is not None:
         with locked(html), written_whole(html) as file:
             file.write(description_page(described).encode())

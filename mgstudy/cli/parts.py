@@ -14,10 +14,9 @@ def schema(
     kind: Annotated[Literal["study", "pipeline"], typer.Argument(help="Which file's schema")],
 ) -> None:
     """Print the JSON Schema of study or pipeline files, for editors."""
-    from mgstudy.data.pipeline import pipeline_schema  # noqa: PLC0415
-    from mgstudy.study.definition.schema import study_schema  # noqa: PLC0415
+    from mgstudy import api  # noqa: PLC0415
 
-    print_json(study_schema() if kind == "study" else pipeline_schema())
+    print_json(api.file_schema(kind))
 
 
 @app.command()
@@ -26,11 +25,10 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the recommender models, or explain one: paper, modalities, parameters."""
-    from mgstudy.models.base import models as installed  # noqa: PLC0415
     from mgstudy.report.console import catalogue as parts  # noqa: PLC0415
 
     if as_json:
-        print_json(parts.model_content(installed.get(name)) if name else parts.models_content())
+        print_json(parts.model_content(name) if name else parts.models_content())
     elif name:
         parts.print_model(name, make_console())
     else:

@@ -6,18 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mgstudy.cli.app import Home, RetryFailed, StudyName, app, make_console
-from mgstudy.cli.studies import show_launched
-
-
-@app.command()
-def resume(study: StudyName, home: Home = None, retry_failed: RetryFailed = False) -> None:
-    """Go on with a study that was launched before; the same as launching its file again."""
-    from mgstudy import api  # noqa: PLC0415
-
-    console = make_console()
-    launched = api.resume(study, console, home, retry_failed=retry_failed)
-    show_launched(launched, console, home)
+from mgstudy.cli.app import Home, StudyName, app, make_console
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -23,22 +24,20 @@ def status(
     ] = 2.0,
 ) -> None:
     """Show where a study stands, also while it runs."""
+    from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.console.status import print_status, status_content  # noqa: PLC0415
-    from mgstudy.study.results.summary import summarize  # noqa: PLC0415
-    from mgstudy.workspace import Workspace  # noqa: PLC0415
 
     if watches and as_json:
         raise InputError("give one of --watch and --json")
-    workspace = Workspace.resolve(home)
     if watches:
         from mgstudy.report.console.watch import watch  # noqa: PLC0415
 
         try:
-            watch(lambda: summarize(workspace, study), make_console(), every)
+            watch(lambda: api.read_summary(study, home), make_console(), every)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         return
-    summary = summarize(workspace, study)
+    summary = api.read_summary(study, home)
     if as_json:
         print_json(status_content(summary))
     else:
@@ -75,17 +74,12 @@ def compare(
     """
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.comparison import formats  # noqa: PLC0415
-    from mgstudy.report.comparison.baselines import parse_baseline  # noqa: PLC0415
     from mgstudy.report.comparison.published import against_published  # noqa: PLC0415
-    from mgstudy.report.comparison.studies import compare_studies  # noqa: PLC0415
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:
         raise InputError("give one of --json, --csv, --latex and --markdown")
-    summaries = [api.load_study(name, home).summary for name in dict.fromkeys(studies)]
-    chosen = parse_baseline(baseline, summaries) if baseline else None
     everything = as_json or as_csv or against is not None
-    shown = metrics or (None if everything else formats.default_metrics(summaries))
-    comparison = compare_studies(summaries, chosen, shown)
+    comparison = api.compare(studies, baseline, metrics, everything, home)
     found = None if against is None else against_published(comparison)
     if as_json:
         typer.echo(formats.to_json(comparison, found))
@@ -97,3 +91,67 @@ def compare(
         typer.echo(formats.to_markdown(comparison, metrics, found))
     else:
         formats.print_comparison(comparison, make_console(), metrics, found)
+
+
+@app.command()
+def report(
+    study: StudyName,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to write it [default: STUDY.html in this folder]"),
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Write a study as one HTML page that can be read offline, and keep it in MLflow."""
+    from mgstudy import api  # noqa: PLC0415
+
+    path = output or Path(f"{study}.html")
+    is_kept = api.write_report(study, path, home)
+    megabytes = path.stat().st_size / 1e6
+    kept = ", and kept in the study's MLflow run" if is_kept else ""
+    typer.echo(f"wrote {path} ({megabytes:.1f} MB){kept}")
+
+
+@app.command()
+def robustness(
+    study: StudyName,
+    cells: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells whose key has this in it; may be repeated"),
+    ] = None,
+    risks: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this risk, or `flatness`; may be repeated"),
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown")] = False,
+) -> None:
+    """Measure a study's trained models: under risks to their features, and how flat they lie.
+
+    What is measured already is not measured again. Tables and plots are written into the study's
+    folder and to MLflow.
+    """
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.robustness import text as formats  # noqa: PLC0415
+
+    if as_json and as_markdown:
+        raise InputError("give one of --json and --markdown")
+    console = make_console()
+    try:
+        measured = api.measure_robustness(
+            study,
+            home,
+            None if as_json or as_markdown else console,
+            cells=cells or (),
+            risks=risks or (),
+        )
+    except KeyboardInterrupt:
+        console.print("interrupted; the same command goes on where it stopped", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json(formats.robustness_content(measured))
+    elif as_markdown:
+        typer.echo(formats.robustness_markdown(measured))
+    else:
+        formats.print_robustness(measured, console)

@@ -14,6 +14,7 @@ from mgstudy.cli.app import (
     Overrides,
     RetryFailed,
     StudyFile,
+    StudyName,
     app,
     make_console,
     print_json,
@@ -41,12 +42,12 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a study would run: cells, trials, parameters, time. Runs nothing."""
+    from mgstudy import api  # noqa: PLC0415
     from mgstudy.cluster.address import connect  # noqa: PLC0415
-    from mgstudy.report.console.plan import plan_content, print_plan  # noqa: PLC0415
-    from mgstudy.study.definition.study import read_study  # noqa: PLC0415
+    from mgstudy.report.console.plan import print_plan  # noqa: PLC0415
 
     nodes = connect(address).nodes() if address else None
-    content = plan_content(read_study(file, overrides, home), measure, nodes)
+    content = api.plan(api.read_study(file, overrides, home), measure, nodes)
     if as_json:
         print_json(content)
     else:
@@ -62,11 +63,20 @@ def launch(
 ) -> None:
     """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.study.definition.study import read_study  # noqa: PLC0415
 
     console = make_console()
-    study = read_study(file, overrides, home)
+    study = api.read_study(file, overrides, home)
     show_launched(api.launch(study, console, retry_failed=retry_failed), console, home)
+
+
+@app.command()
+def resume(study: StudyName, home: Home = None, retry_failed: RetryFailed = False) -> None:
+    """Go on with a study that was launched before; the same as launching its file again."""
+    from mgstudy import api  # noqa: PLC0415
+
+    console = make_console()
+    launched = api.resume(study, console, home, retry_failed=retry_failed)
+    show_launched(launched, console, home)
 
 
 def show_launched(launched: Launched, console: Console, home: str | None) -> None:
@@ -76,8 +86,7 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
         MgstudyError: If a cell has nothing but failed trials.
         typer.Exit: With 130, if it was interrupted.
     """
-    from mgstudy.report.comparison.formats import default_metrics, print_comparison  # noqa: PLC0415
-    from mgstudy.report.comparison.studies import compare_studies  # noqa: PLC0415
+    from mgstudy.report.comparison.formats import print_comparison  # noqa: PLC0415
     from mgstudy.report.console.status import failed_trials  # noqa: PLC0415
 
     summary = launched.summary
@@ -92,7 +101,7 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     if not launched.finished:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
         raise typer.Exit(INTERRUPTED)
-    print_comparison(compare_studies([summary], metrics=default_metrics([summary])), console)
+    print_comparison(launched.compared(), console)
     for line in failed_trials(summary):
         console.print(line, style="red", markup=False, soft_wrap=True)
     console.print(

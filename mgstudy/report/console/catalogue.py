@@ -12,8 +12,13 @@ from mgstudy.config.parameters import Fixed
 from mgstudy.models.base import ModalityNeed, Recommender, models
 
 
-def model_content(model: type[Recommender]) -> dict[str, Any]:
-    """One model as JSON-like data: paper, modalities needed, parameters with default and space."""
+def model_content(name: str) -> dict[str, Any]:
+    """One model as JSON-like data: paper, modalities needed, parameters with default and space.
+
+    Raises:
+        UnknownNameError: If there is no such model.
+    """
+    model: type[Recommender] = models.get(name)
     spaces = model.Parameters.spaces()
     return {
         "name": model.name,
@@ -41,7 +46,7 @@ def model_content(model: type[Recommender]) -> dict[str, Any]:
 
 def models_content() -> list[dict[str, Any]]:
     """Every installed model as JSON-like data."""
-    return [model_content(model) for model in models]
+    return [model_content(model.name) for model in models]
 
 
 def print_models(console: Console) -> None:
@@ -69,7 +74,7 @@ def print_model(name: str, console: Console) -> None:
         UnknownNameError: If there is no such model.
     """
     model = models.get(name)
-    content = model_content(model)
+    content = model_content(name)
     paper = model.paper
     console.print(f"{model.name}: {paper.title}", highlight=False, markup=False)
     console.print(
