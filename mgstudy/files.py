@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,9 @@ def identify(
     for path in paths:
         try:
             status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
+                kind = "folder" if path.is_dir() else "pipe, socket or device"
+                raise InputError(f"{path}: is a {kind}, expected a file")
             file = remembered.get(path)
             if file is None or (file.size, file.modified_ns) != (
                 status.st_size,
@@ -70,7 +74,8 @@ def identify(
                     sha256=sha256_of(path, progress),
                 )
         except FileNotFoundError:
-            raise InputError(f"{path}: no such file; {_neighbours(path)}") from None
+            link = " (the link leads nowhere)" if path.is_symlink() else ""
+            raise InputError(f"{path}: no such file{link}; {_neighbours(path)}") from None
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         identified[path] = file

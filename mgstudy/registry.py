@@ -111,7 +111,7 @@ class Registry(Generic[Part]):
         module_name, _, class_name = path.partition(":")
         try:
             member = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise InputError(f"cannot import {self.kind} {path!r}: {error}") from error
         if not self._is_part(member):
             raise InputError(

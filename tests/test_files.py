@@ -33,7 +33,7 @@ def test_a_known_file_is_read_again_only_when_its_size_or_time_changed(tmp_path:
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+    with pytest.raises(InputError, match="is a folder, expected a file"):
         identify([tmp_path])
 
 

@@ -31,9 +31,12 @@ LIMITS = {
     "MGSTUDY_YAML_BYTES": 100_000,
     "MGSTUDY_YAML_DEPTH": 100,
     "MGSTUDY_YAML_VALUES": 100_000,
+    "MGSTUDY_LINE_BYTES": 64 << 20,
+    "MGSTUDY_IDS_PER_ID": 100,
 }
-"""The longest file, the deepest nesting and the most values that are read, those that aliases
-repeat counted each time. An environment variable of the name sets another limit."""
+"""Of YAML, the longest file, the deepest nesting and the most values that are read, those that
+aliases repeat counted each time; the longest line of raw data; and how many ids, for each that
+occurs, its numbers may span. An environment variable of the name sets another limit."""
 
 _TAG = "tag:yaml.org,2002:"
 _FORMS = {
@@ -61,7 +64,7 @@ def file_text(path: Path) -> str:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise InputError(f"{path}: is a pipe or a device, expected a YAML file")
         with path.open("rb") as file:
-            content = file.read(_limit("MGSTUDY_YAML_BYTES") + 1)
+            content = file.read(limit("MGSTUDY_YAML_BYTES") + 1)
     except FileNotFoundError:
         near = _near_file(path)
         raise InputError(f"{path}: no such file{near}") from None
@@ -70,8 +73,8 @@ def file_text(path: Path) -> str:
     except (OSError, ValueError) as error:  # A name with a NUL character is no name.
         why = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: cannot be read: {why}") from error
-    if len(content) > _limit("MGSTUDY_YAML_BYTES"):
-        raise InputError(f"{path}: {_more_than('MGSTUDY_YAML_BYTES', 'bytes')}")
+    if len(content) > limit("MGSTUDY_YAML_BYTES"):
+        raise InputError(f"{path}: {more_than('MGSTUDY_YAML_BYTES', 'bytes')}")
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -93,7 +96,7 @@ class YamlReader:
     def __init__(self, source: str, numbered: bool = True) -> None:
         self.places: dict[Location, str] = {}
         self._source, self._numbered = source, numbered
-        self._deepest, self._most = _limit("MGSTUDY_YAML_DEPTH"), _limit("MGSTUDY_YAML_VALUES")
+        self._deepest, self._most = limit("MGSTUDY_YAML_DEPTH"), limit("MGSTUDY_YAML_VALUES")
         self._built = 0
         self._yaml = YAML(typ="safe", pure=True)
         self._yaml.max_depth = self._deepest
@@ -145,7 +148,7 @@ class YamlReader:
             raise located_error(self.places[top], top, _too_deep())
         if self._built > self._most:
             what = "values with those that aliases repeat"
-            raise located_error(self.places[top], top, _more_than("MGSTUDY_YAML_VALUES", what))
+            raise located_error(self.places[top], top, more_than("MGSTUDY_YAML_VALUES", what))
         if isinstance(node, ScalarNode):
             return self._scalar(node, location)
         if isinstance(node, MappingNode) and node.tag == f"{_TAG}map":
@@ -261,17 +264,23 @@ def _near_file(path: Path) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _limit(name: str) -> int:
+def limit(name: str) -> int:
+    """How much of what a name in ``LIMITS`` stands for is read.
+
+    Raises:
+        InputError: If the environment variable of the name is no number.
+    """
     given = os.environ.get(name) or str(LIMITS[name])
     if not given.isdecimal():
         raise InputError(f"${name}: expected a whole number, got {given!r}")
     return int(given)
 
 
-def _more_than(name: str, what: str) -> str:
-    return f"more than {_limit(name):,} {what}; set ${name} to allow more"
+def more_than(name: str, what: str) -> str:
+    """What is wrong with more of something than a limit allows, and how to raise it."""
+    return f"more than {limit(name):,} {what}; set ${name} to allow more"
 
 
 def _too_deep() -> str:
-    most = _more_than("MGSTUDY_YAML_DEPTH", "levels")
+    most = more_than("MGSTUDY_YAML_DEPTH", "levels")
     return f"nested too deeply, or an alias inside its own anchor ({most})"

@@ -59,9 +59,14 @@ class Dialect:
             content = content.decode(self.encoding).encode()
         elif self.all_text:
             content.decode(self.encoding)
-        if len(self.delimiter) == 1:
+        if self.is_one_byte:
             return content
         return content.replace(self.delimiter.encode(), _ONE_CHARACTER.encode())
+
+    @property
+    def is_one_byte(self) -> bool:
+        """Whether Arrow can split at the delimiter itself."""
+        return len(self.delimiter.encode()) == 1
 
     def not_text(self, error: UnicodeDecodeError) -> str:
         """What is wrong with a line that is not text in the encoding."""
@@ -83,7 +88,7 @@ def read_delimited(
     Raises:
         InputError: If a column is missing, or more lines are malformed than may be.
     """
-    separator = dialect.delimiter if len(dialect.delimiter) == 1 else _ONE_CHARACTER
+    separator = dialect.delimiter if dialect.is_one_byte else _ONE_CHARACTER
     quote = '"' if dialect.quoted else False
     parsing = pyarrow.csv.ParseOptions(delimiter=separator, quote_char=quote)
     integers = [name for name, column in columns.items() if pa.types.is_integer(column.type)]
@@ -149,7 +154,13 @@ def _header(path: Path, line: bytes, dialect: Dialect, columns: Collection[str])
         names = dialect.fields(line.rstrip(b"\r"))
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: line 1: {dialect.not_text(error)}") from error
+    if any("\r" in name for name in names):
+        raise InputError(
+            f"{path}: line 1: ends in a carriage return alone; save the file with line feeds"
+        )
     for name in columns:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: line 1: has two columns {name!r}")
         if name not in names:
             shown = ", ".join(map(repr, names))
             if len(shown) > _MOST_SHOWN:

@@ -7,8 +7,9 @@ The parts themselves lie in ``mgstudy/features/``; here is what preparing a data
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -54,7 +55,8 @@ class Items:
         """Id and the asked-for fields of every item that has a record, in the order of the file.
 
         Raises:
-            InputError: If the source has no records, an item has two, or no item has a field.
+            InputError: If the source has no records or none of these items, an item has two, or
+                no item has a field.
         """
         ids = self.ids()
         seen: set[int] = set()
@@ -75,11 +77,25 @@ class Items:
             if never:
                 never = {name for name in never if record.get(name) in (None, "", [])}
             yield item, record
-        if never and seen:
+        if not seen:
+            called = islice(self.source.item_records(fields, _Everything()), 3)
+            names = ", ".join(repr(key) for _, key, _ in called) or "not called anything"
+            raise InputError(
+                f"{self.source.item_origin()}: has no record of any of the dataset's "
+                f"{self.count:,} items, such as {self.name(0)!r}; its own are {names}"
+            )
+        if never:
             raise InputError(
                 f"{self.source.item_origin()}: no item has the field {min(never)!r}; known fields: "
                 f"{', '.join(self.source.item_fields()) or 'none'}"
             )
+
+
+class _Everything(Container[str]):
+    """Holds whatever is asked for."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
 
 
 @dataclass(frozen=True)

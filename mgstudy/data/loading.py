@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from mgstudy.config.factors import NAME_PATTERN
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.layouts import read_features, read_interactions
@@ -52,8 +55,10 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
     """The manifest of a prepared dataset.
 
     Raises:
-        InputError: If no dataset of that name is prepared.
+        InputError: If no dataset of that name is prepared, or it is no name.
     """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InputError(f"a dataset's name: expected letters, digits and `_.-`, got {name!r}")
     workspace.fetch(workspace.manifest(name), anew=True)
     manifest = Manifest.read(workspace.manifest(name))
     if manifest is None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from mgstudy.config.reading import limit, more_than
 from mgstudy.errors import InputError
 from mgstudy.files import Progress
 
@@ -64,7 +63,7 @@ class Malformed:
         self.first = self.first or f"{self.path}: line {line}: {fault}"
         if not self.share:
             # What a setting can mend is in every line.
-            advised = self.share is None or "source." in fault
+            advised = self.share is None or "set source." in fault
             advice = "" if advised else "; set source.malformed_share to pass over a share of lines"
             raise InputError(f"{self.first}{advice}")
 
@@ -82,12 +81,15 @@ class Malformed:
 
 
 @contextmanager
-def open_stream(path: Path, progress: Progress) -> Iterator[BinaryIO]:
+def open_stream(path: Path, progress: Progress) -> Iterator[Callable[[int], bytes]]:
     """Open a file, decompressing gzip and zstd, which are recognised by their first bytes.
 
     Args:
         path: The file.
         progress: Told of the bytes of the file itself that were read.
+
+    Yields:
+        What reads so many bytes, or what is left.
 
     Raises:
         InputError: If it cannot be read, or is cut short or damaged, also inside the block.
@@ -97,14 +99,20 @@ def open_stream(path: Path, progress: Progress) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             magic = file.read(4)
             file.seek(0)
-            counted: Any = io.BufferedReader(_Counted(file, path, progress), 1 << 20)
+            total, stream = path.stat().st_size, file
             if magic.startswith(GZIP_MAGIC):
                 compression = "gzip"
             elif magic == ZSTANDARD_MAGIC:
                 compression = "zstd"
             if compression:
-                counted = pa.CompressedInputStream(pa.PythonFile(counted, "r"), compression)
-            yield counted
+                stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), compression)
+
+            def read(size: int) -> bytes:
+                if content := stream.read(size):
+                    progress(f"read {path.name}", file.tell(), max(total, file.tell()))
+                return content
+
+            yield read
     except OSError as error:
         if compression and error.errno is None:
             raise InputError(
@@ -118,42 +126,25 @@ def line_blocks(path: Path, progress: Progress) -> Iterator[Block]:
     """The lines of a file in blocks of about ``BLOCK_BYTES``.
 
     Raises:
-        InputError: If it cannot be read, or a line is longer than 256 blocks.
+        InputError: If it cannot be read, or a line is longer than ``reading.LIMITS`` allow.
     """
-    line, rest = 1, b""
-    with open_stream(path, progress) as stream:
-        while chunk := stream.read(BLOCK_BYTES):
+    line, longest = 1, limit("MGSTUDY_LINE_BYTES")
+    rest: list[bytes] = []
+    with open_stream(path, progress) as read:
+        while chunk := read(BLOCK_BYTES):
             if line == 1 and not rest:
                 chunk = chunk.removeprefix(b"\xef\xbb\xbf")
             end = chunk.rfind(b"\n") + 1
+            rest.append(chunk[:end] or chunk)
             if not end:
-                rest += chunk
-                if len(rest) > 256 * BLOCK_BYTES:
-                    raise InputError(f"{path}: line {line}: has no end within 1 GiB; not text?")
+                if sum(map(len, rest)) > longest:
+                    most = more_than("MGSTUDY_LINE_BYTES", "bytes")
+                    raise InputError(f"{path}: line {line}: has {most}; not text?")
                 continue
-            content = rest + chunk[:end]
-            rest = chunk[end:]
+            content = b"".join(rest)
+            rest = [chunk[end:]]
             yield Block(line, content)
             line += content.count(b"\n")
-        if rest.strip():
-            yield Block(line, rest + b"\n")
-
-
-class _Counted(io.RawIOBase):
-    """A file that tells how much of it was read."""
-
-    def __init__(self, file: BinaryIO, path: Path, progress: Progress) -> None:
-        self._file, self._path, self._progress = file, path, progress
-        self._total = path.stat().st_size
-        self._done = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        content = self._file.read(len(buffer))
-        buffer[: len(content)] = content
-        self._done += len(content)
-        if content:
-            self._progress(f"read {self._path.name}", self._done, max(self._total, self._done))
-        return len(content)
+        content = b"".join(rest)
+        if content.strip():
+            yield Block(line, content + b"\n")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -129,7 +129,7 @@ def read_json_lines(
 
 
 def read_item_records(
-    malformed: Malformed, key: str, wanted: Collection[str], progress: Progress
+    malformed: Malformed, key: str, wanted: Container[str], progress: Progress
 ) -> Iterator[tuple[int, str, Record]]:
     """Line, key and whole record of the wanted items of a file of JSON or Python-literal lines.
 

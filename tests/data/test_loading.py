@@ -63,6 +63,12 @@ def test_where_no_name_is_near_all_prepared_datasets_are_named(raw, workspace, m
         load_dataset(workspace, "xyz")
 
 
+@pytest.mark.parametrize("name", ["../datasets/toy", "toy/", "./toy", "", "a\0b", "toy\n"])
+def test_a_path_is_no_name(workspace, manifest, name: str) -> None:
+    with pytest.raises(InputError, match=r"expected letters, digits and `_\.-`, got "):
+        load_dataset(workspace, name)
+
+
 def truncate(path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 

@@ -173,3 +173,36 @@ def test_wrong_parts_are_said_together_the_first_of_them(steps: list[Any], said:
         validate_pipeline(PipelineConfig.model_validate({"name": "a", **content}))
     assert said_of(caught.value) == said
     assert str(caught.value).endswith(" (and 2 more mistakes)") == bool(steps)
+
+
+@pytest.mark.parametrize("modality", ["copy", "model_config", "json", "schema"])
+def test_a_modality_may_have_any_name(modality: str, recwarn) -> None:
+    features = {modality: {"encoder": "source"}}
+    source = {"kind": "synthetic", "modalities": {modality: {"width": 2}}}
+    config = {"name": "a", "source": source, "features": features}
+    assert list(validate_pipeline(PipelineConfig.model_validate(config)).features) == [modality]
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"source": {"kind": ".x:y"}}, r"source\.kind: cannot import source '\.x:y'"),
+        (
+            {"source": {"kind": "table", "interactions": "a", "delimiter": "\n"}},
+            r"source\.delimiter: string should match pattern",
+        ),
+        (
+            {"features": {"x": {"encoder": "tfidf_svd", "template": "{a}", "seed": 2**32}}},
+            r"features\.x\.seed: input should be less than 4294967296",
+        ),
+        (
+            {"features": {"x": {"encoder": "precomputed", "file": "a.b", "width": 10**12}}},
+            r"features\.x\.width: input should be less than or equal to 1048576",
+        ),
+    ],
+)
+def test_a_setting_out_of_range_is_located(content, said) -> None:
+    content = {"name": "a", "source": {"kind": "synthetic"}, **content}
+    with pytest.raises(InputError, match=said):
+        validate_pipeline(PipelineConfig.model_validate(content))

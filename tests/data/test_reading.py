@@ -79,6 +79,18 @@ FAULTS = {
     "NaN": ('{"user": "a", "stars": NaN, "time": 1}', "stars is nan, expected a finite number"),
     "a part of a second": ({**GOOD, "time": 1.5}, "time is 1.5, expected a whole number"),
     "milliseconds": ({**GOOD, "time": 1369699200000}, "looks like milliseconds, not seconds"),
+    "microseconds": ({**GOOD, "time": 1369699200000000}, "looks like no time in seconds"),
+    "beyond 64 bits": ({**GOOD, "time": 2**63}, "looks like no time in seconds"),
+    "400 digits": (
+        {**GOOD, "stars": 10**400},
+        "stars is 10000000000000000000000000000000000000000000000000000"
+        "0000000..., expected a number below 1.8e308",
+    ),
+    "5,000 digits": ('{"user": "a", "stars": ' + "1" * 5000 + "}", "not JSON: Exceeds the limit"),
+    "half of a pair": (
+        '{"user": "a\\ud800", "stars": 1.0, "time": 1}',
+        "user is 'a\\ud800', which is not valid text",
+    ),
     "before 1970": ({**GOOD, "time": -1}, "looks like no time in seconds"),
 }
 
@@ -96,6 +108,14 @@ def test_a_malformed_json_line_is_named_or_counted(tmp_path, bad, message) -> No
     table = pa.concat_tables(read_json_lines(malformed, COLUMNS, no_progress))
     assert table["time"].to_pylist() == list(range(99))
     assert malformed.count == 1
+
+
+def test_the_share_of_malformed_lines_is_not_advised_where_another_setting_mends_all(
+    tmp_path,
+) -> None:
+    path = json_file(tmp_path / "a.json", [{**GOOD, "time": 1369699200000}])
+    with pytest.raises(InputError, match=r"set source\.timestamp_unit: milliseconds$"):
+        list(read_json_lines(Malformed(path, 0), COLUMNS, no_progress))
 
 
 def test_more_malformed_lines_than_declared_stop_the_reading(tmp_path) -> None:
@@ -133,6 +153,11 @@ def test_a_delimiter_of_two_characters_and_another_encoding(tmp_path) -> None:
         ("a,inf,1", "line 3: stars is inf, expected a finite number"),
         (",4,1", "line 3: user is missing"),
         ("a,4,1.5", "line 3: time is '1.5', expected a number"),
+        ("a,4,0x3", "line 3: time is '0x3', expected a number"),
+        ("a,4,0X3", "line 3: time is '0X3', expected a number"),
+        ("a,4,-0x3", "line 3: time is '-0x3', expected a number"),
+        ("a,4,1_0", "line 3: time is '1_0', expected a number"),
+        ("a,4_0,1", "line 3: stars is '4_0', expected a number"),
     ],
 )
 def test_a_malformed_delimited_line_is_named(tmp_path, line: str, message: str) -> None:
@@ -147,6 +172,45 @@ def test_a_missing_column_is_named_with_those_there_are(tmp_path) -> None:
     path.write_text("user,stars\na,1\n", "utf-8")
     with pytest.raises(InputError, match=r"line 1: no column 'time'; the header has 'user', 'sta"):
         list(read_delimited(Malformed(path, 0), COLUMNS, Dialect(","), no_progress))
+
+
+HEADERS = {
+    "twice": ("user,stars,user,time\na,1,b,1\n", "line 1: has two columns 'user'"),
+    "carriage returns alone": (
+        "user,stars,time\ra,1,1\rb,1,1\r", "line 1: ends in a carriage return alone"
+    ),
+    "endless": (
+        f"{'x' * 300},user\na,1\n", f"no column 'stars'; the header has '{'x' * 199}..., split at"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), HEADERS.values(), ids=HEADERS)
+def test_a_header_that_cannot_be_right_is_refused(tmp_path, content, message) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content.encode())
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        list(read_delimited(Malformed(path, 0), COLUMNS, Dialect(","), no_progress))
+    assert "\r" not in str(caught.value)
+
+
+@pytest.mark.parametrize("delimiter", ["é", "::", "\t"])
+def test_text_with_hexadecimal_digits_in_other_columns_is_read(tmp_path, delimiter) -> None:
+    path = tmp_path / "a.csv"
+    rows = [["user", "stars", "time"], ["0x3", "1", "7"]]
+    path.write_text("\n".join(map(delimiter.join, rows)), "utf-8")
+    tables = read_delimited(Malformed(path, 0), COLUMNS, Dialect(delimiter), no_progress)
+    assert pa.concat_tables(tables).to_pylist() == [{"user": "0x3", "stars": 1.0, "time": 7}]
+
+
+def test_a_line_without_end_is_refused_by_a_limit_that_can_be_raised(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "zeros"
+    path.write_bytes(gzip.compress(bytes(100_000)))
+    monkeypatch.setenv("MGSTUDY_LINE_BYTES", "50000")
+    with pytest.raises(InputError, match=r"line 1: has more than 50,000 bytes; set \$MGS"):
+        list(line_blocks(path, no_progress))
+    monkeypatch.setenv("MGSTUDY_LINE_BYTES", "200000")
+    assert len(list(line_blocks(path, no_progress))) == 1
 
 
 def test_a_file_without_records_is_refused(tmp_path) -> None:
@@ -168,6 +232,10 @@ def test_item_records_are_json_or_python_literals_and_nothing_is_evaluated(tmp_p
     assert [(line, key) for line, key, _ in found] == [(1, "B1"), (3, "B2"), (4, "B3")]
     assert found[0][2]["title"] == "Bob's"
     assert found[0][2]["categories"] == [["Baby", "Toys"]]
+
+    path.write_text('{"asin": "B1", "title": "\\ud800"}\n', "utf-8")
+    with pytest.raises(InputError, match="line 1: holds an escape that is not valid text"):
+        list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
 
     path.write_text("{'asin': 'B1'}\n{'asin': __import__('os').getcwd()}\n", "utf-8")
     message = "line 2: neither JSON nor a Python literal"

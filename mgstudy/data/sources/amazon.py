@@ -13,7 +13,7 @@ in milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,15 +24,7 @@ from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Columns, Unit, read_item_records, read_json_lines
 from mgstudy.data.sources.base import RawPath
-from mgstudy.data.sources.logs import (
-    ITEM,
-    RATING,
-    TIME,
-    USER,
-    ItemRecords,
-    LogParameters,
-    LogSource,
-)
+from mgstudy.data.sources.logs import ItemRecords, LogColumns, LogParameters, LogSource
 
 CATEGORY_PATH = "category_path"
 """The elements of an item's first category path: what the published sentences are made of."""
@@ -60,7 +52,7 @@ class _Amazon(LogSource):
         return read_json_lines(malformed, columns, self.progress)
 
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         for line, item, record in read_item_records(malformed, self.key, wanted, self.progress):
             yield f"{malformed.path}: line {line}", item, record
@@ -80,10 +72,10 @@ class Amazon2014(_Amazon):
 
     parameters: Parameters
 
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> LogColumns:
         if self._is_csv:
-            return {role: role for role in (USER, ITEM, RATING, TIME)}
-        return {USER: "reviewerID", ITEM: self.key, RATING: "overall", TIME: "unixReviewTime"}
+            return LogColumns("user", "item", "rating", "timestamp")
+        return LogColumns("reviewerID", self.key, "overall", "unixReviewTime")
 
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
         if not self._is_csv:
@@ -95,7 +87,7 @@ class Amazon2014(_Amazon):
         return ["title", "brand", "price", "description", "categories", CATEGORY_PATH, "imUrl"]
 
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         for place, item, record in super().records(malformed, fields, wanted):
             paths = record.get("categories")
@@ -118,8 +110,8 @@ class Amazon2023(_Amazon):
 
     parameters: Parameters
 
-    def columns(self) -> dict[str, str]:
-        return {USER: "user_id", ITEM: self.key, RATING: "rating", TIME: "timestamp"}
+    def columns(self) -> LogColumns:
+        return LogColumns("user_id", self.key, "rating", "timestamp")
 
     def item_fields(self) -> list[str]:
         return ["title", "store", "main_category", "categories", "features", "description", "price"]

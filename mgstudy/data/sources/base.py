@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field
 from mgstudy.config.parameters import ParameterSet
 from mgstudy.data.interactions import RawInteractions
 from mgstudy.errors import InputError
-from mgstudy.files import Progress, no_progress
+from mgstudy.files import Progress, listed, no_progress
 from mgstudy.registry import Registry
 
 DuplicateItems = Literal["error", "first", "last"]
@@ -42,7 +42,7 @@ def only_file(folder: Path, ending: str, setting: str, name: str | None = None) 
         )
     if name is not None:
         return name
-    names = sorted(path.name for path in folder.glob(f"*{ending}"))
+    names = [path.name for path in listed(folder) if path.name.endswith(ending)]
     if len(names) != 1:
         found = f"several ({', '.join(names)})" if names else "none"
         raise InputError(
@@ -144,7 +144,7 @@ class Source(ABC):
         return str(next(iter(files), f"the source {self.name!r}"))
 
     def item_records(
-        self, fields: Collection[str], wanted: Collection[str]
+        self, fields: Collection[str], wanted: Container[str]
     ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
         """The records of items: place in a file, what the raw data calls the item, and its fields.
 

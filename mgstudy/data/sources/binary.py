@@ -148,7 +148,9 @@ def parquet_text(path: Path, name: str, values: pa.ChunkedArray, first: int) -> 
     Raises:
         InputError: If they are something else.
     """
-    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    kind = values.type
     if pa.types.is_floating(kind):
         # A column of whole numbers with a gap is one of floats to pandas.
         numbers = values.cast(pa.float64())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,21 @@ from mgstudy.data.records import LATEST, Column, Columns, Unit
 from mgstudy.data.sources.base import DuplicateItems, Recipe, Source
 from mgstudy.errors import InputError
 
-USER, ITEM, RATING, TIME = "user", "item", "rating", "timestamp"
 ItemRecords = Iterator[tuple[str, str, Mapping[str, Any]]]
 """Of items: place in a file, what the raw data calls the item, and its fields."""
+
+
+class LogColumns(NamedTuple):
+    """The names of a log's columns, ``None`` for what it does not have."""
+
+    user: str
+    item: str
+    rating: str | None = None
+    timestamp: str | None = None
+
+    def present(self) -> dict[str, str]:
+        """Field to name, of those that the log has."""
+        return {field: name for field, name in self._asdict().items() if name is not None}
 
 
 class LogParameters(ParameterSet):
@@ -62,9 +74,8 @@ class LogSource(Source):
         """The file of the items' records, if there is one."""
 
     @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """``USER`` and ``ITEM``, and, where the log has them, ``RATING`` and ``TIME``, to the
-        names of the columns."""
+    def columns(self) -> LogColumns:
+        """The names of the log's columns."""
 
     @abstractmethod
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
@@ -72,7 +83,7 @@ class LogSource(Source):
 
     @abstractmethod
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         """The records of items of a file; see ``item_records``."""
 
@@ -82,14 +93,10 @@ class LogSource(Source):
 
     def interactions(self) -> RawInteractions:
         unit, names = self.parameters.timestamp_unit, self.columns()
-        types = {
-            USER: Column(),
-            ITEM: Column(),
-            RATING: Column(pa.float64()),
-            TIME: Column(self.time_type, unit=unit),
-        }
+        types = (Column(), Column(), Column(pa.float64()), Column(self.time_type, unit=unit))
+        columns = {name: kind for name, kind in zip(names, types, strict=True) if name is not None}
         malformed = self._malformed(self.log())
-        tables = self.tables(malformed, {name: types[role] for role, name in names.items()})
+        tables = self.tables(malformed, columns)
         return interactions_of(tables, names, malformed, unit)
 
     def item_recipe(self) -> Recipe:
@@ -97,7 +104,7 @@ class LogSource(Source):
         path = self.items()
         return Recipe(self.parameters.model_dump(include=names), {"items": path} if path else {})
 
-    def item_records(self, fields: Collection[str], wanted: Collection[str]) -> ItemRecords:
+    def item_records(self, fields: Collection[str], wanted: Container[str]) -> ItemRecords:
         path = self.items()
         if path is None:
             return super().item_records(fields, wanted)
@@ -109,7 +116,7 @@ class LogSource(Source):
         dialect: Dialect,
         key: str,
         names: Collection[str],
-        wanted: Collection[str],
+        wanted: Container[str],
     ) -> ItemRecords:
         """The records of items of delimited text.
 
@@ -133,7 +140,7 @@ class LogSource(Source):
 
 
 def interactions_of(
-    tables: Iterable[pa.Table], names: Mapping[str, str], malformed: Malformed, unit: Unit
+    tables: Iterable[pa.Table], names: LogColumns, malformed: Malformed, unit: Unit
 ) -> RawInteractions:
     """Number users and items of a log in order of first appearance.
 
@@ -142,61 +149,59 @@ def interactions_of(
 
     Args:
         tables: The rows.
-        names: ``USER`` and ``ITEM``, and, where the log has them, ``RATING`` and ``TIME``, to the
-            names of the columns.
+        names: Of their columns.
         malformed: The file, and how many of its lines were passed over.
         unit: Of the times.
 
     Raises:
         InputError: If a time is implausible in its unit.
     """
-    path = malformed.path
-    chunks: dict[str, list[pa.Array]] = {role: [] for role in names}
+    path, columns = malformed.path, names.present()
+    chunks: dict[str, list[pa.Array]] = {field: [] for field in columns}
     for table in tables:
-        for role, name in names.items():
-            column = table[name]
-            if role in (USER, ITEM):
-                column = column.combine_chunks().dictionary_encode()
-            chunks[role] += column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        for field, name in columns.items():
+            if field in ("user", "item"):
+                chunks[field].append(table[name].combine_chunks().dictionary_encode())
+            else:
+                chunks[field] += table[name].chunks
     codes, keys, numbers = {}, {}, {}
-    for role, arrays in chunks.items():
+    for field, arrays in chunks.items():
         column = pa.chunked_array(arrays)
         arrays.clear()
-        if role in (USER, ITEM):
+        if field in ("user", "item"):
             column = column.unify_dictionaries()
-            codes[role] = np.concatenate(
+            keys[field] = column.chunk(0).dictionary
+            codes[field] = np.concatenate(
                 [chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks]
             ).astype(np.int64)
-            keys[role] = column.chunk(0).dictionary
         else:
-            numbers[role] = column.to_numpy()
-    if TIME in numbers and unit == "milliseconds":
-        latest = numbers[TIME].max()
+            numbers[field] = column.to_numpy()
+    ratings, times = numbers.get("rating"), numbers.get("timestamp")
+    if times is not None and unit == "milliseconds":
         # Milliseconds of before 1970-02-17 are seconds, unless nobody wrote reviews then.
-        if latest <= LATEST["seconds"]:
+        if times.max() <= LATEST["seconds"]:
             raise InputError(
-                f"{path}: {names[TIME]} is {latest} at most, which looks like seconds; set "
-                "source.timestamp_unit: seconds"
+                f"{path}: {names.timestamp} is {times.max()} at most, which looks like seconds; "
+                "set source.timestamp_unit: seconds"
             )
-        numbers[TIME] = numbers[TIME] // 1000
-    rows = len(codes[USER])
+        times = times // 1000
+    rows, passed_over = len(codes["user"]), malformed.count
+    step = StepRecord(
+        name=f"read {path.name}",
+        rows_in=rows + passed_over,
+        rows_out=rows,
+        counts={"malformed lines": passed_over} if passed_over else {},
+    )
     return RawInteractions(
-        users=codes[USER],
-        items=codes[ITEM],
+        users=codes["user"],
+        items=codes["item"],
         splits=np.full(rows, UNSPLIT, dtype=np.int8),
-        user_count=len(keys[USER]),
-        item_count=len(keys[ITEM]),
+        user_count=len(keys["user"]),
+        item_count=len(keys["item"]),
         origin=str(path),
-        steps=(
-            StepRecord(
-                name=f"read {path.name}",
-                rows_in=rows + malformed.count,
-                rows_out=rows,
-                counts={"malformed lines": malformed.count} if malformed.count else {},
-            ),
-        ),
-        ratings=numbers[RATING].astype(np.float64) if RATING in numbers else None,
-        timestamps=numbers[TIME].astype(np.int64) if TIME in numbers else None,
-        user_keys=keys[USER],
-        item_keys=keys[ITEM],
+        steps=(step,),
+        ratings=None if ratings is None else ratings.astype(np.float64),
+        timestamps=None if times is None else times.astype(np.int64),
+        user_keys=keys["user"],
+        item_keys=keys["item"],
     )

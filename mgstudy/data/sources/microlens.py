@@ -9,7 +9,7 @@ offset of 1.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from mgstudy.data.delimited import Dialect, read_delimited, read_header
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Columns, Unit
 from mgstudy.data.sources.base import RawPath
-from mgstudy.data.sources.logs import ITEM, TIME, USER, ItemRecords, LogParameters, LogSource
+from mgstudy.data.sources.logs import ItemRecords, LogColumns, LogParameters, LogSource
 
 _TITLES = ("item", "title")
 
@@ -43,8 +43,8 @@ class MicroLens(LogSource):
     def items(self) -> Path | None:
         return self.parameters.titles
 
-    def columns(self) -> dict[str, str]:
-        return {USER: "user", ITEM: "item", TIME: "timestamp"}
+    def columns(self) -> LogColumns:
+        return LogColumns("user", "item", timestamp="timestamp")
 
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
         return read_delimited(malformed, columns, Dialect(",", quoted=False), self.progress)
@@ -53,7 +53,7 @@ class MicroLens(LogSource):
         return ["title"]
 
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         first = read_header(malformed.path, Dialect(","), self.progress)
         dialect = Dialect(",", header=None if first == _TITLES else _TITLES)

@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import Modality
+from mgstudy.config.reading import limit
 from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.interactions import RawInteractions, StepRecord
-from mgstudy.data.reading import Malformed, line_blocks
-from mgstudy.data.records import Column
+from mgstudy.data.reading import Malformed
+from mgstudy.data.records import Column, Columns
 from mgstudy.data.sources.base import RawPath, Recipe, Source, only_file
 from mgstudy.data.sources.binary import open_array
 from mgstudy.errors import InputError
+from mgstudy.files import listed
 
 USER, ITEM, SPLIT = "userID", "itemID", "x_label"
 USUAL_FEATURES = {
@@ -61,11 +63,9 @@ class MMRec(Source):
         folder, modalities = settings.path, settings.modalities
         name = only_file(folder, ".inter", "source.interactions", settings.interactions)
         if modalities is None:
-            modalities = {
-                modality: name
-                for modality, name in USUAL_FEATURES.items()
-                if (folder / name).exists()
-            }
+            there = {path.name for path in listed(folder)}
+            usual = USUAL_FEATURES.items()
+            modalities = {modality: name for modality, name in usual if name in there}
         found = {"interactions": name, "modalities": modalities}
         return MMRec(settings.model_copy(update=found))
 
@@ -74,9 +74,17 @@ class MMRec(Source):
 
     def interactions(self) -> RawInteractions:
         path = self._interactions_file
-        tables = read_delimited(Malformed(path, None), _COLUMNS, _DIALECT, self.progress)
-        table = pa.concat_tables(tables)
+        table = self._read({})
         users, items, labels = (table[name].to_numpy() for name in _COLUMNS)
+        for name, ids in ((USER, users), (ITEM, items)):
+            occur = len(np.unique(ids))
+            most = occur * limit("MGSTUDY_IDS_PER_ID") - 1
+            if ids.max() > most:
+                expected = (
+                    f"at most {most:,}, as {occur:,} different ones occur and ids count from 0 "
+                    "without gaps; set $MGSTUDY_IDS_PER_ID to allow larger ones"
+                )
+                self._read({name: Column(pa.int64(), most=most, expected=expected)})
         rows = len(users)
         return RawInteractions(
             users=users,
@@ -98,11 +106,8 @@ class MMRec(Source):
         path = self.feature_recipes()[modality].files["features"]
         table = open_array(path)
         if len(table) < item_count:
-            line, item = self._first_from(ITEM, len(table))
-            raise InputError(
-                f"{self._interactions_file}: line {line}: {ITEM} {item} has no row in "
-                f"{path.name}, which has {len(table):,}"
-            )
+            expected = f"the number of one of the {len(table):,} rows of {path.name}"
+            self._read({ITEM: Column(pa.int64(), most=len(table) - 1, expected=expected)})
         if len(table) > item_count:
             raise InputError(
                 f"{path}: has {len(table):,} rows, but the highest {ITEM} in "
@@ -116,13 +121,7 @@ class MMRec(Source):
         assert self.parameters.interactions is not None, "the source is resolved first"
         return self.parameters.path / self.parameters.interactions
 
-    def _first_from(self, name: str, least: int) -> tuple[int, int]:
-        """Number of the first line with so high an id, and the id."""
-        lines = (
-            line
-            for block in line_blocks(self._interactions_file, self.progress)
-            for line in block.lines()
-        )
-        position = _DIALECT.fields(next(lines)[1]).index(name)
-        ids = ((number, int(_DIALECT.fields(line)[position])) for number, line in lines)
-        return next((number, found) for number, found in ids if found >= least)
+    def _read(self, limited: Columns) -> pa.Table:
+        """The interactions, refusing what some of the columns may not hold."""
+        malformed, columns = Malformed(self._interactions_file, None), {**_COLUMNS, **limited}
+        return pa.concat_tables(read_delimited(malformed, columns, _DIALECT, self.progress))

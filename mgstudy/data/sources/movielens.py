@@ -8,7 +8,7 @@ are told apart by the files of the folder: ``u.data`` and ``u.item``, ``ratings.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -20,16 +20,9 @@ from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Columns
 from mgstudy.data.sources.base import RawPath
-from mgstudy.data.sources.logs import (
-    ITEM,
-    RATING,
-    TIME,
-    USER,
-    ItemRecords,
-    LogParameters,
-    LogSource,
-)
+from mgstudy.data.sources.logs import ItemRecords, LogColumns, LogParameters, LogSource
 from mgstudy.errors import InputError
+from mgstudy.files import listed
 
 _RATINGS = ("userId", "movieId", "rating", "timestamp")
 _MOVIES = ("movieId", "title", "genres")
@@ -86,8 +79,8 @@ class MovieLens(LogSource):
     def items(self) -> Path | None:
         return self.parameters.path / self._layout().movies
 
-    def columns(self) -> dict[str, str]:
-        return dict(zip((USER, ITEM, RATING, TIME), _RATINGS, strict=True))
+    def columns(self) -> LogColumns:
+        return LogColumns(*_RATINGS)
 
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
         return read_delimited(malformed, columns, self._layout().rating_dialect, self.progress)
@@ -96,7 +89,7 @@ class MovieLens(LogSource):
         return ["title", "year", "genres"]
 
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         layout = self._layout()
         for place, key, record in self.delimited_records(
@@ -113,8 +106,9 @@ class MovieLens(LogSource):
 
     def _layout(self) -> _Layout:
         folder = self.parameters.path
+        there = {path.name for path in listed(folder)}
         for layout in LAYOUTS:
-            if (folder / layout.ratings).exists():
+            if layout.ratings in there:
                 return layout
         raise InputError(
             f"{folder}: holds none of {', '.join(layout.ratings for layout in LAYOUTS)}; set "

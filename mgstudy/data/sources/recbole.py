@@ -7,7 +7,7 @@ the types token, token_seq, float and float_seq. A sequence is separated by spac
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,16 +18,9 @@ from mgstudy.data.delimited import Dialect, read_delimited, read_header
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Columns
 from mgstudy.data.sources.base import RawPath, only_file
-from mgstudy.data.sources.logs import (
-    ITEM,
-    RATING,
-    TIME,
-    USER,
-    ItemRecords,
-    LogParameters,
-    LogSource,
-)
+from mgstudy.data.sources.logs import ItemRecords, LogColumns, LogParameters, LogSource
 from mgstudy.errors import InputError
+from mgstudy.files import listed
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 _DIALECT = Dialect("\t", quoted=False)
@@ -64,21 +57,23 @@ class RecBole(LogSource):
 
     def items(self) -> Path | None:
         path = self._file("item")
-        return path if path.exists() else None
+        return path if path in listed(path.parent) else None
 
-    def columns(self) -> dict[str, str]:
-        settings, path = self.parameters, self.log()
+    def columns(self) -> LogColumns:
+        path = self.log()
         header = self._header(path)
-        names = {USER: settings.user, ITEM: settings.item}
-        optional = {RATING: settings.rating, TIME: settings.timestamp}
-        names |= {role: column for role, column in optional.items() if column in header}
-        for role, name in names.items():
-            if name not in header:
+
+        columns = {}
+        for role in LogColumns._fields:
+            name = getattr(self.parameters, role)
+            if name in header:
+                columns[role] = f"{name}:{header[name]}"
+            elif role in ("user", "item"):
                 raise InputError(
                     f"{path}: line 1: no column {name!r}; the header has {', '.join(header)}; set "
                     f"source.{role}"
                 )
-        return {role: f"{name}:{header[name]}" for role, name in names.items()}
+        return LogColumns(**columns)
 
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
         return read_delimited(malformed, columns, _DIALECT, self.progress)
@@ -88,7 +83,7 @@ class RecBole(LogSource):
         return list(self._header(path)) if path else []
 
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         path, key = malformed.path, self.parameters.item
         header = self._header(path)

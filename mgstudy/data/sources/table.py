@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,15 +14,7 @@ from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Columns
 from mgstudy.data.sources.base import RawPath
 from mgstudy.data.sources.binary import open_parquet, parquet_records, parquet_tables
-from mgstudy.data.sources.logs import (
-    ITEM,
-    RATING,
-    TIME,
-    USER,
-    ItemRecords,
-    LogParameters,
-    LogSource,
-)
+from mgstudy.data.sources.logs import ItemRecords, LogColumns, LogParameters, LogSource
 from mgstudy.errors import InputError
 
 
@@ -44,7 +36,7 @@ class Table(LogSource):
         delimiter: str | None = parameter(
             None,
             "between fields; by default a comma, or a tab in *.tsv",
-            min_length=1,
+            pattern=r'^[^"\r\n]+$',
         )
         list_separator: str | None = parameter(
             None, "between the values of an item's field that holds several, such as `|`"
@@ -58,15 +50,9 @@ class Table(LogSource):
     def items(self) -> Path | None:
         return self.parameters.items
 
-    def columns(self) -> dict[str, str]:
+    def columns(self) -> LogColumns:
         settings = self.parameters
-        roles = {
-            USER: settings.user,
-            ITEM: settings.item,
-            RATING: settings.rating,
-            TIME: settings.timestamp,
-        }
-        return {role: name for role, name in roles.items() if name is not None}
+        return LogColumns(settings.user, settings.item, settings.rating, settings.timestamp)
 
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
         if malformed.path.suffix == ".parquet":
@@ -83,7 +69,7 @@ class Table(LogSource):
         return list(read_header(path, self._dialect(path), self.progress))
 
     def records(
-        self, malformed: Malformed, fields: Collection[str], wanted: Collection[str]
+        self, malformed: Malformed, fields: Collection[str], wanted: Container[str]
     ) -> ItemRecords:
         path, key = malformed.path, self.parameters.item
         names = self.item_fields()

@@ -38,7 +38,7 @@ class Precomputed(Encoder):
     class Parameters(EncoderParameters):
         file: RawPath = parameter(..., "file of the vectors; *.b, *.npy or *.parquet, also as *.gz")
         format: Format | None = parameter(None, "by default told by the file's name")
-        width: int = parameter(4096, "values of a record in Amazon's binary", ge=1)
+        width: int = parameter(4096, "values of a record in Amazon's binary", ge=1, le=1 << 20)
         row_keys: RawPath | None = parameter(
             None, "text file with the raw item id of each row of a .npy array, one a line"
         )
@@ -97,9 +97,9 @@ class Precomputed(Encoder):
         record = np.dtype([("key", f"S{AMAZON_KEY_BYTES}"), ("vector", "<f4", (width,))])
         collected.start(width)
         number = 0
-        with open_stream(path, items.progress) as stream:
-            while content := stream.read(_RECORDS_AT_ONCE * record.itemsize):
-                while len(content) % record.itemsize and (more := stream.read(record.itemsize)):
+        with open_stream(path, items.progress) as read:
+            while content := read(_RECORDS_AT_ONCE * record.itemsize):
+                while len(content) % record.itemsize and (more := read(record.itemsize)):
                     content += more
                 if len(content) % record.itemsize:
                     number += len(content) // record.itemsize
@@ -145,7 +145,7 @@ class Precomputed(Encoder):
                 keys = keys_path.read_text(encoding="utf-8").split("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{keys_path}: cannot be read as UTF-8 text: {error}") from error
-            keys = keys[:-1] if keys and not keys[-1] else keys
+            keys = [key.removesuffix("\r") for key in (keys if keys[-1] else keys[:-1])]
             if len(keys) != len(table):
                 raise InputError(
                     f"{keys_path}: has {len(keys):,} lines, but {path.name} has {len(table):,} rows"

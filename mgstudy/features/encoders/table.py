@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+import re
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -12,6 +13,10 @@ from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.errors import InputError
 from mgstudy.features.sentences import as_text
+
+_NUMBER = re.compile(
+    r"[$€£]?\s*[+-]?(?=\.?\d)(\d{1,3}(,\d{3})+|\d*)(\.\d*)?([eE][+-]?\d+)?", re.ASCII
+)
 
 
 class Table(Encoder):
@@ -27,6 +32,10 @@ class Table(Encoder):
     class Parameters(EncoderParameters):
         multi_hot: list[str] = parameter([], "fields with one or several categories")
         scaled: list[str] = parameter([], "fields with a number")
+        unreadable: Literal["error", "missing"] = parameter(
+            "error",
+            "what a number is that is none, such as a range of prices: an error, or missing",
+        )
         minimum_items: int = parameter(1, "a category of fewer items has no column", ge=1)
 
         @model_validator(mode="after")
@@ -47,7 +56,14 @@ class Table(Encoder):
                 values[item] = as_categories(record.get(name))
                 known[item] |= bool(values[item])
             for column, name in enumerate(settings.scaled):
-                numbers[item, column] = _as_number(record.get(name), name, items, item)
+                value = record.get(name)
+                number = as_number(value)
+                if number is None and settings.unreadable == "error":
+                    raise InputError(
+                        f"{items.source.item_origin()}: {name} of item {items.name(item)!r} is "
+                        f"{value!r}, expected a number; set unreadable: missing to pass over such"
+                    )
+                numbers[item, column] = math.nan if number is None else number
             known[item] |= bool(np.isfinite(numbers[item]).any())
         blocks = []
         for name, values in categories.items():
@@ -95,18 +111,15 @@ def _scaled(numbers: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, A
     return (centred / np.where(deviation > 0, deviation, 1)).astype(np.float32)
 
 
-def _as_number(value: Any, name: str, items: Items, item: int) -> float:
+def as_number(value: Any) -> float | None:
+    """A field's value as a number, NaN where there is none; ``None`` if it is no number.
+
+    Text may have a sign of a currency before it and commas between thousands; another comma, as in
+    ``12,99``, makes it no number.
+    """
     if value is None or value == "":
         return math.nan
-    try:
-        number = (
-            float(str(value).replace(",", "").lstrip("$")) if not isinstance(value, bool) else 0
-        )
-    except ValueError:
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise InputError(
-            f"{items.source.item_origin()}: {name} of item {items.name(item)!r} is {value!r}, "
-            "expected a number"
-        )
-    return number
+    if isinstance(value, bool) or not _NUMBER.fullmatch(text := str(value).strip()):
+        return None
+    number = float(text.lstrip("$€£ ").replace(",", ""))
+    return number if math.isfinite(number) else None

@@ -25,7 +25,7 @@ class TfidfSvd(Encoder):
         template: Template = parameter(..., "text with an item's fields in braces")
         dimensions: int = parameter(128, "columns of the table", ge=1)
         minimum_items: int = parameter(2, "a word in fewer items' texts is left out", ge=1)
-        seed: int = parameter(0, "of the randomised SVD", ge=0)
+        seed: int = parameter(0, "of the randomised SVD", ge=0, lt=2**32)
 
     parameters: Parameters
 

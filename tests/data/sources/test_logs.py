@@ -1,5 +1,6 @@
 """The sources of raw logs, each on files written as its publisher writes them."""
 
+import datetime
 import gzip
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.sources.base import Source
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 
 LOG = [("u1", "i1", 5.0, 1_000_000_000), ("u2", "i1", 3.0, 1_000_000_010), ("u1", "i2", 4.0, 20)]
 """User, item, rating, time in seconds: what every source must read."""
@@ -192,6 +193,119 @@ def test_plain_tables(tmp_path, kind: str) -> None:
     wrong = source("table", interactions=tmp_path / f"log.{kind}", user="usr", item="what")
     with pytest.raises(InputError, match=re.escape("no column 'usr'")):
         rows(wrong)
+
+
+NOON = datetime.datetime(2020, 1, 1, 12)
+SECONDS = 1577880000
+DAY = datetime.date(2020, 1, 1)
+
+
+@pytest.mark.parametrize("unit", ["seconds", "milliseconds"])
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (pa.array([NOON], pa.timestamp("us")), SECONDS),
+        (pa.array([NOON], pa.timestamp("ns", "UTC")), SECONDS),
+        (pa.array([NOON], pa.timestamp("s")), SECONDS),
+        (pa.array([DAY], pa.date32()), SECONDS - 12 * 3600),
+        (pa.array([DAY], pa.date64()), SECONDS - 12 * 3600),
+    ],
+)
+def test_times_that_parquet_knows_for_times_are_read(tmp_path, times, expected, unit) -> None:
+    path = tmp_path / "log.parquet"
+    table = pa.table({"user": ["a"], "item": ["b"], "time": times})
+    pyarrow.parquet.write_table(table, path)
+    read = source("table", interactions=path, timestamp="time", timestamp_unit=unit)
+    assert rows(read) == [("a", "b", None, expected)]
+
+
+def test_whole_numbers_are_called_the_same_whatever_their_type_in_parquet(tmp_path) -> None:
+    path = tmp_path / "log.parquet"
+    for kind in (pa.int8(), pa.uint64(), pa.float32(), pa.float64()):
+        table = pa.table(
+            {"user": pa.array([7, 8], kind), "item": pa.array(["a", "b"]).dictionary_encode()}
+        )
+        pyarrow.parquet.write_table(table, path)
+        assert [row[:2] for row in rows(source("table", interactions=path))] == [
+            ("7", "a"),
+            ("8", "b"),
+        ]
+
+
+NO_COLUMNS = {
+    "lists": ({"user": [["a"]]}, "column 'user' is list<element: string>, expected text or whole"),
+    "dates": ({"user": [DAY]}, "column 'user' is date32[day], expected text or whole numbers"),
+    "truth values": ({"item": [True]}, "column 'item' is bool, expected text or whole numbers"),
+    "NaN": ({"user": [np.nan]}, "row 0: user is nan, expected text or a whole number"),
+    "fractions": ({"item": [1.5]}, "row 0: item is 1.5, expected text or a whole number"),
+    "nothing": ({"user": pa.array([None], pa.string())}, "row 0: user is missing"),
+    "a rating as a list": ({"rating": [[1.0]]}, "column 'rating' is list<element: double>, "),
+    "a rating as a time": ({"rating": [NOON]}, "column 'rating' is timestamp[us], expected n"),
+    "a time as a duration": (
+        {"time": [datetime.timedelta(1)]},
+        "column 'time' is duration[us], expected numbers of seconds since 1970, timestamps or",
+    ),
+    "a time that is none": (
+        {"time": pa.array([None], pa.timestamp("us"))}, "row 0: time is missing"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("columns", "message"), NO_COLUMNS.values(), ids=NO_COLUMNS)
+def test_a_parquet_column_of_another_type_is_refused(tmp_path, columns, message) -> None:
+    path = tmp_path / "log.parquet"
+    table = {"user": ["a"], "item": ["b"], "rating": [1.0], "time": [1], **columns}
+    pyarrow.parquet.write_table(pa.table(table), path)
+    with pytest.raises(InputError, match=re.escape(f"{path}: {message}")):
+        rows(source("table", interactions=path, rating="rating", timestamp="time"))
+
+
+def test_parquet_that_cannot_be_a_log_is_refused(tmp_path) -> None:
+    path = tmp_path / "log.parquet"
+    empty = pa.table({"user": pa.array([], pa.string()), "item": pa.array([], pa.string())})
+    pyarrow.parquet.write_table(empty, path)
+    with pytest.raises(InputError, match=r"log\.parquet: holds no record"):
+        rows(source("table", interactions=path))
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["user", "user", "item"])
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(InputError, match=r"log\.parquet: has two columns 'user'"):
+        rows(source("table", interactions=path))
+    path.write_bytes(b"no Parquet at all")
+    with pytest.raises(InputError, match=r"log\.parquet: cannot be read as Parquet: "):
+        rows(source("table", interactions=path))
+
+
+def test_keys_of_items_in_parquet_are_text_or_whole_numbers(tmp_path) -> None:
+    (tmp_path / "log.csv").write_text("user,item\na,1\n", "utf-8")
+    path = tmp_path / "items.parquet"
+    pyarrow.parquet.write_table(pa.table({"item": [1.0, 2.0], "tags": ["x", "y"]}), path)
+    read = source("table", interactions=tmp_path / "log.csv", items=path)
+    assert records(read, "tags") == {"1": {"tags": "x"}, "2": {"tags": "y"}}
+    pyarrow.parquet.write_table(pa.table({"item": [["1"]], "tags": ["x"]}), path)
+    with pytest.raises(InputError, match=r"column 'item' is list<element: string>, expected text"):
+        records(read, "tags")
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("recbole", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t1600000000000\n"),
+        ("movielens", "userId,movieId,rating,timestamp\nu,i,1,1600000000000\n"),
+    ],
+)
+def test_every_log_can_have_milliseconds(tmp_path, kind: str, content: str) -> None:
+    (tmp_path / {"recbole": "x.inter", "movielens": "ratings.csv"}[kind]).write_text(content)
+    with pytest.raises(InputError, match=r"set source\.timestamp_unit: milliseconds$"):
+        rows(source(kind, path=tmp_path))
+    ((*_, time),) = rows(source(kind, path=tmp_path, timestamp_unit="milliseconds"))
+    assert time == 1_600_000_000
+
+
+@pytest.mark.parametrize("kind", ["recbole", "movielens", "mmrec"])
+def test_a_file_in_place_of_the_folder_is_said(tmp_path, kind: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MgstudyError, match=re.escape(str(tmp_path / "file"))):
+        source(kind, path=tmp_path / "file").interactions_recipe()
 
 
 def test_a_parquet_row_that_is_wrong_is_named(tmp_path) -> None:

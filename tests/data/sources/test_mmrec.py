@@ -1,3 +1,4 @@
+import os
 import pickle
 import re
 
@@ -72,6 +73,12 @@ def image_bytes(change):
     return spoil
 
 
+def claimed_shape(shape: bytes):
+    """Another shape in the header, which keeps its length."""
+    written, claimed = (text.ljust(30) for text in (b"(5, 3), }", shape + b", }"))
+    return image_bytes(lambda content: content.replace(written, claimed))
+
+
 def pickled_objects(raw) -> None:
     np.save(raw.feature_file("image"), np.array([{}, 1], dtype=object), allow_pickle=True)
 
@@ -79,6 +86,16 @@ def pickled_objects(raw) -> None:
 def archive(raw) -> None:
     np.savez(raw.path / "archive.npz", raw.features["image"])
     (raw.path / "archive.npz").replace(raw.feature_file("image"))
+
+
+def link_to_nowhere(raw) -> None:
+    raw.feature_file("image").unlink()
+    raw.feature_file("image").symlink_to("nowhere")
+
+
+def pipe(raw) -> None:
+    raw.feature_file("image").unlink()
+    os.mkfifo(raw.feature_file("image"))
 
 
 def with_value(value, row, column, dtype=np.float32):
@@ -99,6 +116,13 @@ BAD_INPUT = {
     "word": (second_row(0, "B00X", 0), "toy.inter: line 3: itemID is 'B00X'"),
     "nothing": (second_row("", 1, 0), "toy.inter: line 3: userID is missing"),
     "huge": (second_row(0, 10**20, 0), "toy.inter: line 3: itemID is 100000000000000000000"),
+    "hexadecimal": (second_row("0x1", 1, 0), "line 3: userID is '0x1', expected an integer from 0"),
+    "a stray user": (
+        second_row(500, 1, 0),
+        "line 3: userID is 500, expected at most 499, as 5 different ones occur and ids count from "
+        "0 without gaps; set $MGSTUDY_IDS_PER_ID",
+    ),
+    "a stray item": (second_row(0, 10**6, 0), "line 3: itemID is 1000000, expected at most 599"),
     "beyond 31 bits": (second_row(2**31, 1, 0), "toy.inter: line 3: userID is 2147483648"),
     "label": (second_row(0, 1, 3), "toy.inter: line 3: x_label is 3, expected 0 (train)"),
     "label word": (second_row(0, 1, "train"), "toy.inter: line 3: x_label is 'train'"),
@@ -132,7 +156,7 @@ BAD_INPUT = {
     ),
     "item without features": (
         image(np.zeros((4, 3))),
-        "toy.inter: line 10: itemID 4 has no row in image_feat.npy, which has 4",
+        "line 10: itemID is 4, expected the number of one of the 4 rows of image_feat.npy",
     ),
     "features without item": (
         image(np.zeros((6, 3))),
@@ -155,6 +179,27 @@ BAD_INPUT = {
     "cut short": (
         image_bytes(lambda content: content[:-5]), "image_feat.npy: not a complete .npy array"
     ),
+    "bytes left over": (
+        image_bytes(lambda content: content[:128] + b"\r" + content[128:]),
+        "image_feat.npy: has 189 bytes, its header promises 188; download it again in binary mode",
+    ),
+    "a header of nonsense": (
+        claimed_shape(b"((((("),
+        "image_feat.npy: not a complete .npy array: ",
+    ),
+    "a shape beyond memory": (
+        claimed_shape(b"(5, 9999999999999)"),
+        "image_feat.npy: not a complete .npy array: ",
+    ),
+    "a shape of truth values": (
+        claimed_shape(b"(5, None)"),
+        "image_feat.npy: not a complete .npy array: ",
+    ),
+    "a zip": (image_bytes(lambda _: b"PK\x03\x04none"), "image_feat.npy: an archive of several"),
+    "a link to nowhere": (
+        link_to_nowhere, "image_feat.npy: no such file (the link leads nowhere); the folder holds"
+    ),
+    "a pipe": (pipe, "image_feat.npy: is a pipe, socket or device, expected a file"),
     "empty array file": (image_bytes(lambda _: b""), "image_feat.npy: not a .npy file"),
     "archive": (archive, "image_feat.npy: an archive of several arrays"),
 }  # fmt: skip
@@ -171,6 +216,12 @@ def test_bad_input_is_refused_in_one_line_and_leaves_no_dataset(
     assert "\n" not in str(caught.value)
     assert not workspace.datasets.exists()
     assert not list(workspace.tables.glob("*.partial"))
+
+
+def test_a_limit_on_ids_can_be_raised(raw, monkeypatch) -> None:
+    raw.write_rows([*raw.rows, (9999, 0, 0)])
+    monkeypatch.setenv("MGSTUDY_IDS_PER_ID", "2000")
+    assert source_of(raw).interactions().user_count == 10_000
 
 
 def test_a_missing_file_is_named_with_what_is_there(raw, workspace) -> None:

@@ -1,3 +1,4 @@
+import datetime
 import gzip
 import re
 
@@ -93,6 +94,47 @@ def test_parquet_vectors_are_those_of_their_keys(tmp_path, encode) -> None:
         encode("precomputed", file=str(path))
     with pytest.raises(InputError, match="no column 'asin'; it has item, feature"):
         encode("precomputed", file=str(path), key_column="asin")
+
+
+DAY = datetime.date(2020, 1, 1)
+NO_VECTORS = {
+    "text": ([["a"]], "column 'feature' is list<element: string>, expected lists of numbers"),
+    "dates": ([[DAY]], "column 'feature' is list<element: date32[day]>, expected lists of"),
+    "truth values": ([[True]], "column 'feature' is list<element: bool>, expected lists of"),
+    "lists of lists": ([[[1.0]]], "is list<element: list<element: double>>, expected lists of"),
+    "numbers": ([1.0], "column 'feature' is double, expected lists of numbers"),
+    "nothing": ([None], "column 'feature' is null, expected lists of numbers"),
+    "no value": (pa.array([[]], pa.list_(pa.float32())), "the vector of item 'B1' has no value"),
+}
+
+
+@pytest.mark.parametrize(("vectors", "message"), NO_VECTORS.values(), ids=NO_VECTORS)
+def test_parquet_of_anything_but_lists_of_numbers_is_refused(
+    tmp_path, encode, vectors, message
+) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"item": ["B1"], "feature": vectors}), path)
+    with pytest.raises(InputError, match=re.escape(message)) as caught:
+        encode("precomputed", file=str(path))
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_parquet_with_damaged_pages_is_refused(tmp_path, encode) -> None:
+    path = tmp_path / "a.parquet"
+    columns = {"item": ["B1"] * 500, "feature": [[float(row), 1.0] for row in range(500)]}
+    pyarrow.parquet.write_table(pa.table(columns), path, compression="gzip")
+    content = bytearray(path.read_bytes())
+    content[4:400] = bytes(396)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet: .*; download it"):
+        encode("precomputed", file=str(path))
+
+
+def test_keys_of_an_array_may_end_as_on_windows(tmp_path, encode) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 2)))
+    (tmp_path / "keys.txt").write_bytes(b"B2\r\nB1\r\n")
+    settings = {"file": str(tmp_path / "a.npy"), "row_keys": str(tmp_path / "keys.txt")}
+    assert encode("precomputed", **settings).known.sum() == 2
 
 
 def test_vectors_of_no_item_are_refused(tmp_path, encode) -> None:

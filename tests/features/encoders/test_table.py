@@ -1,8 +1,10 @@
+import re
+
 import numpy as np
 import pytest
 
 from mgstudy.errors import InputError
-from mgstudy.features.encoders.table import as_categories
+from mgstudy.features.encoders.table import as_categories, as_number
 
 
 def test_categories_and_numbers_become_columns(encode) -> None:
@@ -32,6 +34,49 @@ def test_a_column_whose_values_are_all_the_same_is_zero(encode) -> None:
 def test_what_is_no_number_is_named(encode) -> None:
     records = [{"parent_asin": "B1", "price": "cheap"}]
     with pytest.raises(InputError, match="price of item 'B1' is 'cheap', expected a number"):
+        encode("table", records=records, scaled=["price"])
+
+
+def test_what_is_no_number_may_be_taken_for_missing(encode) -> None:
+    prices = {"B1": 10, "B2": "30", "B3": "from 12.99"}
+    records = [{"parent_asin": key, "price": price} for key, price in prices.items()]
+    encoded = encode("table", records=records, scaled=["price"], unreadable="missing")
+    assert encoded.values.tolist() == [[0], [-1], [1], [0], [0]]
+    assert encoded.known.tolist() == [False, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("$1,234.50", 1234.5),
+        ("12.99", 12.99),
+        (".5", 0.5),
+        ("1e3", 1000),
+        (-3, -3),
+        ("12,99", None),
+        ("1,23", None),
+        ("1.299,00", None),
+        ("1_000", None),
+        ("—", None),
+        (".", None),
+        ("nan", None),
+        ("inf", None),
+        (float("nan"), None),
+        (True, None),
+        (10**400, None),
+        ([1], None),
+    ],
+)
+def test_a_number_is_read_as_it_is_meant_or_not_at_all(value, number) -> None:
+    assert as_number(value) == number
+
+
+def test_a_file_without_a_record_of_any_item_is_refused_with_its_own_names(encode) -> None:
+    records = [{"parent_asin": f"{row}.0", "price": 1} for row in range(9)]
+    message = (
+        "has no record of any of the dataset's 5 items, such as 'B3'; its own are '0.0', '1.0'"
+    )
+    with pytest.raises(InputError, match=re.escape(message)):
         encode("table", records=records, scaled=["price"])
 
 

@@ -1,4 +1,4 @@
-"""Hold out some of each user's interactions, drawn at random."""
+"""Hold out a share of each user's interactions: drawn at random, or the latest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import numpy as np
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.interactions import RawInteractions
-from mgstudy.data.splitting import RatioParameters, split_per_user
+from mgstudy.data.splitting import (
+    RatioParameters,
+    held_out_by_ratio,
+    hold_out_last,
+    split_per_user,
+)
 from mgstudy.data.steps.base import Step
 
 
@@ -32,3 +37,25 @@ class SplitPerUserRandom(Step):
         generator = np.random.default_rng(self.parameters.seed)
         splits = split_per_user(interactions.users, generator, ratios=self.parameters.ratios)
         return interactions.split(splits, f"split each user's at random {self.parameters.text()}")
+
+
+class SplitPerUserTemporal(Step):
+    """Split each user's interactions by time and ratio; the latest are test.
+
+    The sizes are those of ``split_per_user_random``. Interactions of one user at the same time are
+    taken in the order of the file.
+    """
+
+    name: ClassVar[str] = "split_per_user_temporal"
+    splits: ClassVar[bool] = True
+
+    class Parameters(RatioParameters):
+        pass
+
+    parameters: Parameters
+
+    def apply(self, interactions: RawInteractions) -> RawInteractions:
+        users, times = interactions.users, self.timestamps(interactions)
+        held_out, validation = held_out_by_ratio(np.bincount(users), self.parameters.ratios)
+        splits = hold_out_last(users, times, held_out, held_out - validation)
+        return interactions.split(splits, f"split each user's by time {self.parameters.text()}")
