@@ -30,7 +30,8 @@ from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.tune_bridge import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.lease import lease
+from mgstudy.study.storage.optuna_storage import open_storage, quiet_optuna, sqlite_url
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
@@ -96,7 +97,8 @@ def study_seconds(home: Path, trials: int, slots: int) -> float:
     document = parse_document(f"{STUDY}\ntrials: {-(-trials // 2)}\n", "benchmark")
     study = check_study(document, workspace)
     store = TrackingStore(workspace, study.config.tracking, study.config.name)
-    with ray_session():
+    database = sqlite_url(home / "optuna.db")
+    with ray_session(), quiet_optuna():
         ray.get(ray.remote(lambda: None).remote())
         began = time.perf_counter()
         description = StudyDescription("overhead", "", {}, {}, ("gradient",))
@@ -105,11 +107,13 @@ def study_seconds(home: Path, trials: int, slots: int) -> float:
             study.config,
             study.plan.cells,
             study.datasets,
-            open_driven_storage(sqlite_url(home / "optuna.db")),
+            open_driven_storage(database),
             [tracker],
         )
         resources = TrialResources(cpu=1, gpu=0, slots=slots)
-        run_trials(record, resources, StudyFolder(home / "study"), ReportingTrial)
+        folder = StudyFolder(home / "study")
+        with lease(folder.path, database, study.config.name) as held:
+            run_trials(record, resources, folder, held, ReportingTrial)
         tracker.finish(complete=True)
         return time.perf_counter() - began
 

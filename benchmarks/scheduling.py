@@ -39,7 +39,7 @@ from mgstudy.study.running.tune_bridge import (
     OptunaSearcher,
 )
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.storage.optuna_storage import sqlite_url
+from mgstudy.study.storage.optuna_storage import quiet_optuna, sqlite_url
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
 from mgstudy.tracking.spool import Spool
@@ -161,7 +161,7 @@ def main() -> None:
         "trials", "ms/ask", "ms/report", "ms/end", "CPU s", "RSS MiB", "store MiB", "MLflow behind"
     )
     console = Console()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, quiet_optuna():
         home = Path(folder)
         workspace = Workspace(home)
         prepare(PipelineConfig.model_validate(PIPELINE), workspace)

@@ -35,8 +35,8 @@ from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.lease import only_driver, refuse_local_file
-from mgstudy.study.storage.optuna_storage import quiet_optuna
+from mgstudy.study.storage.lease import Lease, lease
+from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import MlflowTracker
@@ -136,14 +136,13 @@ def launch(
     store = TrackingStore(study.workspace, config.tracking, config.name)
     with (
         terminated_like_interrupt(),
-        folder.driver_lock(),
-        only_driver(database, config.name) as hold,
+        lease(folder.path, database, config.name) as held,
         quiet_optuna(),
         ExitStack() as ending,
     ):
         storage = open_driven_storage(database)
         ending.callback(storage.close)
-        hold.tell(storage.writer.give_up)
+        held.tell(storage.writer.give_up)
         told: list[StudyListener] = list(listeners)
         metrics = EpochMetrics(folder.epoch_metrics)
         record = StudyRecord(
@@ -163,7 +162,7 @@ def launch(
         told += [checkpoints, tracker]
         finished = False
         try:
-            finished = _run(study, record, told, console)
+            finished = _run(study, record, told, console, held)
         finally:
             checkpoints.sweep()
             tracker.finish(finished, best_checkpoints(record.states))
@@ -217,7 +216,11 @@ def read_launched_study(name: str, home: Path | str | None = None) -> Study:
 
 
 def _run(
-    study: Study, record: StudyRecord, told: list[StudyListener], console: Console | None
+    study: Study,
+    record: StudyRecord,
+    told: list[StudyListener],
+    console: Console | None,
+    held: Lease,
 ) -> bool:
     """Run what is left, if anything is; whether all of it ran."""
     config = study.config
@@ -233,7 +236,7 @@ def _run(
             told.append(display)
             display.start()
         try:
-            return run_trials(record, resources, study.folder)
+            return run_trials(record, resources, study.folder, held)
         finally:
             if display is not None:
                 display.stop()

@@ -38,8 +38,7 @@ from mgstudy.study.definition.study import read_study
 from mgstudy.study.running.driver import ray_session
 from mgstudy.study.running.placement import alive_nodes, trial_resources
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.lease import refuse_local_file
-from mgstudy.study.storage.optuna_storage import close_storage, open_storage
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage, refuse_local_file
 from mgstudy.tracking.store import tracking_uri
 from mgstudy.urls import expand_url, first_line, redacted
 from mgstudy.workspace import HOME_VARIABLE, Workspace

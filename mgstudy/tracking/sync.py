@@ -14,7 +14,7 @@ from mgstudy.study.definition.manifest import StudyManifest, as_launched
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.state import CellState, RecordedTrial, State
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.lease import only_driver
+from mgstudy.study.storage.lease import lease
 from mgstudy.tracking.description import describe_study
 from mgstudy.tracking.mlflow_tracker import deliver_pending
 from mgstudy.tracking.models import cells_without_model, register_models
@@ -63,7 +63,7 @@ def sync(
     """
     folder = StudyFolder.existing(workspace, name)
     manifest = StudyManifest.read(folder)
-    with folder.driver_lock(), only_driver(expand_url(manifest.storage), name):
+    with lease(folder.path, expand_url(manifest.storage), name):
         summary = summarize(workspace, name)
         spool = Spool(folder.path / "events.jsonl")
         add_missing(spool, summary)

@@ -9,7 +9,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
-from mgstudy.study.storage.heartbeat import Driver
+from mgstudy.study.storage.lease import Driver
 
 
 def recorded(

@@ -26,6 +26,7 @@ from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.study.search.state import RecordedTrial, State
+from mgstudy.study.storage.lease import holder
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 
@@ -212,7 +213,8 @@ def test_a_changed_space_is_refused_and_nothing_is_touched(works: Launches, home
         api.launch(changed)
     assert "spaces.model.BPR.regularization: was 0.01, is 0.02" in str(caught.value)
     assert works.study.folder.manifest.read_bytes() == before
-    assert not works.study.folder.is_driven()
+    folder = works.study.folder
+    assert not holder(folder.path, folder.storage_url(works.study.config), "works").is_alive
 
 
 # MLflow.

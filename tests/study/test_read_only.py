@@ -11,6 +11,7 @@ import pytest
 
 from mgstudy.errors import MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import Driver, holder, lease
 from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
 
 
@@ -39,18 +40,19 @@ def test_a_study_that_may_only_be_read_is_read(views: tuple[Path, Path]) -> None
     ours.path.mkdir()
     storage = open_storage(sqlite_url(ours.path / "optuna.db"))
     study = optuna.create_study(storage=storage, study_name="s/cell")
-    with ours.driver_lock():
+    url = sqlite_url(ours.path / "optuna.db")
+    with lease(ours.path, url, "s"):
         # What is read is in the write-ahead log, which SQLite empties when the last one closes.
         study.add_trial(optuna.create_trial(value=0.25))
         assert (ours.path / "optuna.db-wal").stat().st_size > 0
-        assert theirs.is_driven()
+        assert holder(theirs.path, url, "s").is_alive
         reader = open_storage(sqlite_url(theirs.path / "optuna.db"), create=False)
         assert [t.value for t in optuna.load_study(study_name="s/cell", storage=reader).trials] == [
             0.25
         ]
-    assert not theirs.is_driven()
+    assert holder(theirs.path, url, "s") == Driver()
     with (
         pytest.raises(MgstudyError, match=r"s: cannot be written to: Read-only file system"),
-        theirs.driver_lock(),
+        lease(theirs.path, url, "s"),
     ):
         pass

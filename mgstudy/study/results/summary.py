@@ -13,9 +13,8 @@ from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyMani
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import confirmed_trials
 from mgstudy.study.search.state import CellState
-from mgstudy.study.storage.heartbeat import Driver
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.lease import is_driven_anywhere
+from mgstudy.study.storage.lease import Driver, holder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.urls import expand_url, redacted
 from mgstudy.workspace import Workspace
@@ -122,7 +121,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
         MgstudyError: If its storage cannot be read.
     """
     url = expand_url(manifest.storage)
-    driver = folder.driver(is_held=is_driven_anywhere(url, manifest.name))
+    driver = holder(folder.path, url, manifest.name)
     storage = open_storage(url, create=False)
     try:
         ids = {study.study_name: study._study_id for study in storage.get_all_studies()}

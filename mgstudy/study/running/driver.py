@@ -20,13 +20,13 @@ from mgstudy.private.ray import use_token_that_is_here
 from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
 from mgstudy.study.running.placement import GpuPacking, TrialResources
 from mgstudy.study.running.trial import StudyTrial
-from mgstudy.study.running.tune_bridge import OptunaPruner, OptunaSearcher, StartNotice
+from mgstudy.study.running.tune_bridge import Heartbeat, OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import Stage, State, trial_key
 from mgstudy.study.storage.checkpoints import CheckpointFolder
-from mgstudy.study.storage.heartbeat import Heartbeat
 from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import Lease
 from mgstudy.study.storage.write_behind import WriteBehindStorage
 from mgstudy.urls import first_line
 
@@ -176,6 +176,7 @@ def run_trials(
     record: StudyRecord,
     resources: TrialResources,
     folder: StudyFolder,
+    held: Lease,
     trial: type[StudyTrial] = StudyTrial,
 ) -> bool:
     """Run what is left of every cell's budget and confirmation; whether all of it ran.
@@ -187,6 +188,7 @@ def run_trials(
         record: The study's record.
         resources: What a trial takes.
         folder: The study's folder.
+        held: The hold on it, told that the driver moves.
         trial: What runs a trial in a worker.
     """
     if record.remaining() == 0:
@@ -217,7 +219,7 @@ def run_trials(
             name="tune",
             storage_path=str(folder.ray.resolve()),
             stop=_StopWhenHopeless(searcher),
-            callbacks=[StartNotice(searcher), Heartbeat(folder.heartbeat)],
+            callbacks=[StartNotice(searcher), Heartbeat(held)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,

@@ -25,6 +25,7 @@ from mgstudy.study.running.placement import GpuPacking
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import GPU_SECONDS
+from mgstudy.study.storage.lease import Lease
 
 logger = logging.getLogger(__name__)
 
@@ -222,6 +223,21 @@ def report(record: StudyRecord, request: TrialRequest, result: Mapping[str, Any]
     return record.report(
         request, int(result[STEP]), float(result[VALUE]), json.loads(result[METRICS])
     )
+
+
+class Heartbeat(Callback):  # type: ignore[misc]
+    """Says that the driver moves, as long as Ray Tune's loop goes round."""
+
+    def __init__(self, held: Lease) -> None:
+        self.held = held
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as of the searcher."""
+        return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """The loop begins another round."""
+        self.held.beat()
 
 
 class StartNotice(Callback):  # type: ignore[misc]

@@ -1,42 +1,66 @@
-"""Keep a study to one driver when its workspace and its database are reached by many machines."""
+"""Who drives a study: one process at a time, whatever machine it is on, and whether it still moves.
+
+Whether it lives is for locks to say, which the system or the database lets go of when a process
+dies, and which depend on no clock: one in the study's folder, and one in its PostgreSQL database,
+which many machines reach that share no folder. When it last moved tells of one that lives and
+hangs: by the time since the machine started, for whoever looks on the same machine, since a clock
+may be set; by the file's own for others.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
+import json
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import sqlalchemy
+from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from mgstudy.errors import InputError, MgstudyError
+from mgstudy.errors import MgstudyError
+from mgstudy.files import written_whole
 from mgstudy.study.storage.optuna_storage import parse_storage_url
 from mgstudy.urls import first_line, redacted
 
 logger = logging.getLogger(__name__)
 
+BEAT_SECONDS = 10.0
+"""How often a driver that moves says so."""
+SILENT_SECONDS = 900.0
+"""A driver that lives and has said nothing for so long is taken to hang; a database that is away
+is waited for somewhat shorter."""
 LOOK_SECONDS = 5.0
-"""How often a driver looks whether it still holds its study."""
+"""How often a driver looks whether its database still holds the study for it."""
 
+_LOCK, _SIGN_OF_LIFE = "driver.lock", "driver.json"
+_LONGEST_LOOK_SECONDS = 1
 _RETRY_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
-_KEEP_ALIVE = (
-    # A machine that vanishes says no goodbye: PostgreSQL notices after a minute, not two hours.
-    "SET tcp_keepalives_idle = 20",
-    "SET tcp_keepalives_interval = 10",
-    "SET tcp_keepalives_count = 4",
-)
 _CONNECTING = {
-    # And so does a server's machine: waiting for its answer ends as soon.
+    # A server's machine that vanishes says no goodbye: this ends waiting for its answer.
     "connect_timeout": 10,
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 4,
     "tcp_user_timeout": 60_000,
 }
+_TAKE = sqlalchemy.text(
+    # Neither does a driver's machine: the server notices after a minute, not two hours.
+    "SELECT set_config('tcp_keepalives_idle', '20', false),"
+    " set_config('tcp_keepalives_interval', '10', false),"
+    " set_config('tcp_keepalives_count', '4', false), pg_try_advisory_lock(:key)"
+)
 _HOLDS = sqlalchemy.text(
     "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
     " AND objsubid = 1 AND classid::bigint = :high AND objid::bigint = :low"
@@ -44,42 +68,91 @@ _HOLDS = sqlalchemy.text(
 )
 
 
-class StudyHold:
-    """A driver's hold on a study, for which the database has no more than one.
+@dataclass(frozen=True)
+class Driver:
+    """The process that drives a study, or did last.
 
-    A server that restarts forgets it; it is taken again as soon as the server answers.
-
-    Args:
-        url: The Optuna storage; any that is no PostgreSQL is not held at all.
-        study: Name of the study.
-        look_seconds: How often to look whether the hold is still there.
-
-    Raises:
-        MgstudyError: If another process holds the study, or the database cannot be reached.
+    Attributes:
+        name: Process, machine and since when; empty if that is not known, as after a study that
+            was stopped politely, or of a driver on a machine with another copy of the workspace.
+        is_alive: Whether it drives the study now.
+        silent_seconds: How long ago it last moved.
     """
 
-    def __init__(self, url: str, study: str, look_seconds: float = LOOK_SECONDS) -> None:
-        self._study, self._look_seconds = study, look_seconds
+    name: str = ""
+    is_alive: bool = False
+    silent_seconds: float = 0.0
+
+    @property
+    def hangs(self) -> bool:
+        """Whether it lives but does not move."""
+        return self.is_alive and self.silent_seconds > SILENT_SECONDS
+
+
+@contextmanager
+def lease(
+    folder: Path, database: str, study: str, look_seconds: float = LOOK_SECONDS
+) -> Iterator[Lease]:
+    """Hold a study while driving it; the system and the database let go of it when this process or
+    its machine dies.
+
+    Args:
+        folder: The study's, made if it is missing.
+        database: URL of the Optuna storage, with nothing left to fill in. Only PostgreSQL has such
+            a lock; a SQLite file is on the machine whose folder is locked anyway.
+        study: Its name.
+        look_seconds: How often to look whether the database still holds it for this process.
+
+    Raises:
+        MgstudyError: If another process, on whatever machine, drives the study, naming it where it
+            is known; if the folder cannot be written to, or the database not reached.
+    """
+    lock = FileLock(folder / _LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whoever asks who drives the study holds the lock for a moment.
+        lock.acquire(timeout=_LONGEST_LOOK_SECONDS)
+    except Timeout:
+        name = _last_driver(folder, is_alive=True).name or "another process"
+        raise MgstudyError(
+            f"study {study!r} is already being driven by {name}; "
+            f"follow it with `mgstudy status {study}`, or stop that process first"
+        ) from None
+    except OSError as error:
+        raise MgstudyError(f"{folder}: cannot be written to: {error.strerror}") from error
+    held = Lease(folder, database, study, look_seconds)
+    try:
+        held.begin()
+        yield held
+    finally:
+        held.end()
+        lock.release()
+
+
+class Lease:
+    """A process's hold on the study it drives; made by ``lease``.
+
+    A database server that restarts forgets it; it is taken again as soon as the server answers.
+    """
+
+    def __init__(self, folder: Path, database: str, study: str, look_seconds: float) -> None:
+        self._folder, self._database, self._study = folder, database, study
+        self._look_seconds = look_seconds
+        self._since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._moved = 0.0
         self._lost: MgstudyError | None = None
         self._told: list[Callable[[MgstudyError], None]] = []
-        self._released = threading.Event()
         self._known = threading.Lock()
+        self._ended = threading.Event()
         self._connection: sqlalchemy.Connection | None = None
-        self._thread: threading.Thread | None = None
-        if not _can_be_held(url):
-            return
-        self._engine = _engine(url)
-        try:
-            is_held = self._take_soon()
-        except SQLAlchemyError as error:
-            raise _unreachable(url, error) from error
-        if not is_held:
-            raise MgstudyError(
-                f"study {study!r} is already being driven, perhaps on another machine; on a "
-                "cluster, `mgstudy jobs` shows and `mgstudy stop` ends it"
-            )
-        self._thread = threading.Thread(target=self._watch, name="study-hold", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._watch, name="study-lease", daemon=True)
+
+    def beat(self, seconds: float = BEAT_SECONDS) -> None:
+        """Say that the driver moves, unless it did within that time."""
+        if time.monotonic() - self._moved >= seconds:
+            # A disk that is full is for others to tell of.
+            with suppress(MgstudyError):
+                self._give_sign_of_life()
 
     def tell(self, on_loss: Callable[[MgstudyError], None]) -> None:
         """Have it told, from another thread, when another process has taken the study."""
@@ -89,41 +162,65 @@ class StudyHold:
         if lost is not None:
             on_loss(lost)
 
-    def release(self) -> None:
-        """Let go of the study."""
-        self._released.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._drop()
+    def begin(self) -> None:
+        """Say who drives the study, and take it in its database.
 
-    def _take_soon(self) -> bool:
-        """Take the study; of a process that was killed a moment ago the server hears at once, but
-        not before."""
+        Raises:
+            MgstudyError: As ``lease``.
+        """
+        self._give_sign_of_life()
+        if not _has_locks(self._database):
+            return
         deadline = time.monotonic() + _GRACE_SECONDS
-        while not (is_held := self._take()) and time.monotonic() < deadline:
-            self._released.wait(_RETRY_SECONDS)
-        return is_held
+        try:
+            # Of a process that was killed a moment ago the server hears at once, but not before.
+            while not (is_held := self._take()) and time.monotonic() < deadline:
+                self._ended.wait(_RETRY_SECONDS)
+        except SQLAlchemyError as error:
+            raise _unreachable(self._database, error) from error
+        if not is_held:
+            raise MgstudyError(
+                f"study {self._study!r} is already being driven, perhaps on another machine; on a "
+                "cluster, `mgstudy jobs` shows and `mgstudy stop` ends it"
+            )
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let go of the study."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._disconnect()
+        (self._folder / _SIGN_OF_LIFE).unlink(missing_ok=True)
+
+    def _give_sign_of_life(self) -> None:
+        """Write who drives, and that it moves now, in one step: others read it at any time."""
+        self._moved = time.monotonic()
+        content = {
+            "process": os.getpid(),
+            "host": socket.gethostname(),
+            "since": self._since,
+            "start": _start_of_machine(),
+            "moved": self._moved,
+        }
+        with written_whole(self._folder / _SIGN_OF_LIFE) as file:
+            file.write(json.dumps(content).encode())
 
     def _take(self) -> bool:
         """Connect, and take the study unless another process has it; whether it is held."""
         # No transaction stays open: it would keep the server from tidying up for as long.
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = _engine(self._database).connect()
+        self._connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        is_held = False
         try:
-            for statement in _KEEP_ALIVE:
-                connection.execute(sqlalchemy.text(statement))
-            lock = sqlalchemy.text("SELECT pg_try_advisory_lock(:key)")
-            is_held = bool(connection.execute(lock, {"key": _key(self._study)}).scalar())
-        except BaseException:
-            _close(connection)
-            raise
-        if is_held:
-            self._connection = connection
-        else:
-            _close(connection)
+            is_held = bool(self._connection.execute(_TAKE, {"key": _key(self._study)}).one()[-1])
+        finally:
+            if not is_held:
+                self._disconnect()
         return is_held
 
     def _watch(self) -> None:
-        while not self._released.wait(self._look_seconds if self._connection else _RETRY_SECONDS):
+        while not self._ended.wait(self._look_seconds if self._connection else _RETRY_SECONDS):
             try:
                 if self._connection is not None:
                     self._connection.execute(sqlalchemy.text("SELECT 1"))
@@ -133,7 +230,7 @@ class StudyHold:
                     self._lose()
                     return
             except SQLAlchemyError:
-                self._drop()
+                self._disconnect()
 
     def _lose(self) -> None:
         lost = MgstudyError(
@@ -146,90 +243,93 @@ class StudyHold:
         for on_loss in told:
             on_loss(lost)
 
-    def _drop(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
-            _close(connection)
+        # A connection that broke has let go already.
+        with suppress(SQLAlchemyError):
+            if connection is not None:
+                connection.close()
 
 
-@contextmanager
-def only_driver(url: str, study: str, look_seconds: float = LOOK_SECONDS) -> Iterator[StudyHold]:
-    """Hold a study in its database; the server lets go of it when this process or machine dies.
-
-    Only PostgreSQL has such a lock. A SQLite file is on the machine whose folder is locked anyway.
+def holder(folder: Path, database: str, study: str) -> Driver:
+    """The process that drives a study, or did last, as anyone may ask who can read its folder.
 
     Args:
-        url: The Optuna storage, with nothing left to fill in.
-        study: Name of the study.
-        look_seconds: How often to look whether the hold is still there.
-
-    Raises:
-        MgstudyError: If another process, on whatever machine, drives the study.
-    """
-    hold = StudyHold(url, study, look_seconds)
-    try:
-        yield hold
-    finally:
-        hold.release()
-
-
-def is_driven_anywhere(url: str, study: str) -> bool:
-    """Whether a process on any machine holds the study in its database; false where the database
-    has no such lock.
+        folder: The study's.
+        database: URL of the Optuna storage, with nothing left to fill in.
+        study: Its name.
 
     Raises:
         MgstudyError: If the database cannot be reached.
     """
-    if not _can_be_held(url):
+    is_alive = _is_locked(folder / _LOCK) or _is_held(database, study)
+    return _last_driver(folder, is_alive)
+
+
+def _last_driver(folder: Path, is_alive: bool) -> Driver:
+    path = folder / _SIGN_OF_LIFE
+    try:
+        sign = json.loads(path.read_text(encoding="utf-8"))
+        name = f"process {sign['process']} on {sign['host']} since {sign['since']}"
+        if sign.get("start") and sign["start"] == _start_of_machine():
+            silent = time.monotonic() - sign["moved"]
+        else:
+            # A clock that was set back must not make the sign one of the future.
+            silent = max(0.0, time.time() - path.stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        return Driver(is_alive=is_alive)
+    return Driver(name, is_alive, silent)
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file, which we may perhaps only read."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        # Where a file system has no locks, the file itself is one.
+        return error.errno == errno.ENOSYS
+    return False
+
+
+def _is_held(database: str, study: str) -> bool:
+    if not _has_locks(database):
         return False
     unsigned = _key(study) % 2**64
     try:
-        with _engine(url).connect() as connection:
+        with _engine(database).connect() as connection:
             parts = {"high": unsigned >> 32, "low": unsigned % 2**32}
             return bool(connection.execute(_HOLDS, parts).scalar())
     except SQLAlchemyError as error:
-        raise _unreachable(url, error) from error
+        raise _unreachable(database, error) from error
 
 
-def refuse_local_file(url: str, nodes: int) -> None:
-    """Refuse a database file for a study on several machines.
-
-    Args:
-        url: The Optuna storage.
-        nodes: Machines of the cluster.
-
-    Raises:
-        InputError: If it is one, saying what to write instead.
-    """
-    if nodes > 1 and url.startswith("sqlite"):
-        raise InputError(
-            f"the cluster has {nodes} nodes and the study's storage is a SQLite file: it is lost "
-            "with the machine it lies on, and network file systems damage it; write "
-            "`storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
-        )
+def _has_locks(database: str) -> bool:
+    return parse_storage_url(database).get_backend_name() == "postgresql"
 
 
-def _can_be_held(url: str) -> bool:
-    return parse_storage_url(url).get_backend_name() == "postgresql"
-
-
-def _engine(url: str) -> sqlalchemy.Engine:
+def _engine(database: str) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(
-        parse_storage_url(url), poolclass=sqlalchemy.NullPool, connect_args=_CONNECTING
+        parse_storage_url(database), poolclass=sqlalchemy.NullPool, connect_args=_CONNECTING
     )
 
 
-def _close(connection: sqlalchemy.Connection) -> None:
-    # A connection that broke has let go already.
-    with suppress(SQLAlchemyError):
-        connection.close()
-
-
-def _unreachable(url: str, error: SQLAlchemyError) -> MgstudyError:
-    return MgstudyError(f"storage {redacted(url)} cannot be reached: {first_line(error)}")
+def _unreachable(database: str, error: SQLAlchemyError) -> MgstudyError:
+    return MgstudyError(f"storage {redacted(database)} cannot be reached: {first_line(error)}")
 
 
 def _key(study: str) -> int:
     """A signed 64-bit number for the study's name."""
     digest = hashlib.sha256(f"mgstudy {study}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _start_of_machine() -> str:
+    """What tells this machine's present run from another's and from those before; empty where the
+    system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

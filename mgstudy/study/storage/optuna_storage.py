@@ -142,6 +142,24 @@ def parse_storage_url(url: str) -> URL:
     return parsed
 
 
+def refuse_local_file(url: str, nodes: int) -> None:
+    """Refuse a database file for a study on several machines.
+
+    Args:
+        url: The Optuna storage.
+        nodes: Machines of the cluster.
+
+    Raises:
+        InputError: If it is one, saying what to write instead.
+    """
+    if nodes > 1 and url.startswith("sqlite"):
+        raise InputError(
+            f"the cluster has {nodes} nodes and the study's storage is a SQLite file: it is lost "
+            "with the machine it lies on, and network file systems damage it; write "
+            "`storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
+        )
+
+
 def _engine_settings(url: URL) -> dict[str, Any]:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": _SQLITE_BUSY_SECONDS}}

@@ -7,7 +7,7 @@ from states import recorded, summary_of
 
 from mgstudy.report.console.status import driver_lines
 from mgstudy.study.search.state import CellState, RecordedTrial, State
-from mgstudy.study.storage.heartbeat import Driver
+from mgstudy.study.storage.lease import Driver
 
 
 def trial(number: int, state: State, value: float | None = None, **outcome: float) -> RecordedTrial:

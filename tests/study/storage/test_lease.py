@@ -1,9 +1,17 @@
-"""One driver per study, whatever machine it is on, held by a real PostgreSQL server."""
+"""One driver per study, whatever machine it is on: by a file, and by a real PostgreSQL server."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +19,158 @@ import sqlalchemy
 from programs import started
 from waiting import wait_until
 
-from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage.lease import is_driven_anywhere, only_driver, refuse_local_file
-
-pytestmark = pytest.mark.integration
+from mgstudy.errors import MgstudyError
+from mgstudy.study.storage.lease import SILENT_SECONDS, Driver, Lease, holder, lease
 
 HOLDER = """
 import sys
-from mgstudy.study.storage.lease import only_driver
-with only_driver(sys.argv[1], sys.argv[2]):
+from pathlib import Path
+from mgstudy.study.storage.lease import lease
+
+with lease(Path(sys.argv[1]), sys.argv[2], sys.argv[3]):
     print("held", flush=True)
     sys.stdin.read()
 """
+FILE = "sqlite:////nowhere/optuna.db"
+
+
+@contextmanager
+def other_driver(folder: Path, database: str, study: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that drives the study until it is killed."""
+    with started(sys.executable, "-c", HOLDER, folder, database, study) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield other
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "first"
+
+
+@pytest.mark.integration
+def test_a_second_driver_is_refused_and_told_who_the_first_is(folder: Path) -> None:
+    assert holder(folder, FILE, "first") == Driver()
+    with other_driver(folder, FILE, "first") as other:
+        assert holder(folder, FILE, "first").is_alive
+        with (
+            pytest.raises(
+                MgstudyError, match=rf"'first' is already .* process {other.pid} on "
+            ) as caught,
+            lease(folder, FILE, "first"),
+        ):
+            pass
+        assert caught.value.exit_code == 1
+    # The system lets go of the lock of a process that dies, however it dies; who it was is still
+    # known, for those who find what it left behind.
+    gone = holder(folder, FILE, "first")
+    assert gone.name.startswith(f"process {other.pid} on ")
+    assert not gone.is_alive
+    with lease(folder, FILE, "first"):
+        now = holder(folder, FILE, "first")
+        assert now.name.startswith(f"process {os.getpid()} on ")
+        assert now.is_alive
+        assert not now.hangs
+    assert holder(folder, FILE, "first") == Driver()
+
+
+def test_the_study_is_let_go_of_after_a_failure(folder: Path) -> None:
+    with pytest.raises(ZeroDivisionError), lease(folder, FILE, "first"):
+        raise ZeroDivisionError
+    assert holder(folder, FILE, "first") == Driver()
+
+
+def test_whoever_looks_at_the_same_time_is_taken_for_no_driver(folder: Path) -> None:
+    with lease(folder, FILE, "first"):
+        pass
+    looking = [threading.Thread(target=lambda: seen.append(holder(folder, FILE, "first")))
+               for _ in range(20)]  # fmt: skip
+    seen: list[Driver] = []
+    for thread in looking:
+        thread.start()
+    for thread in looking:
+        thread.join()
+    assert seen == [Driver()] * 20
+
+
+def set_back(folder: Path, seconds: float, boot: str | None = None) -> None:
+    """Make the last sign of life that old; ``boot``: as another machine's."""
+    path = folder / "driver.json"
+    content = json.loads(path.read_text())
+    content["moved"] -= seconds
+    path.write_text(json.dumps(content if boot is None else {**content, "start": boot}))
+    if boot is not None:
+        then = time.time() - seconds
+        os.utime(path, (then, then))
+
+
+@pytest.fixture
+def held(folder: Path) -> Iterator[Lease]:
+    with lease(folder, FILE, "first") as held:
+        yield held
+
+
+@pytest.mark.integration
+def test_a_driver_that_lives_and_does_not_move_hangs(folder: Path) -> None:
+    with other_driver(folder, FILE, "first"):
+        set_back(folder, SILENT_SECONDS + 60)
+        assert holder(folder, FILE, "first").hangs
+    # One that is gone does not hang.
+    assert not holder(folder, FILE, "first").hangs
+
+
+def test_another_machine_goes_by_the_file(folder: Path, held: Lease) -> None:
+    set_back(folder, 60, boot="another")
+    assert 60 <= holder(folder, FILE, "first").silent_seconds < SILENT_SECONDS
+    set_back(folder, SILENT_SECONDS + 60, boot="another")
+    assert holder(folder, FILE, "first").hangs
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_was_set_makes_no_driver_hang_or_move(
+    folder: Path, held: Lease, hours: int
+) -> None:
+    then = time.time() - 3600 * hours
+    os.utime(folder / "driver.json", (then, then))
+    assert 0 <= holder(folder, FILE, "first").silent_seconds < SILENT_SECONDS
+    set_back(folder, SILENT_SECONDS + 60)
+    os.utime(folder / "driver.json", (then, then))
+    assert holder(folder, FILE, "first").hangs
+
+
+def test_a_clock_that_was_set_back_makes_no_sign_of_the_future(folder: Path, held: Lease) -> None:
+    set_back(folder, -3600, boot="another")
+    assert holder(folder, FILE, "first").silent_seconds == 0
+
+
+def test_the_sign_of_life_is_renewed_no_more_often_than_said(folder: Path, held: Lease) -> None:
+    set_back(folder, 1000)
+    held.beat(seconds=3600)
+    assert holder(folder, FILE, "first").silent_seconds >= 1000
+    held.beat(seconds=0)
+    assert holder(folder, FILE, "first").silent_seconds < 1000
+    assert holder(folder, FILE, "first").name.startswith(f"process {os.getpid()} on ")
+
+
+def test_a_sign_of_life_that_cannot_be_written_or_read_stops_nobody(
+    folder: Path, held: Lease
+) -> None:
+    (folder / "driver.json").write_text("{")
+    assert holder(folder, FILE, "first") == Driver(is_alive=True)
+    shutil.rmtree(folder)
+    held.beat(seconds=0)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(MgstudyError, match=r"file/first: cannot be written to: Not a directory"),
+        lease(tmp_path / "file" / "first", FILE, "first"),
+    ):
+        pass
+
+
+# PostgreSQL: each has a folder of its own, as on machines that share none.
 
 
 @pytest.fixture(scope="module")
@@ -30,76 +178,67 @@ def database(postgresql: Any) -> str:
     return str(postgresql.new_database("exclusive"))
 
 
-def test_a_study_is_driven_once_until_its_driver_dies(database: str) -> None:
-    with started(sys.executable, "-c", HOLDER, database, "tiktok") as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+@pytest.mark.integration
+def test_a_study_is_driven_once_until_its_driver_dies(database: str, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    with other_driver(first, database, "tiktok"):
         with (
             pytest.raises(MgstudyError, match="'tiktok' is already being driven, perhaps on an"),
-            only_driver(database, "tiktok"),
+            lease(second, database, "tiktok"),
         ):
             pass
-        with only_driver(database, "another"):
+        with lease(second, database, "another"):
             pass
         # As another machine sees it, without touching the hold.
-        assert is_driven_anywhere(database, "tiktok")
-        assert not is_driven_anywhere(database, "another")
+        assert holder(second, database, "tiktok") == Driver(is_alive=True)
+        assert holder(second, database, "another") == Driver()
     with (
-        only_driver(database, "tiktok"),
+        lease(second, database, "tiktok"),
         pytest.raises(MgstudyError, match="already being driven"),
-        only_driver(database, "tiktok"),
+        lease(third, database, "tiktok"),
     ):
         pass
-    with only_driver(database, "tiktok"):
+    with lease(third, database, "tiktok"):
         pass
 
 
-def test_what_goes_wrong_inside_is_not_taken_for_the_lock(database: str) -> None:
-    with pytest.raises(KeyError, match="a bug"), only_driver(database, "tiktok"):
-        raise KeyError("a bug")
-
-
-def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
+def test_a_database_that_does_not_answer_is_named_without_its_password(folder: Path) -> None:
     url = "postgresql://me:word@127.0.0.1:9/database"
-    with (
-        pytest.raises(MgstudyError, match=r"me:\*\*\*@127.0.0.1:9.*cannot be reached"),
-        only_driver(url, "tiktok"),
-    ):
+    for ask in (lease(folder, url, "tiktok").__enter__, lambda: holder(folder, url, "tiktok")):
+        with pytest.raises(MgstudyError, match=r"me:\*\*\*@127.0.0.1:9.*cannot be reached"):
+            ask()
+    with lease(folder, FILE, "tiktok"):
         pass
 
 
-def test_a_sqlite_file_is_refused_on_several_nodes_only() -> None:
-    refuse_local_file("sqlite:////tmp/x.db", 1)
-    refuse_local_file("postgresql://host/database", 2)
-    with pytest.raises(InputError, match=r"has 2 nodes.*SQLite.*postgresql://"):
-        refuse_local_file("sqlite:////tmp/x.db", 2)
-
-
+@pytest.mark.integration
 def test_a_restarted_server_is_made_to_hold_the_study_again(
-    postgresql: Any, database: str, caplog: pytest.LogCaptureFixture
+    postgresql: Any, database: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lost: list[MgstudyError] = []
-    with only_driver(database, "restarted", look_seconds=0.05) as hold:
-        hold.tell(lost.append)
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    with lease(here, database, "restarted", look_seconds=0.05) as held:
+        held.tell(lost.append)
         postgresql.stop()
         postgresql.start()
-        wait_until(lambda: is_driven_anywhere(database, "restarted"))
+        wait_until(lambda: holder(elsewhere, database, "restarted").is_alive)
         with (
             pytest.raises(MgstudyError, match="already being driven"),
-            only_driver(database, "restarted"),
+            lease(elsewhere, database, "restarted"),
         ):
             pass
     assert lost == []
     assert "held in its database again" in caplog.text
-    assert not is_driven_anywhere(database, "restarted")
+    assert not holder(elsewhere, database, "restarted").is_alive
 
 
-def test_a_driver_whose_study_another_took_meanwhile_is_told(database: str) -> None:
+@pytest.mark.integration
+def test_a_driver_whose_study_another_took_meanwhile_is_told(database: str, folder: Path) -> None:
     lost: list[MgstudyError] = []
     told = threading.Event()
     engine = sqlalchemy.create_engine(database.replace("postgresql:", "postgresql+psycopg:"))
-    with only_driver(database, "taken", look_seconds=0.05) as hold, engine.connect() as other:
-        hold.tell(lambda failure: (lost.append(failure), told.set()))  # type: ignore[func-returns-value]
+    with lease(folder, database, "taken", look_seconds=0.05) as held, engine.connect() as other:
+        held.tell(lambda failure: (lost.append(failure), told.set()))  # type: ignore[func-returns-value]
         # Another stands in the queue for the lock, and the server cuts the holder's connection.
         ((holder, high, low),) = other.execute(
             sqlalchemy.text(

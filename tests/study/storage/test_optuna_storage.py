@@ -7,7 +7,12 @@ import optuna
 import pytest
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import (
+    open_storage,
+    quiet_optuna,
+    refuse_local_file,
+    sqlite_url,
+)
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
@@ -55,3 +60,25 @@ def test_a_wrong_url_is_refused_without_its_password(url: str, said: str) -> Non
         open_storage(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_sqlite_file_is_refused_on_several_nodes_only() -> None:
+    refuse_local_file("sqlite:////tmp/x.db", 1)
+    refuse_local_file("postgresql://host/database", 2)
+    with pytest.raises(InputError, match=r"has 2 nodes.*SQLite.*postgresql://"):
+        refuse_local_file("sqlite:////tmp/x.db", 2)
+
+
+def test_optuna_is_quiet_for_as_long_as_it_is_said() -> None:
+    before = optuna.logging.get_verbosity()
+    try:
+        for level, meanwhile in (("INFO", "WARNING"), ("ERROR", "ERROR")):
+            optuna.logging.set_verbosity(getattr(optuna.logging, level))
+            with pytest.raises(ZeroDivisionError), quiet_optuna():
+                assert optuna.logging.get_verbosity() == getattr(optuna.logging, meanwhile)
+                raise ZeroDivisionError
+            assert optuna.logging.get_verbosity() == getattr(optuna.logging, level)
+        open_storage("sqlite:///:memory:")
+        assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+    finally:
+        optuna.logging.set_verbosity(before)
