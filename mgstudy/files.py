@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
@@ -140,23 +141,46 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a file for writing that appears at ``path`` when the block ends, complete and on disk.
 
     Until then, and for ever if the block raises or the process dies, ``path`` is as it was. The
-    caller holds a lock on ``path``: what a killed writer left is overwritten by the next one.
+    caller holds a lock on ``path``: what a killed writer left is overwritten by the next one. What
+    the block raises comes out as it is, also an ``OSError`` of something that it reads.
 
     Raises:
         MgstudyError: If the disk is full or cannot be written to.
     """
     partial = path.with_name(f".{path.name}.partial")
+    with _said_of_writing(path):
+        raw = _Target(partial, path)
     try:
-        try:
-            with partial.open("wb") as file:
-                yield file
+        with io.BufferedWriter(raw) as file:
+            yield file
+            with _said_of_writing(path):
                 file.flush()
                 os.fsync(file.fileno())
+        with _said_of_writing(path):
             partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    with _said_of_writing(path):
         _flush_folder(path.parent)
+
+
+class _Target(io.FileIO):
+    """The file that is written for ``written_whole``, which says itself when it cannot be."""
+
+    def __init__(self, partial: Path, path: Path) -> None:
+        super().__init__(partial, "wb")
+        self.path = path
+
+    def write(self, data: Any, /) -> int:
+        with _said_of_writing(self.path):
+            return super().write(data)
+
+
+@contextmanager
+def _said_of_writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise MgstudyError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -85,3 +85,10 @@ def test_a_folder_that_cannot_be_written_to_is_a_failure_of_the_environment(
     ):
         pass
     assert caught.value.exit_code == 1
+
+
+def test_what_fails_to_be_read_meanwhile_is_not_told_as_a_failure_to_write(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError), written_whole(tmp_path / "file") as file:
+        file.write(b"half")
+        raise ConnectionResetError("reset by peer")
+    assert list(tmp_path.iterdir()) == []

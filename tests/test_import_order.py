@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"environment", "errors", "private", "registry"}),
-    frozenset({"files", "fingerprint", "shared_files", "urls", "workspace"}),
+    frozenset({"files", "fingerprint", "urls", "workspace"}),
     frozenset({"config"}),
     frozenset({"data"}),
     frozenset({"features"}),

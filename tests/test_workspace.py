@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.workspace import Workspace
 
 
@@ -24,3 +26,21 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"):
         Workspace.resolve(tmp_path / "file")
+
+
+def test_a_connection_that_breaks_while_a_file_is_read_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(file: MemoryFile, size: int = -1) -> bytes:
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path))
+    workspace = Workspace.resolve("memory://team")
+    fsspec.filesystem("memory").pipe("/team/.mgstudy/x", b"content")
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFile, "read", broken)
+        with pytest.raises(MgstudyError, match=r"^memory://team/.mgstudy/x: cannot be reached: re"):
+            workspace.fetch(workspace.state / "x")
+    assert not (workspace.state / "x").exists()
+    workspace.fetch(workspace.state / "x")
+    assert (workspace.state / "x").read_bytes() == b"content"
