@@ -111,10 +111,12 @@ class UnrepeatedSampler(BaseSampler):
         """What the other sampler proposes."""
         space = self.sampler.infer_relative_search_space(study, trial)
         proposal = self.sampler.sample_relative(study, trial, space)
-        for name, distribution in self.distributions.items():
-            if name not in proposal:
-                proposal[name] = self.sample_independent(study, trial, name, distribution)
-        return proposal
+        return {
+            name: proposal[name]
+            if name in proposal
+            else self.sample_independent(study, trial, name, distribution)
+            for name, distribution in self.distributions.items()
+        }
 
     def _combination(self, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
         return tuple(parameters.get(name) for name in self.distributions)
@@ -131,4 +133,4 @@ class UnrepeatedSampler(BaseSampler):
 def _values(distribution: CategoricalDistribution | IntDistribution) -> Sequence[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices
-    return range(distribution.low, distribution.high + 1)
+    return range(distribution.low, distribution.high + 1, distribution.step)

@@ -183,6 +183,18 @@ def test_a_sampler_that_proposes_the_same_again_is_not_asked_for_long() -> None:
     assert stubborn.draws <= 1 + 8 * 3
 
 
+def test_what_is_left_of_a_range_keeps_to_its_steps() -> None:
+    sizes = optuna.distributions.IntDistribution(0, 6, step=3)
+    sampler = UnrepeatedSampler(_Stubborn(), {"size": sizes}, seed=0)
+    study = optuna.create_study(sampler=sampler)
+    visited = []
+    for _ in range(3):
+        trial = study.ask({"size": sizes})
+        visited.append(trial.params["size"])
+        study.tell(trial, 0.0)
+    assert sorted(visited) == [0, 3, 6]
+
+
 # What a study file can name.
 
 SAMPLERS = [
