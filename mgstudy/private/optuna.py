@@ -1,4 +1,4 @@
-"""The private parts of Optuna that mgstudy uses."""
+"""Private parts of Optuna."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb.models import TrialIntermediateValueModel as Model
+from optuna.trial import FrozenTrial
+
+FIXED_PARAMETERS = "fixed_params"
+"""The system attribute in which ``Study.enqueue_trial`` keeps what a waiting trial will be given.
+One that is queued with attributes of its own needs it too, for that function takes none."""
 
 
 def write_reports(storage: BaseStorage, reports: Mapping[tuple[int, int], float]) -> None:
@@ -38,3 +43,12 @@ def write_reports(storage: BaseStorage, reports: Mapping[tuple[int, int], float]
     with storage.engine.begin() as connection:
         connection.execute(replaced, [{"of_trial": trial, "at_step": at} for trial, at in reports])
         connection.execute(table.insert(), rows)
+
+
+def fixed_parameters(trial: FrozenTrial) -> dict[str, Any] | None:
+    """The parameters that a trial was queued with; ``None`` of one that was not queued.
+
+    Stands in for ``FrozenTrial.params``, which has none of them before they are suggested.
+    """
+    fixed: dict[str, Any] | None = trial.system_attrs.get(FIXED_PARAMETERS)
+    return fixed

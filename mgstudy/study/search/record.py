@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
+from mgstudy.private.optuna import FIXED_PARAMETERS
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import FORMAT, CellEntry
 from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
@@ -414,7 +415,7 @@ def _another_try(trial: FrozenTrial) -> FrozenTrial:
             name: value for name, value in trial.user_attrs.items() if name == SEED_ATTRIBUTE
         },
         system_attrs={
-            "fixed_params": trial.params,
+            FIXED_PARAMETERS: trial.params,
             FIRST_FAILED_ATTRIBUTE: attributes.get(FIRST_FAILED_ATTRIBUTE, trial.number),
             RETRY_HISTORY_ATTRIBUTE: [
                 *attributes.get(RETRY_HISTORY_ATTRIBUTE, ()),

@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler
 
 from mgstudy.config.parameters import Choice, FloatRange, IntegerRange, LogFloatRange, Space, Value
 from mgstudy.config.study import OptunaPart
+from mgstudy.private.optuna import fixed_parameters
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, LARGEST_GRID, build_sampler
 from mgstudy.study.search.unrepeated import UnrepeatedSampler
@@ -59,7 +60,7 @@ def queue_grid(study: optuna.Study, cell: Cell, budget: int, shuffle_seed: int) 
     """
     grid = cell.grid() or {}
     known = {
-        tuple(trial.system_attrs.get("fixed_params", trial.params).get(name) for name in grid)
+        tuple((fixed_parameters(trial) or trial.params).get(name) for name in grid)
         for trial in study.get_trials(deepcopy=False)
     }
     combinations = list(itertools.product(*grid.values()))

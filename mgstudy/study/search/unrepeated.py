@@ -13,6 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from mgstudy.private.optuna import fixed_parameters
+
 _DRAWS = 32
 _SAME_DRAWS = 3
 
@@ -60,7 +62,7 @@ class UnrepeatedSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         """A combination that no other trial of the study has, around what the trial has already."""
-        given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        given = {**(fixed_parameters(trial) or {}), **trial.params}
         if self.distributions.keys() <= given.keys():
             return {}
         tried = {
