@@ -15,7 +15,7 @@ from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.definition.optuna_parts import check_search
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import parse_storage_url
+from mgstudy.study.storage.optuna_storage import check_storage_url
 from mgstudy.workspace import Workspace
 
 
@@ -78,10 +78,10 @@ def check_study(document: Document, workspace: Workspace) -> Study:
 
 
 def _check_storage(config: StudyConfig, document: Document) -> None:
-    """Refuse what is no storage's URL. One that names variables is known when they are set."""
-    if config.storage is None or "$" in config.storage:
+    """Refuse what is no storage's URL."""
+    if config.storage is None:
         return
     try:
-        parse_storage_url(config.storage)
+        check_storage_url(config.storage)
     except InputError as error:
         raise document.error(("storage",), str(error)) from error

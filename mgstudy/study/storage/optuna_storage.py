@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 import weakref
@@ -140,6 +141,16 @@ def parse_storage_url(url: str) -> URL:
     if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg2") is None:
         return parsed.set(drivername="postgresql+psycopg")
     return parsed
+
+
+def check_storage_url(url: str) -> None:
+    """Check a storage's URL as a study file writes it, whatever its variables stand for.
+
+    Raises:
+        InputError: As ``parse_storage_url``.
+    """
+    if not url.startswith("$"):
+        parse_storage_url(re.sub(r"\$(\w+|{\w+})", "1", url))
 
 
 def refuse_local_file(url: str, nodes: int) -> None:

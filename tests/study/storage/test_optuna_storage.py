@@ -8,6 +8,7 @@ import pytest
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.optuna_storage import (
+    check_storage_url,
     open_storage,
     quiet_optuna,
     refuse_local_file,
@@ -42,6 +43,21 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
     with pytest.raises(MgstudyError, match=r"cannot be opened: .*not a database") as caught:
         open_storage(sqlite_url(path))
     assert "\n" not in str(caught.value)
+
+
+def test_variables_hide_no_mistake_of_a_study_file() -> None:
+    for right in (
+        "${STORAGE}",
+        "postgresql://me:${PASSWORD}@${HOST}:$PORT/${DATABASE}",
+        "sqlite:///${HOME}/study.db",
+    ):
+        check_storage_url(right)
+    for wrong, said in (
+        ("mysql://me:${PASSWORD}@host/database", "write `storage: postgresql://"),
+        ("postgresql//me:${PASSWORD}@host/database", "is not a database URL"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_storage_url(wrong)
 
 
 @pytest.mark.parametrize(
