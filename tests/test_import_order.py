@@ -111,6 +111,25 @@ def test_imports_run_one_way() -> None:
     assert not found, "\n".join(found)
 
 
+STUDY_ROOMS = ("storage", "definition", "search", "results", "running", "robustness")
+"""The rooms of a study, from the lowest: each knows those below it."""
+
+
+def test_the_rooms_of_a_study_stand_one_above_the_other() -> None:
+    found = []
+    for name, path in modules().items():
+        _, _, own = name.partition(f"{PACKAGE}.study.")
+        if not own:
+            continue
+        source = path.read_text("utf-8")
+        for line, other in imported_names(ast.parse(source), name, path.name == "__init__.py"):
+            _, _, theirs = other.partition(f"{PACKAGE}.study.")
+            rooms = [room.partition(".")[0] for room in (own, theirs)]
+            if theirs and STUDY_ROOMS.index(rooms[1]) > STUDY_ROOMS.index(rooms[0]):
+                found.append(f"{name}:{line}: {rooms[0]} must not import {rooms[1]}")
+    assert not found, "\n".join(found)
+
+
 PARTS = frozenset(part for layer in LAYERS for part in layer)
 
 
