@@ -95,8 +95,7 @@ def measure(
         tables = robustness_tables(everything, results)
         files = write_tables(tables, everything, results)
         risk_names = {risk.label: risk.name for risk in everything.settings.risks}
-        objective = everything.summary.objective
-        files += write_plots(tables, objective, results.path / "plots", risk_names)
+        files += write_plots(tables, everything.summary, results.path / "plots", risk_names)
         config = everything.study.config
         store = TrackingStore(everything.study.workspace, config.tracking, config.name)
         try:

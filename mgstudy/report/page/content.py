@@ -12,11 +12,9 @@ from mgstudy.config.reading import yaml_text
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.comparison.formats import comparison_table
 from mgstudy.report.comparison.studies import Comparison, compare_studies
+from mgstudy.report.figures import Drawing, Figure
 from mgstudy.report.numbers import duration, percent, score
 from mgstudy.report.page import scores, strengths, tables
-from mgstudy.report.page.drawing import Drawing
-from mgstudy.report.page.figures import Figure
-from mgstudy.report.page.robustness import accuracy_against_robustness
 from mgstudy.report.robustness.comparison import load_robustness
 from mgstudy.report.table import Table
 from mgstudy.study.definition.manifest import StudyManifest
@@ -100,7 +98,7 @@ def report_content(
         Section(
             "robustness",
             "Accuracy against robustness",
-            accuracy_against_robustness(drawing, load_robustness(summary.folder)),
+            scores.accuracy_against_robustness(drawing, load_robustness(summary.folder)),
             f"No risk was measured; `mgstudy robustness {summary.name}` measures them, and the "
             "report written after it shows them here.",
         ),

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from mgstudy.report.figures import Figure
 from mgstudy.report.page.content import ReportContent, report_content
-from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
 from mgstudy.study.results.summary import summarize

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from states import recorded, summary_of
 
+from mgstudy.report.figures import Figure, Panel
 from mgstudy.report.page.content import ReportContent, report_content
-from mgstudy.report.page.figures import Figure, Panel
 from mgstudy.report.page.tables import costs
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table

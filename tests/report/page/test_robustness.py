@@ -7,8 +7,8 @@ import pytest
 
 from mgstudy import api
 from mgstudy.config.study import Robustness
+from mgstudy.report.figures import Figure
 from mgstudy.report.page.content import ReportContent, report_content
-from mgstudy.report.page.figures import Figure
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
 from mgstudy.report.robustness.comparison import RobustnessTables, _summary, write_tables

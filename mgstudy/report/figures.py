@@ -1,18 +1,21 @@
-"""What the report's figures show, apart from how they are drawn.
+"""What figures show, apart from how they are drawn.
 
 A figure is a row of small panels, one plot each, so that it is as legible on a phone as on a desk.
-Each panel is drawn twice: by plotly to be explored, by matplotlib to be printed or read without
-scripts.
+A panel is drawn by matplotlib (``printed``), for files, for paper and for readers without scripts,
+and in a report's page by plotly as well (``page.render``), to be explored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState
 
 NEUTRAL = "#7a7f87"
 """For what others are compared with."""
@@ -21,6 +24,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#5d4fb3", "#b
 on white and on black."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 """Plotly's names; a colour always comes with the same symbol."""
+
+_BESIDE, _ROW = 0.16, 0.6
+"""How far series of a category are apart, and how much of its row they take at most."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,11 @@ class Series:
         x: Positions.
         y: Positions, or names of categories.
         shape: Dots, or a line.
-        low: Lower ends of horizontal intervals around ``x``.
+        low: Lower ends of intervals: around ``x`` of dots, around ``y`` of a line.
         high: Upper ends.
         hover: What each point says when it is pointed at.
+        label: What it is called in a legend inside the panel; the figure's says it when empty.
+        dashed: Whether a line is.
     """
 
     look: Look
@@ -53,6 +61,8 @@ class Series:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     hover: Sequence[str] = ()
+    label: str = ""
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,12 +74,14 @@ class Surface:
         y: Ascending, shape ``[rows]``.
         z: Shape ``[rows, columns]``; NaN where nothing is known.
         label: What the value is.
+        limits: The values at the ends of the colours; those of ``z`` when not given.
     """
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     z: NDArray[np.float64]
     label: str
+    limits: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,8 @@ class Panel:
             vertical axis is one of categories, else at ``y``.
         categories: Names on the vertical axis, from top to bottom; empty for numbers.
         x_is_logarithmic: Whether the horizontal axis is.
+        y_from_zero: Whether the vertical axis begins at 0.
+        equal_axes: Whether a step is as long on both axes.
     """
 
     title: str
@@ -98,6 +112,19 @@ class Panel:
     reference: tuple[float, str] | None = None
     categories: Sequence[str] = ()
     x_is_logarithmic: bool = False
+    y_from_zero: bool = False
+    equal_axes: bool = False
+
+    def heights(self) -> dict[str, float]:
+        """Where each category is on the vertical axis, the first on top."""
+        return {name: float(place) for place, name in enumerate(reversed(self.categories))}
+
+    def positions(self, number: int) -> list[float]:
+        """Where the points of a series are on the vertical axis: those of a category in its row,
+        one series beside the other."""
+        heights, count = self.heights(), len(self.series)
+        beside = ((count - 1) / 2 - number) * min(_BESIDE, _ROW / count)
+        return [heights[y] + beside if isinstance(y, str) else y for y in self.series[number].y]
 
 
 @dataclass(frozen=True)
@@ -105,7 +132,7 @@ class Figure:
     """Panels side by side under one caption.
 
     Attributes:
-        name: Its anchor in the page.
+        name: Its anchor in a page, or the name of its file.
         caption: What is seen, and what to make of it.
         panels: The plots.
         legend: What the colours mean; empty where there is one.
@@ -119,7 +146,49 @@ class Figure:
     wide: bool = False
 
 
-def looks(labels: Sequence[str], neutral: str | None) -> dict[str, Look]:
+@dataclass(frozen=True)
+class Drawing:
+    """A study, and how its cells are told apart.
+
+    Attributes:
+        summary: The study.
+        baseline: Levels that make a cell a baseline.
+        logarithmic: Full names of the parameters that are searched on a logarithmic scale.
+    """
+
+    summary: StudySummary
+    baseline: Mapping[str, str]
+    logarithmic: frozenset[str]
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The factors that the baseline fixes: their levels are what is compared in a panel."""
+        return tuple(self.baseline)
+
+    def panel_factors(self) -> list[str]:
+        """The other factors that vary: each combination of their levels has a panel."""
+        return [name for name in self.summary.varying_factors() if name not in self.baseline]
+
+    def label(self, cell: CellState) -> str:
+        """What a cell is called inside its panel."""
+        return " ".join(cell.levels[factor] for factor in self.compared)
+
+    def looks(self) -> dict[str, Look]:
+        """How each label looks, the same in every figure."""
+        labels = list(dict.fromkeys(self.label(cell) for cell in self.summary.cells))
+        return _looks(labels, " ".join(self.baseline.values()))
+
+    def panels(self) -> Iterator[tuple[str, list[CellState]]]:
+        """The title and the cells of every panel."""
+        factors = self.panel_factors()
+        grouped: dict[tuple[str, ...], list[CellState]] = {}
+        for cell in self.summary.cells:
+            grouped.setdefault(tuple(cell.levels[name] for name in factors), []).append(cell)
+        for levels, cells in grouped.items():
+            yield " · ".join(levels) or cells[0].levels["model"], cells
+
+
+def _looks(labels: Sequence[str], neutral: str | None) -> dict[str, Look]:
     """A look for every label: grey for the one that others are compared with."""
     found: dict[str, Look] = {}
     others = [label for label in labels if label != neutral]

@@ -1,0 +1,165 @@
+"""Figures drawn by matplotlib: panels as SVG pictures in a page, and whole figures as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+
+from mgstudy.report.figures import Figure, Look, Panel, Series, Surface
+
+_WIDTH_INCHES = 4.6
+_HEIGHT_INCHES = 3.2
+_ROW_INCHES = 0.3
+_MOST_COLUMNS = 4
+_DOTS_PER_INCH = 120
+_METADATA = {"Date": None, "Creator": None}
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mgstudy",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e3e5e8",
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+}
+_MARKERS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "triangle-down": "v",
+    "cross": "P",
+    "x": "X",
+    "star": "*",
+}
+
+
+def svg(panel: Panel, wide: bool = False) -> str:
+    """The panel as an SVG document; the same panel always gives the same text."""
+    with mpl.rc_context(_SETTINGS):
+        width = _WIDTH_INCHES * (1.8 if wide else 1)
+        canvas = Canvas(figsize=(width, _height(panel)), layout="constrained")
+        _draw(canvas.subplots(), panel)
+        text = StringIO()
+        canvas.savefig(text, format="svg", metadata=_METADATA)
+    whole = text.getvalue()
+    return whole[whole.index("<svg") :]
+
+
+def write_figure(figure: Figure, folder: Path) -> list[Path]:
+    """Write a figure with its caption above and its legend as ``NAME.png`` and ``NAME.svg``.
+
+    The same figure always gives the same files.
+
+    Args:
+        figure: The figure.
+        folder: Where the files go.
+
+    Returns:
+        The files.
+    """
+    columns = min(len(figure.panels), _MOST_COLUMNS)
+    rows = -(-len(figure.panels) // columns)
+    height = rows * max(map(_height, figure.panels)) + 0.6
+    written = []
+    with mpl.rc_context(_SETTINGS):
+        canvas = Canvas(figsize=(_WIDTH_INCHES * columns, height), layout="constrained")
+        places = list(canvas.subplots(rows, columns, squeeze=False).flat)
+        for axes, panel in zip(places, figure.panels, strict=False):
+            _draw(axes, panel)
+        for axes in places[len(figure.panels) :]:
+            axes.set_visible(False)
+        canvas.suptitle(figure.caption, fontsize=11, wrap=True)
+        if figure.legend:
+            canvas.legend(
+                handles=[_handle(look) for look in figure.legend],
+                loc="outside lower center",
+                ncols=len(figure.legend),
+            )
+        for suffix, metadata in (("png", {}), ("svg", _METADATA)):
+            written.append(folder / f"{figure.name}.{suffix}")
+            canvas.savefig(written[-1], dpi=_DOTS_PER_INCH, metadata=metadata)
+    return written
+
+
+def _height(panel: Panel) -> float:
+    return max(_HEIGHT_INCHES, 1.1 + _ROW_INCHES * len(panel.categories))
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    axes.set_axisbelow(True)
+    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.x_is_logarithmic:
+        axes.set_xscale("log")
+    if panel.surface is not None:
+        _draw_surface(axes, panel.surface)
+    if panel.categories:
+        heights = panel.heights()
+        axes.set_yticks(list(heights.values()), list(heights))
+        axes.set_ylim(-0.7, len(heights) - 0.3)
+    for number, series in enumerate(panel.series):
+        _draw_series(axes, series, panel.positions(number))
+    if panel.y_from_zero:
+        axes.set_ylim(bottom=0)
+    if panel.equal_axes:
+        axes.set_aspect("equal")
+    if panel.reference is not None:
+        _draw_reference(axes, panel.reference, bool(panel.categories))
+    if any(series.label for series in panel.series):
+        axes.legend(fontsize=8)
+
+
+def _draw_series(axes: Axes, series: Series, y: Sequence[float]) -> None:
+    x = np.asarray(series.x, dtype=np.float64)
+    colour, marker = series.look.colour, _MARKERS[series.look.symbol]
+    spread = None
+    if series.low is not None and series.high is not None:
+        spread = np.asarray(series.low), np.asarray(series.high)
+    if series.shape == "line":
+        style = "--" if series.dashed else "-"
+        dots = "" if spread is None else marker
+        axes.plot(x, y, style, color=colour, marker=dots, ms=4, lw=1.5, label=series.label)
+        if spread is not None:
+            axes.fill_between(x, *spread, color=colour, alpha=0.15, linewidth=0)
+    elif spread is not None:
+        errors = np.stack([x - spread[0], spread[1] - x])
+        axes.errorbar(x, y, xerr=errors, fmt=marker, color=colour, capsize=3, markersize=6)
+    else:
+        axes.plot(x, y, marker, color=colour, markersize=5, alpha=0.9)
+
+
+def _draw_surface(axes: Axes, surface: Surface) -> None:
+    levels = 10 if surface.limits is None else np.linspace(*surface.limits, 12)
+    extend = "neither" if surface.limits is None else "both"
+    z = np.ma.masked_invalid(surface.z)
+    drawn = axes.contourf(surface.x, surface.y, z, levels, cmap="cividis", extend=extend)
+    figure = axes.get_figure()
+    assert figure is not None
+    figure.colorbar(drawn, ax=axes, label=surface.label)
+
+
+def _handle(look: Look) -> Line2D:
+    return Line2D(
+        [], [], color=look.colour, marker=_MARKERS[look.symbol], linestyle="", label=look.label
+    )
+
+
+def _draw_reference(axes: Axes, reference: tuple[float, str], is_vertical: bool) -> None:
+    value, name = reference
+    if is_vertical:
+        axes.axvline(value, color="#555555", linestyle=":", linewidth=1.2)
+        axes.text(value, axes.get_ylim()[1], name, ha="center", va="bottom", fontsize=8)
+    else:
+        axes.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
+        axes.text(axes.get_xlim()[0], value, f" {name}", ha="left", va="bottom", fontsize=8)
