@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from programs import restore_signals
 from waiting import free_port
 
 from mgstudy import cli
-from mgstudy.data.dataset import Dataset, Interactions
+from mgstudy.data.dataset import Dataset
+from mgstudy.testing import datasets
 
 
 def pytest_configure() -> None:
@@ -141,19 +141,4 @@ def shared_data() -> Path:
 @pytest.fixture
 def small_dataset() -> Dataset:
     """60 users and 40 items in four tastes, which interactions and both modalities share."""
-    random = np.random.default_rng(7)
-    tastes = random.normal(size=(4, 6))
-    user_taste, item_taste = random.integers(4, size=60), random.integers(4, size=40)
-    likes = np.where(user_taste[:, None] == item_taste[None, :], 0.5, 0.03)
-    users, items = np.nonzero(random.random(likes.shape) < likes)
-    split = random.choice(3, size=len(users), p=(0.7, 0.15, 0.15))
-    # Every user is trained on, as in a prepared dataset.
-    split[np.unique(users, return_index=True)[1]] = 0
-    train, validation, test = (
-        Interactions(users[split == part], items[split == part]) for part in range(3)
-    )
-    features = {
-        modality: (tastes[item_taste] + random.normal(scale=0.3, size=(40, 6))).astype(np.float32)
-        for modality in ("image", "text")
-    }
-    return Dataset.from_arrays("small", 60, 40, train, validation, test, features)
+    return datasets.small_dataset()

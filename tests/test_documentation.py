@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from mgstudy.models.base import models
+from mgstudy.testing import ModelContract
 
 DOCS = Path(__file__).parents[1] / "docs"
 MODULE = "mgstudy.models.featurelightgcn"
@@ -33,3 +34,9 @@ def test_the_model_of_adding_a_model_passes_its_own_test(monkeypatch: pytest.Mon
     test = tests["test_scores_follow_the_equations"]
     assert callable(test)
     test()
+    contract = tests["TestFeatureLightGCN"]
+    assert isinstance(contract, type) and issubclass(contract, ModelContract)
+    held = contract()
+    held.test_two_epochs_lower_the_loss()
+    held.test_every_parameter_receives_a_gradient()
+    held.test_a_restored_model_gives_identical_scores()

@@ -25,6 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"report"}),
     frozenset({"cluster"}),
     frozenset({"__init__", "__main__", "cli", "api"}),
+    frozenset({"testing"}),
 )
 """What may import what: a part imports its own layer and earlier ones, never a later one."""
 

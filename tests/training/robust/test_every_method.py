@@ -1,9 +1,11 @@
-"""What holds for every robust method with every model."""
+"""Every installed robust method is held to what a method owes, alone and with the others.
+
+Every model is tried with every method in tests/models/test_contract.py.
+"""
 
 from __future__ import annotations
 
 import copy
-import itertools
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch, EmbeddingRecommender, models
 from mgstudy.models.bpr import BPR
+from mgstudy.testing import RobustMethodContract
 from mgstudy.training.robust.base import prepare_dataset, robust_methods
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
@@ -37,29 +40,11 @@ NEUTRAL: list[tuple[str, dict[str, float]]] = [
     ("r_drop", {"weight": 0.0}),
 ]
 
-trained_models = [model for model in models if model.trainable]
-
-
-@pytest.mark.parametrize("name", robust_methods.names())
-@pytest.mark.parametrize("model", [model.name for model in trained_models])
-def test_acts_on_every_model_or_refuses_it(make_problem: Any, model: str, name: str) -> None:
-    method = robust_methods.get(name)
-    refusal = method.refusal(models.get(model))
-    problem = make_problem(model)
-    if refusal is not None:
-        assert refusal.startswith(name) and model in refusal
-        with pytest.raises(InputError, match=refusal):
-            problem.method(name)
-        return
-    if name == "denoise":  # It acts on the data.
-        return
-    wrapped = problem.robust_loss(problem.method(name, **ACTING.get(name, {})))
-    results = []
-    for loss in (problem.loss, wrapped):
-        torch.manual_seed(5)
-        results.append(problem.gradients(loss))
-    assert all(gradient.isfinite().all() for gradient in results[1].values())
-    assert any(not torch.equal(results[0][key], results[1][key]) for key in results[0])
+for method in robust_methods:
+    settings = [settings for name, settings in NEUTRAL if name == method.name]
+    globals()[f"Test{method.__name__}"] = type(
+        f"Test{method.__name__}", (RobustMethodContract,), {"method": method, "neutral": settings}
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,17 +121,6 @@ def test_trying_a_model_out_leaves_the_random_numbers_alone() -> None:
 # Neutral settings: the loss itself, so nothing at all can differ.
 
 
-@pytest.mark.parametrize(("name", "settings"), NEUTRAL)
-def test_a_neutral_setting_is_no_method(
-    make_problem: Any, small_dataset: Dataset, name: str, settings: dict[str, float]
-) -> None:
-    problem = make_problem("FREEDOM")
-    method = problem.method(name, **settings)
-    assert problem.robust_loss(method) == problem.loss
-    assert method.prepared(small_dataset, method.parameters) is small_dataset
-    assert method.computations_per_loss(method.parameters) == 1
-
-
 def test_every_method_has_a_neutral_setting() -> None:
     assert {name for name, _ in NEUTRAL} == set(robust_methods.names())
 
@@ -186,15 +160,6 @@ def test_the_first_of_a_list_is_innermost(vbpr: Any) -> None:
     assert calls == 3
     vbpr.robust_loss(adversary, counting)()
     assert calls == 3 + 1
-
-
-@pytest.mark.parametrize("pair", list(itertools.permutations(robust_methods.names(), 2)))
-def test_any_two_methods_compose(make_problem: Any, pair: tuple[str, str]) -> None:
-    problem = make_problem("FREEDOM", embedding_size=4)
-    methods = [problem.method(name, **ACTING.get(name, {})) for name in pair]
-    gradients = problem.gradients(problem.robust_loss(*methods))
-    assert set(gradients) == {name for name, _ in problem.model.named_parameters()}
-    assert all(gradient.isfinite().all() for gradient in gradients.values())
 
 
 def test_the_data_are_prepared_in_order(small_dataset: Dataset) -> None:
