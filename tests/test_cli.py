@@ -206,7 +206,7 @@ def with_value(value: float) -> Callable[[Path], object]:
 BAD_DATA: dict[str, tuple[Callable[[Path], object], str]] = {
     "item out of range": (
         lambda raw: write_rows(raw, [*ROWS, (3, 5, 0)]),
-        "toy.inter: line 10: itemID 5 has no row in image_feat.npy",
+        "toy.inter: line 10: itemID is 5, expected the number of one of the 5 rows of image",
     ),
     "negative item": (
         lambda raw: write_rows(raw, [*ROWS, (2, -1, 0)]),
