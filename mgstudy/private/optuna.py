@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb.models import TrialIntermediateValueModel as Model
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, Trial
 
 FIXED_PARAMETERS = "fixed_params"
 """The system attribute in which ``Study.enqueue_trial`` keeps what a waiting trial will be given.
@@ -43,6 +43,15 @@ def write_reports(storage: BaseStorage, reports: Mapping[tuple[int, int], float]
     with storage.engine.begin() as connection:
         connection.execute(replaced, [{"of_trial": trial, "at_step": at} for trial, at in reports])
         connection.execute(table.insert(), rows)
+
+
+def storage_id(trial: FrozenTrial | Trial) -> int:
+    """What the storage that a trial was read from knows it by.
+
+    Stands in for ``BaseStorage.get_trial_id_from_study_id_trial_number``, which asks a database for
+    each trial, and for the study's own id first.
+    """
+    return trial._trial_id
 
 
 def fixed_parameters(trial: FrozenTrial) -> dict[str, Any] | None:

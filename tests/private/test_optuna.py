@@ -9,7 +9,7 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
-from mgstudy.private.optuna import FIXED_PARAMETERS, fixed_parameters, write_reports
+from mgstudy.private.optuna import FIXED_PARAMETERS, fixed_parameters, storage_id, write_reports
 
 
 @pytest.mark.parametrize("make", [InMemoryStorage, lambda: RDBStorage("sqlite:///:memory:")])
@@ -33,6 +33,18 @@ def test_trial_intermediate_value_model_writes_reports_as_optuna_reads_them(make
         for step, value in storage.get_trial(trial).intermediate_values.items()
     }
     assert repr(found) == repr(reports)
+
+
+@pytest.mark.parametrize("make", [InMemoryStorage, lambda: RDBStorage("sqlite:///:memory:")])
+def test_trial_id_is_what_the_storage_knows_a_trial_by(make) -> None:
+    storage: BaseStorage = make()
+    for name in ("first", "second"):
+        study = optuna.create_study(storage=storage, study_name=name)
+        for _ in range(2):
+            trial = study.ask()
+    study_id = storage.get_study_id_from_name("second")
+    known = storage.get_trial_id_from_study_id_trial_number(study_id, 1)
+    assert storage_id(trial) == storage_id(study.get_trials()[1]) == known
 
 
 def test_fixed_params_is_what_a_trial_was_queued_with() -> None:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import StudyConfig
 from mgstudy.fingerprint import fingerprint
+from mgstudy.private.optuna import storage_id
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.search.state import SEED_ATTRIBUTE
 
@@ -58,7 +59,7 @@ def begin_replicate(
     """
     waiting = storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.WAITING,))
     if waiting:
-        trial_id = waiting[0]._trial_id
+        trial_id = storage_id(waiting[0])
         storage.set_trial_state_values(trial_id, TrialState.RUNNING)
     else:
         template = optuna.trial.create_trial(

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.private.optuna import FIXED_PARAMETERS
+from mgstudy.private.optuna import FIXED_PARAMETERS, storage_id
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import FORMAT, CellEntry
 from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
@@ -60,6 +60,7 @@ class CellRecord:
         config: The study.
         cell: The cell.
         study: The Optuna study of its search.
+        storage: Where that is.
         confirmed: The Optuna studies of replicates, by the number of the trial they repeat.
         checkpoints: The folder of the study's trials' files.
 
@@ -72,13 +73,14 @@ class CellRecord:
         config: StudyConfig,
         cell: Cell,
         study: optuna.Study,
+        storage: BaseStorage,
         confirmed: Mapping[int, int],
         checkpoints: Path = Path(),
     ) -> None:
         self.config, self.cell, self.study = config, cell, study
         self.entry = CellEntry.of(config.name, cell, cell.budget(config.trials))
         self.at_work: set[int] = set()
-        self._storage = study._storage
+        self._storage = storage
         self._confirmed = dict(confirmed)
         self._checkpoints = checkpoints
         self._state: CellState | None = None
@@ -96,7 +98,7 @@ class CellRecord:
                     winner: read(study_id, deepcopy=False)
                     for winner, study_id in self._confirmed.items()
                 },
-                runs=lambda trial: trial._trial_id in self.at_work,
+                runs=lambda trial: storage_id(trial) in self.at_work,
                 checkpoints=self._checkpoints,
             )
         return self._state
@@ -119,11 +121,11 @@ class CellRecord:
         self.study.sampler = cell_sampler(self.config.sampler, self.cell, seed)
         if interrupted is not None:
             # Optuna gives back what was sampled before, and samples only what was not.
-            trial = optuna.Trial(self.study, trials[number]._trial_id)
+            trial = optuna.Trial(self.study, storage_id(trials[number]))
         else:
             trial = self.study.ask()
         sampled = {name: suggest(trial, name, space) for name, space in self.cell.searched.items()}
-        return self._request(trial.number, trial._trial_id, sampled)
+        return self._request(trial.number, storage_id(trial), sampled)
 
     def next_replicate(self) -> TrialRequest:
         """Begin another replicate of the winner, or one that was interrupted, under its seed."""
@@ -138,12 +140,14 @@ class CellRecord:
             study_id = self._confirmed[winner]
             begun = begin_replicate(self._storage, study_id, state.winner.frozen, seed)
         replicate = Replicate(winner, int(begun.user_attrs[SEED_ATTRIBUTE]))
-        return self._request(begun.number, begun._trial_id, params, replicate)
+        return self._request(begun.number, storage_id(begun), params, replicate)
 
     def queue_failed(self) -> int:
         """Let the failed trials run again, of the search and of the winner's replicates; how many
         those are. The failures stay in the record."""
-        count = _queue_failed(self._storage, self.study._study_id)
+        count = _queue_failed(
+            self._storage, self._storage.get_study_id_from_name(self.study.study_name)
+        )
         best = self.state.best
         if best is not None and best.number in self._confirmed:
             count += _queue_failed(self._storage, self._confirmed[best.number])
@@ -346,7 +350,7 @@ class StudyRecord:
             winner: self.storage.get_study_id_from_name(confirmation)
             for winner, confirmation in confirmed_trials(name, known).items()
         }
-        return CellRecord(config, cell, study, confirmed, self._checkpoints)
+        return CellRecord(config, cell, study, self.storage, confirmed, self._checkpoints)
 
     def _settle_protocol(self, cell: Cell, study: optuna.Study) -> None:
         """Write down how the cell's trials are drawn and trained, or refuse another way."""

@@ -77,7 +77,7 @@ trials: 20
 def test_no_more_than_the_budget_is_queued(opened, storage_path) -> None:
     record = opened("", f"{GRID}sampler: GridSampler\ntrials: 2")
     (entry,) = record.cells.values()
-    assert len(entry.study.get_trials()) == entry.left == 2
+    assert len(entry.study.get_trials()) == entry.state.left == 2
 
 
 def test_an_interrupted_combination_runs_again_and_is_counted_once(opened) -> None:
