@@ -18,6 +18,7 @@ from mgstudy.report.comparison.baselines import (
 )
 from mgstudy.report.comparison.evidence import NO_USERS, compare_over_users, over_seeds, verdict
 from mgstudy.report.comparison.statistics import benjamini_hochberg, holm, mean_interval
+from mgstudy.study.definition.cell import varying_factors
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState
 
@@ -49,9 +50,8 @@ class Comparison:
 
     def varying_factors(self) -> list[str]:
         """The factors with more than one level among the cells."""
-        cells = [cell for study in self.studies for cell in study.cells]
-        factors = cells[0].levels if cells else {}
-        return [f for f in factors if len({cell.levels[f] for cell in cells}) > 1] or ["model"]
+        levels = (cell.levels for study in self.studies for cell in study.cells)
+        return varying_factors(levels) or ["model"]
 
     def of(self, metric: str) -> pd.DataFrame:
         """The rows of one metric, a row for each cell."""

@@ -6,10 +6,10 @@ import inspect
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from mgstudy.config.parameters import Fixed
 from mgstudy.models.base import ModalityNeed, Recommender, models
+from mgstudy.report.table import Table
 
 
 def model_content(name: str) -> dict[str, Any]:
@@ -51,19 +51,19 @@ def models_content() -> list[dict[str, Any]]:
 
 def print_models(console: Console) -> None:
     """List every installed model for a person."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("model", "venue", "modalities", "parameters", "paper"):
-        table.add_column(title, overflow="fold")
     short = {ModalityNeed.NONE: "none", ModalityNeed.ANY: "1+", ModalityNeed.TWO_OR_MORE: "2+"}
-    for model in models:
-        table.add_row(
+    rows = [
+        [
             model.name,
             f"{model.paper.venue} {model.paper.year}",
             short[model.modality_need],
             ", ".join(model.Parameters.model_fields) or "none",
             model.paper.title,
-        )
-    console.print(table)
+        ]
+        for model in models
+    ]
+    titles = ["model", "venue", "modalities", "parameters", "paper"]
+    console.print(Table(titles, rows).rich(), highlight=False)
     console.print("`mgstudy models NAME` explains one", highlight=False)
 
 
@@ -84,16 +84,18 @@ def print_model(name: str, console: Console) -> None:
     console.print()
     console.print(inspect.getdoc(model) or "", highlight=False, markup=False)
     console.print()
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("parameter", "default", "default space", "meaning"):
-        table.add_column(title, overflow="fold")
-    for parameter, entry in content["parameters"].items():
-        table.add_row(
+    parameters = [
+        [
             f"model.{model.name}.{parameter}",
             str(entry["default"]),
             "" if entry["space"] is None else str(entry["space"]),
             entry["description"],
-        )
-    for parameter, space in content["optimizer"].items():
-        table.add_row(f"optimizer.{parameter}", "", str(space), "as published with the model")
-    console.print(table)
+        ]
+        for parameter, entry in content["parameters"].items()
+    ]
+    optimizer = [
+        [f"optimizer.{parameter}", "", str(space), "as published with the model"]
+        for parameter, space in content["optimizer"].items()
+    ]
+    titles = ["parameter", "default", "default space", "meaning"]
+    console.print(Table(titles, [*parameters, *optimizer]).rich(), highlight=False)
