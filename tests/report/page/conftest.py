@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,14 @@ def record(prepared: Path) -> Iterator[Record]:
     """Record a study: what becomes of each trial is said by a function of the trial."""
 
     def record_study(
-        become: Callable[[TrialRequest], Outcome | None], text: str = STUDY, name: str = "s"
+        become: Callable[[TrialRequest], Outcome | None],
+        text: str = STUDY,
+        name: str = "s",
+        overrides: Sequence[str] = (),
     ) -> Workspace:
         path = prepared / "study.yaml"
         path.write_text(text)
-        study = api.read_study(path, [f"name={name}"], prepared)
+        study = api.read_study(path, [f"name={name}", *overrides], prepared)
         url = sqlite_url(study.folder.path / "optuna.db")
         recorded = StudyRecord(
             study.config, study.plan.cells, study.datasets, open_storage(url), []

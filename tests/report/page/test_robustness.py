@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import pytest
 
@@ -64,8 +66,14 @@ def write_robustness(
 
 
 @pytest.fixture(scope="module")
-def content(record, complete) -> ReportContent:
-    workspace = record(complete, name="risky")
+def record_short(record, complete) -> Callable[[str], Workspace]:
+    """Record a study of one trial a cell."""
+    return lambda name: record(complete, name=name, overrides=["trials=1"])
+
+
+@pytest.fixture(scope="module")
+def content(record_short) -> ReportContent:
+    workspace = record_short("risky")
     write_robustness(workspace, "risky")
     return report_content(StudyResults.load(workspace, "risky").summary)
 
@@ -97,15 +105,15 @@ def test_the_plot_is_in_the_page(content: ReportContent) -> None:
     assert "No risk was measured" not in document
 
 
-def test_without_measurements_the_section_says_what_to_type(record, complete) -> None:
-    content = report_content(StudyResults.load(record(complete, name="clean"), "clean").summary)
+def test_without_measurements_the_section_says_what_to_type(record_short) -> None:
+    content = report_content(StudyResults.load(record_short("clean"), "clean").summary)
     (section,) = [entry for entry in content.sections if entry.name == "robustness"]
     assert not section.parts
     assert "`mgstudy robustness clean`" in section.absent
 
 
-def test_cells_on_another_split_are_not_drawn_beside_the_others(record, complete) -> None:
-    workspace = record(complete, name="mixed")
+def test_cells_on_another_split_are_not_drawn_beside_the_others(record_short) -> None:
+    workspace = record_short("mixed")
     write_robustness(workspace, "mixed", splits=("test", "validation", "test"))
     content = report_content(StudyResults.load(workspace, "mixed").summary)
     (section,) = [entry for entry in content.sections if entry.name == "robustness"]
