@@ -16,7 +16,7 @@ from programs import finished
 pytestmark = pytest.mark.integration
 
 LAUNCH_FILES = 96
-MOST_CALLS = {"read_manifest": 5, "summarize": 3, "get_storage": 12}
+MOST_CALLS = {"StudyManifest.read": 5, "summarize_as": 3, "get_storage": 12}
 """Manifests read, summaries read from the storage, storages opened: by the function that does it,
 the most that one launch may call it."""
 
@@ -46,8 +46,8 @@ def watch(frame, event, _argument):
     code = frame.f_code
     if event != "call":
         return
-    if code.co_name in counted:
-        calls[code.co_name] += 1
+    if code.co_qualname in counted:
+        calls[code.co_qualname] += 1
     if code.co_filename.startswith(str(folder)) and code.co_name != "<module>":
         files.add(str(Path(code.co_filename).relative_to(folder)))
 

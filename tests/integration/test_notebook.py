@@ -74,10 +74,17 @@ def states(home: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.xfail(strict=True, reason="a launch changes the process for good")
 def test_a_launch_leaves_the_process_as_it_found_it(states: dict[str, dict[str, Any]]) -> None:
-    before, after = states["before"], states["after"]
-    for name in ("levels", "handlers"):  # Loggers that are new are nobody's.
-        after[name] = {logger: after[name][logger] for logger in before[name]}
-    assert after == before
+    changed = {}
+    for part, before in states["before"].items():
+        after = states["after"][part]
+        if part in ("levels", "handlers"):  # Loggers that are new were nobody's.
+            after = {logger: after[logger] for logger in before}
+        if part in ("levels", "handlers", "environment", "signals"):
+            names = {name for name in before | after if before.get(name) != after.get(name)}
+            changed |= {f"{part}: {name}": (before.get(name), after.get(name)) for name in names}
+        elif after != before:
+            changed[part] = (before, after)
+    assert changed == {}
 
 
 def test_the_notebook_of_results_runs(states: dict[str, dict[str, Any]], home: Path) -> None:
