@@ -6,7 +6,7 @@ its default space::
 
     class Parameters(ParameterSet):
         dropout: float = parameter(0.8, "share of edges removed each epoch", ge=0, lt=1,
-                                   space=Choice(choices=(0.8, 0.9)))
+                                   space=(0.8, 0.9))
 
 A space in a study file is a plain value (fixed) or one of ``{choice: [..]}``, ``{integer: [low,
 high]}``, ``{float: [low, high]}`` and ``{log_float: [low, high]}``.
@@ -172,9 +172,16 @@ def parse_space(value: object) -> Space:
 
 
 def parameter(
-    default: Any, description: str, *, space: Space | None = None, **constraints: Any
+    default: Any,
+    description: str,
+    *,
+    space: Space | tuple[Value, ...] | None = None,
+    **constraints: Any,
 ) -> Any:
-    """Declare a parameter: its default, meaning, limits (pydantic's) and default search space."""
+    """Declare a parameter: its default, meaning, limits (pydantic's) and default search space, of
+    which a tuple is the choices."""
+    if isinstance(space, tuple):
+        space = Choice(choices=space)
     return Field(
         default,
         description=description,

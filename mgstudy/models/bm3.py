@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import (
     Batch,
@@ -47,21 +47,12 @@ class BM3(GraphRecommender):
     samples_negatives = False
 
     class Parameters(GraphRecommender.Parameters):
-        layers: int = parameter(
-            1, "propagations over the user-item graph", ge=1, space=Choice(choices=(1, 2))
-        )
+        layers: int = parameter(1, "propagations over the user-item graph", ge=1, space=(1, 2))
         dropout: float = parameter(
-            0.5,
-            "share of a target's entries set to zero",
-            ge=0,
-            lt=1,
-            space=Choice(choices=(0.3, 0.5)),
+            0.5, "share of a target's entries set to zero", ge=0, lt=1, space=(0.3, 0.5)
         )
         regularization: float = parameter(
-            0.1,
-            "weight of the Frobenius norms of all representations",
-            ge=0,
-            space=Choice(choices=(0.1, 0.01)),
+            0.1, "weight of the Frobenius norms of all representations", ge=0, space=(0.1, 0.01)
         )
         modality_weight: float = parameter(2.0, "weight of the modalities' alignment", ge=0)
         train_features: bool = train_features_parameter()

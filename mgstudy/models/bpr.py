@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, Paper
 from mgstudy.models.layers import xavier_normal_embedding
@@ -35,7 +35,7 @@ class BPR(EmbeddingRecommender):
             1e-4,
             "weight of the Frobenius penalty on the batch's embeddings",
             ge=0,
-            space=Choice(choices=(2.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)),
+            space=(2.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5),
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:

@@ -11,7 +11,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.graph import SparseGraph
@@ -68,32 +68,22 @@ class DAMRS(GraphRecommender):
     modality_need = ModalityNeed.TWO_OR_MORE
 
     class Parameters(GraphRecommender.Parameters):
-        layers: int = parameter(
-            2, "propagations over the user-item graph", ge=0, space=Choice(choices=(1, 2, 3))
-        )
-        item_layers: int = parameter(
-            1, "propagations over the item graphs", ge=0, space=Choice(choices=(1, 2))
-        )
+        layers: int = parameter(2, "propagations over the user-item graph", ge=0, space=(1, 2, 3))
+        item_layers: int = parameter(1, "propagations over the item graphs", ge=0, space=(1, 2))
         neighbour_count: int = parameter(
             10,
             "neighbours of an item in the modalities' graphs, itself included",
             ge=1,
-            space=Choice(choices=(3, 5, 10, 15, 20)),
+            space=(3, 5, 10, 15, 20),
         )
         co_occurrence_count: int = parameter(
             10, "neighbours of an item in the co-occurrence graph, besides itself", ge=0
         )
         relation_weight: float = parameter(
-            0.001,
-            "weight of the alignment on related items",
-            ge=0,
-            space=Choice(choices=(1e-4, 1e-3, 1e-2, 0.1)),
+            0.001, "weight of the alignment on related items", ge=0, space=(1e-4, 1e-3, 1e-2, 0.1)
         )
         preference_weight: float = parameter(
-            1.0,
-            "weight of the alignment on user preferences",
-            ge=0,
-            space=Choice(choices=(0.01, 0.1, 1.0)),
+            1.0, "weight of the alignment on user preferences", ge=0, space=(0.01, 0.1, 1.0)
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:
@@ -273,4 +263,4 @@ def co_occurring_items(dataset: Dataset, neighbour_count: int) -> Any:
     """
     found = co_occurrence(dataset, "items", neighbour_count)
     own = sparse.identity(dataset.item_count, format="csr")
-    return binary_matrix(found.offsets, found.neighbours) + own
+    return binary_matrix(found.indptr, found.indices) + own

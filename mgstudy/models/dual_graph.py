@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -36,7 +35,7 @@ class DualGraphParameters(ParameterSet):
         1e-3,
         "weight of the mean squares of preferences and modality weights",
         ge=0,
-        space=Choice(choices=(0.1, 0.01, 1e-3, 1e-4, 1e-5)),
+        space=(0.1, 0.01, 1e-3, 1e-4, 1e-5),
     )
 
 
@@ -194,12 +193,7 @@ def shared_item_graph(dataset: Dataset, limit: int) -> SparseGraph:
     distinct training items they share (``co_occurrence``)."""
 
     def compute() -> dict[str, NDArray[Any]]:
-        found = co_occurrence(dataset, "users", limit)
-        return arrays_of(
-            sparse.csr_matrix(
-                (found.counts, found.neighbours, found.offsets), shape=(dataset.user_count,) * 2
-            )
-        )
+        return arrays_of(co_occurrence(dataset, "users", limit))
 
     inputs = {"dataset": dataset.fingerprint, "limit": limit, "version": 1}
     return SparseGraph.from_arrays(dataset.derived.get("shared_item_graph", inputs, compute))

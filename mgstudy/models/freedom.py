@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import (
     Batch,
@@ -57,17 +57,10 @@ class FREEDOM(GraphRecommender):
             0.1, "share of the image modality in the item graph", ge=0, le=1
         )
         dropout: float = parameter(
-            0.8,
-            "share of the user-item edges left out in an epoch",
-            ge=0,
-            lt=1,
-            space=Choice(choices=(0.8, 0.9)),
+            0.8, "share of the user-item edges left out in an epoch", ge=0, lt=1, space=(0.8, 0.9)
         )
         regularization: float = parameter(
-            1e-3,
-            "weight of the modalities' BPR losses",
-            ge=0,
-            space=Choice(choices=(0.0, 1e-5, 1e-4, 1e-3)),
+            1e-3, "weight of the modalities' BPR losses", ge=0, space=(0.0, 1e-5, 1e-4, 1e-3)
         )
         train_features: bool = train_features_parameter()
 

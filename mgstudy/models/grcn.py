@@ -67,7 +67,7 @@ class GRCN(EmbeddingRecommender):
             1e-3,
             "weight of the squared embeddings and preferences",
             ge=0,
-            space=Choice(choices=(0.1, 0.01, 1e-3, 1e-4, 1e-5)),
+            space=(0.1, 0.01, 1e-3, 1e-4, 1e-5),
         )
         compatibility: Literal["corrected", "published"] = parameter(
             "corrected", "published: routing leaves the preferences as they are"

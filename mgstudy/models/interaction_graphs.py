@@ -6,7 +6,6 @@ alone, so it is built once and shared between trials (``dataset.derived``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -63,35 +62,25 @@ def symmetric_graph(
     )
 
 
-def mean_graph(dataset: Dataset, self_loops: bool) -> SparseGraph:
-    """The user-item graph with rows that sum to 1: ``D^-1 A``, or ``D^-1 (A + I)``.
-
-    Args:
-        dataset: Whose training interactions to read.
-        self_loops: Whether every node is a neighbour of itself.
-    """
+def mean_graph(dataset: Dataset) -> SparseGraph:
+    """The user-item graph with self loops and rows that sum to 1: ``D^-1 (A + I)``."""
 
     def compute() -> dict[str, NDArray[Any]]:
         adjacency = _bipartite(interaction_matrix(dataset))
-        if self_loops:
-            adjacency = adjacency + sparse.identity(adjacency.shape[0], format="csr")
-        return arrays_of(sparse.diags(_inverse(_row_sums(adjacency))) @ adjacency)
+        return _row_means(adjacency + sparse.identity(adjacency.shape[0], format="csr"))
 
-    return _cached(dataset, "mean_graph", compute, self_loops=self_loops)
+    return _cached(dataset, "mean_graph", compute, self_loops=True)
 
 
 def mean_blocks(dataset: Dataset) -> tuple[SparseGraph, SparseGraph]:
-    """The two blocks of ``mean_graph`` without self loops: the mean over the items of a user's
-    history, shape ``[users, items]``, and over the users of an item, shape ``[items, users]``."""
-
-    def mean(matrix: Any) -> dict[str, NDArray[Any]]:
-        return arrays_of(sparse.diags(_inverse(_row_sums(matrix))) @ matrix)
+    """The mean over the items of a user's history, shape ``[users, items]``, and over the users of
+    an item, shape ``[items, users]``."""
 
     def over_items() -> dict[str, NDArray[Any]]:
-        return mean(interaction_matrix(dataset))
+        return _row_means(interaction_matrix(dataset))
 
     def over_users() -> dict[str, NDArray[Any]]:
-        return mean(interaction_matrix(dataset).T.tocsr())
+        return _row_means(interaction_matrix(dataset).T.tocsr())
 
     return (
         _cached(dataset, "mean_block", over_items, over="items"),
@@ -202,29 +191,17 @@ class EdgePruner(nn.Module):
         return degrees.rsqrt()
 
 
-@dataclass(frozen=True)
-class CoOccurrence:
-    """Nearest nodes of one kind by how many training partners they share.
-
-    Attributes:
-        offsets: int64, shape ``[nodes + 1]``: node n has the entries
-            ``offsets[n] .. offsets[n + 1] - 1``.
-        neighbours: int64, shape ``[entries]``: by falling count, ties by rising id.
-        counts: float32, shape ``[entries]``: shared partners, at least 1.
-    """
-
-    offsets: NDArray[np.int64]
-    neighbours: NDArray[np.int64]
-    counts: NDArray[np.float32]
-
-
-def co_occurrence(dataset: Dataset, of: Literal["users", "items"], limit: int) -> CoOccurrence:
+def co_occurrence(dataset: Dataset, of: Literal["users", "items"], limit: int) -> Any:
     """Each user's (item's) ``limit`` nearest others by shared distinct training items (users).
 
     Args:
         dataset: Whose training interactions to read.
         of: Which nodes to compare.
         limit: Neighbours kept per node; a node has fewer when fewer share anything with it.
+
+    Returns:
+        scipy CSR, float32, square: how many they share, at least 1; in a row by falling count, ties
+        by rising id.
     """
 
     def compute() -> dict[str, NDArray[Any]]:
@@ -233,7 +210,10 @@ def co_occurrence(dataset: Dataset, of: Literal["users", "items"], limit: int) -
 
     inputs = {**_inputs(dataset), "of": of, "limit": limit}
     arrays = dataset.derived.get("co_occurrence", inputs, compute)
-    return CoOccurrence(arrays["offsets"], arrays["neighbours"], arrays["counts"])
+    nodes = len(arrays["offsets"]) - 1
+    return sparse.csr_matrix(
+        (arrays["counts"], arrays["neighbours"], arrays["offsets"]), shape=(nodes, nodes)
+    )
 
 
 _PRODUCT_ENTRIES = 1 << 24
@@ -283,6 +263,10 @@ def _inputs(dataset: Dataset) -> dict[str, Any]:
 def _normalized_block(block: Any, epsilon: float) -> Any:
     users, items = _row_sums(block) + epsilon, _row_sums(block.T) + epsilon
     return sparse.diags(np.sqrt(_inverse(users))) @ block @ sparse.diags(np.sqrt(_inverse(items)))
+
+
+def _row_means(matrix: Any) -> dict[str, NDArray[Any]]:
+    return arrays_of(sparse.diags(_inverse(_row_sums(matrix))) @ matrix)
 
 
 def _bipartite(block: Any) -> Any:

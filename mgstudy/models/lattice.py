@@ -92,7 +92,7 @@ class LATTICE(GraphRecommender):
             1e-4,
             "weight of half the squared representations of the batch",
             ge=0,
-            space=Choice(choices=(0.0, 1e-5, 1e-4, 1e-3)),
+            space=(0.0, 1e-5, 1e-4, 1e-3),
         )
         train_features: bool = train_features_parameter()
 
@@ -111,7 +111,7 @@ class LATTICE(GraphRecommender):
         self.modality_logits = (
             nn.Parameter(torch.full((len(modalities),), 0.5)) if several else None
         )
-        self.graph = None if parameters.backbone == "mf" else mean_graph(dataset, self_loops=True)
+        self.graph = None if parameters.backbone == "mf" else mean_graph(dataset)
         self.neural_layers = nn.ModuleList(
             _NeuralLayer(size) for _ in range(self.layers if parameters.backbone == "ngcf" else 0)
         )

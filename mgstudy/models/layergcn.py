@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, Paper
 from mgstudy.models.graph import SparseGraph
@@ -45,13 +45,13 @@ class LayerGCN(GraphRecommender):
             "share of the user-item edges left out in an epoch",
             ge=0,
             lt=1,
-            space=Choice(choices=(0.0, 0.1, 0.2)),
+            space=(0.0, 0.1, 0.2),
         )
         regularization: float = parameter(
             1e-3,
             "weight of half the squared norms of the batch's embeddings",
             ge=0,
-            space=Choice(choices=(1e-2, 1e-3, 1e-4, 1e-5)),
+            space=(1e-2, 1e-3, 1e-4, 1e-5),
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:

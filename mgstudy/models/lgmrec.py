@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.interaction_graphs import DEGREE_EPSILON, symmetric_graph, user_to_item_graph
@@ -62,23 +62,18 @@ class LGMRec(GraphRecommender):
             2, "propagations of the projected features over the user-item graph", ge=0
         )
         hypergraph_layers: int = parameter(
-            1, "propagations over the hyperedges", ge=1, space=Choice(choices=(1, 2))
+            1, "propagations over the hyperedges", ge=1, space=(1, 2)
         )
-        hyperedge_count: int = parameter(
-            4, "hyperedges of each modality", ge=1, space=Choice(choices=(4, 64))
-        )
+        hyperedge_count: int = parameter(4, "hyperedges of each modality", ge=1, space=(4, 64))
         hyperedge_dropout: float = parameter(
             0.5,
             "share of the memberships in hyperedges set to zero",
             ge=0,
             lt=1,
-            space=Choice(choices=(0.5, 0.6, 0.8)),
+            space=(0.5, 0.6, 0.8),
         )
         global_weight: float = parameter(
-            0.3,
-            "weight of the global representation",
-            ge=0,
-            space=Choice(choices=(0.2, 0.3, 0.6)),
+            0.3, "weight of the global representation", ge=0, space=(0.2, 0.3, 0.6)
         )
         contrastive_weight: float = parameter(
             1e-4, "weight of the contrast between the modalities' global representations", ge=0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, Paper
 from mgstudy.models.interaction_graphs import symmetric_graph
@@ -33,13 +33,13 @@ class LightGCN(GraphRecommender):
 
     class Parameters(GraphRecommender.Parameters):
         layers: int = parameter(
-            2, "propagations over the user-item graph", ge=1, space=Choice(choices=(1, 2, 3, 4))
+            2, "propagations over the user-item graph", ge=1, space=(1, 2, 3, 4)
         )
         regularization: float = parameter(
             1e-4,
             "weight of the Frobenius penalty on the batch's embeddings",
             ge=0,
-            space=Choice(choices=(1e-2, 1e-3, 1e-4, 1e-5, 1e-6)),
+            space=(1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:

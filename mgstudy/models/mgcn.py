@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, Fixed, Space, parameter
+from mgstudy.config.parameters import Fixed, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import (
     Batch,
@@ -134,7 +134,7 @@ class MGCN(MultiViewRecommender):
             0.01,
             "weight of the contrast between the side view and the behaviour view",
             ge=0,
-            space=Choice(choices=(0.001, 0.01, 0.1)),
+            space=(0.001, 0.01, 0.1),
         )
         train_features: bool = train_features_parameter()
 

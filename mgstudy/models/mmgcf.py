@@ -11,7 +11,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
@@ -55,31 +55,27 @@ class MMGCF(GraphRecommender):
         feature_size: int = parameter(
             64, "columns of the projected features; as the embeddings unless fusion is concat", ge=1
         )
-        layers: int = parameter(
-            2, "propagations over the user-item graph", ge=0, space=Choice(choices=(1, 2, 3))
-        )
+        layers: int = parameter(2, "propagations over the user-item graph", ge=0, space=(1, 2, 3))
         fusion: Fusion = parameter(
-            "mean",
-            "how an item's parts become one",
-            space=Choice(choices=("mean", "sum", "concat")),
+            "mean", "how an item's parts become one", space=("mean", "sum", "concat")
         )
         weighting: Weighting = parameter(
             "equal",
             "how the collaborative part and the modalities weigh against each other",
-            space=Choice(choices=("equal", "alpha", "normalized")),
+            space=("equal", "alpha", "normalized"),
         )
         dropout: float = parameter(
             0.5,
             "share of the user-item edges left out in an epoch",
             ge=0,
             lt=1,
-            space=Choice(choices=(0.2, 0.5, 0.8)),
+            space=(0.2, 0.5, 0.8),
         )
         regularization: float = parameter(
             1e-3,
             "weight of half the squared norms of the batch's embeddings",
             ge=0,
-            space=Choice(choices=(0.1, 0.01, 1e-3, 1e-4)),
+            space=(0.1, 0.01, 1e-3, 1e-4),
         )
 
         @model_validator(mode="after")

@@ -73,7 +73,7 @@ class MMGCN(EmbeddingRecommender):
             1e-3,
             "weight of the squared embeddings of the batch and of the image preferences",
             ge=0,
-            space=Choice(choices=(0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)),
+            space=(0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1),
         )
         compatibility: Literal["corrected", "published"] = parameter(
             "corrected",

@@ -65,10 +65,7 @@ class MVGAE(EmbeddingRecommender):
             0.1, "factor of the standard deviation when a sample is drawn in training", ge=0
         )
         kl_weight: float = parameter(
-            0.1,
-            "weight of the divergence from the standard Gaussian",
-            ge=0,
-            space=Choice(choices=(0.01, 0.1, 1.0)),
+            0.1, "weight of the divergence from the standard Gaussian", ge=0, space=(0.01, 0.1, 1.0)
         )
         reconstruction: Literal["dot_product", "nested_sigmoids"] | None = parameter(
             None,
@@ -90,7 +87,7 @@ class MVGAE(EmbeddingRecommender):
         self.first_item = 0 if published else dataset.user_count
         by_default = "nested_sigmoids" if published else "dot_product"
         self.squashes = (parameters.reconstruction or by_default) == "nested_sigmoids"
-        self.graph = mean_graph(dataset, self_loops=True)
+        self.graph = mean_graph(dataset)
         self.collaborative_features = xavier_normal_embedding(dataset.item_count, size)
 
         def encoder(width: int) -> _Encoder:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, Paper
 from mgstudy.models.graph import SparseGraph
@@ -40,15 +40,9 @@ class SelfCF(GraphRecommender):
     samples_negatives = False
 
     class Parameters(GraphRecommender.Parameters):
-        layers: int = parameter(
-            2, "propagations over the user-item graph", ge=1, space=Choice(choices=(1, 2))
-        )
+        layers: int = parameter(2, "propagations over the user-item graph", ge=1, space=(1, 2))
         dropout: float = parameter(
-            0.5,
-            "share of a target's entries set to zero",
-            ge=0,
-            lt=1,
-            space=Choice(choices=(0.1, 0.2, 0.5)),
+            0.5, "share of a target's entries set to zero", ge=0, lt=1, space=(0.1, 0.2, 0.5)
         )
         edge_dropout: bool = parameter(
             True, "drop entries of the graph at a rate drawn anew for every batch, as published"
@@ -57,7 +51,7 @@ class SelfCF(GraphRecommender):
             1e-5,
             "weight of half the squared norms of the batch's representations",
             ge=0,
-            space=Choice(choices=(0.1, 0.01, 1e-3, 1e-4, 1e-5, 0.0)),
+            space=(0.1, 0.01, 1e-3, 1e-4, 1e-5, 0.0),
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:

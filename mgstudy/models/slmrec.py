@@ -69,13 +69,10 @@ class SLMRec(EmbeddingRecommender):
         layers: int = parameter(3, "propagations over the user-item graph", ge=0)
         temperature: float = parameter(0.2, "of the contrast of users and items", gt=0)
         contrastive_weight: float = parameter(
-            0.1,
-            "weight of the self-supervised task",
-            ge=0,
-            space=Choice(choices=(0.01, 0.05, 0.1, 0.5, 1.0)),
+            0.1, "weight of the self-supervised task", ge=0, space=(0.01, 0.05, 0.1, 0.5, 1.0)
         )
         contrastive_temperature: float = parameter(
-            0.5, "of the self-supervised task", gt=0, space=Choice(choices=(0.1, 0.2, 0.5, 1.0))
+            0.5, "of the self-supervised task", gt=0, space=(0.1, 0.2, 0.5, 1.0)
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:

@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import GraphRecommender, Paper, train_features_parameter
 from mgstudy.models.graph import SparseGraph, arrays_of
@@ -66,34 +66,32 @@ class SMORE(MultiViewRecommender):
     )
 
     class Parameters(GraphRecommender.Parameters):
-        layers: int = parameter(
-            3, "propagations over the user-item graph", ge=0, space=Choice(choices=(3, 4))
-        )
+        layers: int = parameter(3, "propagations over the user-item graph", ge=0, space=(3, 4))
         item_layers: int = parameter(1, "propagations over the item graphs", ge=0)
         image_neighbour_count: int = parameter(
             10,
             "neighbours of an item in the image modality's graph, itself included",
             ge=1,
-            space=Choice(choices=(10, 15, 20, 40)),
+            space=(10, 15, 20, 40),
         )
         other_neighbour_count: int = parameter(
             10,
             "neighbours of an item in the graphs of the other modalities, itself included",
             ge=1,
-            space=Choice(choices=(10, 15, 20, 40)),
+            space=(10, 15, 20, 40),
         )
         dropout: float = parameter(
             0.1,
             "share of the entries of the gates on the behaviour view set to zero",
             ge=0,
             lt=1,
-            space=Choice(choices=(0.0, 0.1)),
+            space=(0.0, 0.1),
         )
         regularization: float = parameter(
             1e-4,
             "weight of half the squared norms of the batch's representations",
             ge=0,
-            space=Choice(choices=(1e-5, 1e-4)),
+            space=(1e-5, 1e-4),
         )
         contrastive_weight: float = parameter(
             0.01, "weight of the contrast between the side view and the behaviour view", ge=0

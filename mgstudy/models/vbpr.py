@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.layers import linear, xavier_uniform_embedding
@@ -44,7 +44,7 @@ class VBPR(EmbeddingRecommender):
             1e-4,
             "weight of the Frobenius penalty on the batch's representations",
             ge=0,
-            space=Choice(choices=(2.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)),
+            space=(2.0, 1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5),
         )
 
     def __init__(self, dataset: Dataset, parameters: Parameters) -> None:

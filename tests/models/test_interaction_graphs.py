@@ -55,16 +55,16 @@ def test_repeated_interactions_collapse_unless_counted(toy) -> None:
 
 
 def test_mean_graphs_average_over_neighbours(toy) -> None:
-    mean = dense(mean_graph(toy.dataset, self_loops=False))
-    assert mean[0, 13].item() == pytest.approx(1 / 8)
-    assert mean.sum(dim=1).unique().tolist() == pytest.approx([0, 1])
-    with_self = dense(mean_graph(toy.dataset, self_loops=True))
+    pairs = torch.tensor(interaction_matrix(toy.dataset).toarray()).float()
+    with_self = dense(mean_graph(toy.dataset))
     assert with_self[0, 0].item() == pytest.approx(1 / 9)
     assert with_self[3, 3].item() == 1.0
     torch.testing.assert_close(with_self.sum(dim=1), torch.ones(36))
-    over_items, over_users = mean_blocks(toy.dataset)
-    torch.testing.assert_close(dense(over_items), mean[:12, 12:])
-    torch.testing.assert_close(dense(over_users), mean[12:, :12])
+    over_items, over_users = (dense(block) for block in mean_blocks(toy.dataset))
+    assert over_items[0, 1].item() == pytest.approx(1 / 8)
+    for block, of_pairs in ((over_items, pairs), (over_users, pairs.t())):
+        torch.testing.assert_close(block, of_pairs / of_pairs.sum(dim=1, keepdim=True).clamp(min=1))
+        assert block.sum(dim=1).unique().tolist() == pytest.approx([0, 1])
 
 
 def test_user_to_item_blocks(toy) -> None:
@@ -77,10 +77,10 @@ def test_user_to_item_blocks(toy) -> None:
 def test_graphs_are_computed_once_and_mapped_by_the_next_trial(toy, tmp_path: Path) -> None:
     first = replace(toy.dataset, derived=DerivedArrays(tmp_path))
     second = replace(toy.dataset, derived=DerivedArrays(tmp_path))
-    expected = dense(mean_graph(first, self_loops=True))
+    expected = dense(mean_graph(first))
     written = sorted(tmp_path.rglob("*.npy"))
     times = [path.stat().st_mtime_ns for path in written]
-    assert torch.equal(dense(mean_graph(second, self_loops=True)), expected)
+    assert torch.equal(dense(mean_graph(second)), expected)
     assert [path.stat().st_mtime_ns for path in written] == times
     assert sorted(tmp_path.rglob("*.npy")) == written
 
@@ -134,8 +134,8 @@ class TestPruning:
 class TestCoOccurrence:
     def neighbours(self, dataset: Dataset, of: str, node: int, limit: int = 10) -> dict[int, float]:
         found = co_occurrence(dataset, of, limit)  # type: ignore[arg-type]
-        span = slice(found.offsets[node], found.offsets[node + 1])
-        return dict(zip(found.neighbours[span].tolist(), found.counts[span].tolist(), strict=True))
+        span = slice(found.indptr[node], found.indptr[node + 1])
+        return dict(zip(found.indices[span].tolist(), found.data[span].tolist(), strict=True))
 
     def test_has_the_specified_counts(self, toy) -> None:
         assert self.neighbours(toy.dataset, "users", 2) == {0: 2, 7: 1, 11: 2}
@@ -156,6 +156,5 @@ class TestCoOccurrence:
         whole = co_occurrence(toy.dataset, "items", 3)
         monkeypatch.setattr("mgstudy.models.interaction_graphs._PRODUCT_ENTRIES", 20)
         blocks = co_occurrence(replace(toy.dataset, derived=DerivedArrays()), "items", 3)
-        assert whole.offsets.tolist() == blocks.offsets.tolist()
-        assert whole.neighbours.tolist() == blocks.neighbours.tolist()
-        assert whole.counts.tolist() == blocks.counts.tolist()
+        for part in ("indptr", "indices", "data"):
+            assert getattr(whole, part).tolist() == getattr(blocks, part).tolist()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.sam import TINY, SharpnessAwareStrategy, total_norm
 
 
@@ -34,7 +34,7 @@ class ASAM(SharpnessAwareStrategy):
             2.0,
             "length of the step to the worst point nearby, in units of the weights",
             ge=0,
-            space=Choice(choices=(0.5, 1.0, 2.0)),
+            space=(0.5, 1.0, 2.0),
         )
         eta: float = parameter(0.01, "added to a weight's size, so that a zero can move", ge=0)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.sam import TINY, SharpnessAwareStrategy
 
 
@@ -43,14 +43,14 @@ class BSAM(SharpnessAwareStrategy):
             0.05,
             "how far a row moves to its worst point nearby, relative to its length",
             ge=0,
-            space=Choice(choices=(0.01, 0.05, 0.1)),
+            space=(0.01, 0.05, 0.1),
         )
         mixing: float = parameter(
             1.0,
             "share of the loss at the worst point: 1 for BSAM, less for the mixed loss of BSAM+",
             ge=0,
             le=1,
-            space=Choice(choices=(0.5, 1.0)),
+            space=(0.5, 1.0),
         )
 
     parameters: Parameters

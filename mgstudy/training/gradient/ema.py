@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.gradient.swa import AveragingStrategy
 
@@ -32,7 +32,7 @@ class ExponentialMovingAverage(AveragingStrategy):
             "share of the average that a step keeps; it remembers about 1 / (1 - decay) steps",
             ge=0,
             lt=1,
-            space=Choice(choices=(0.9, 0.99, 0.999)),
+            space=(0.9, 0.99, 0.999),
         )
 
     parameters: Parameters

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.sam import SharpnessAwareStrategy, steepest_ascent
 
 
@@ -34,14 +34,14 @@ class GradientNormPenalty(SharpnessAwareStrategy):
             0.05,
             "distance over which the gradient's change is measured",
             ge=0,
-            space=Choice(choices=(0.01, 0.05, 0.1)),
+            space=(0.01, 0.05, 0.1),
         )
         balance: float = parameter(
             0.8,
             "share α of the gradient at that distance: the penalty's weight over the radius",
             ge=0,
             le=1,
-            space=Choice(choices=(0.2, 0.5, 0.8)),
+            space=(0.2, 0.5, 0.8),
         )
 
     parameters: Parameters

@@ -14,7 +14,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.base import GradientStrategy, LossClosure
 
 
@@ -126,7 +126,7 @@ class MirrorGradient(IntervalStrategy):
             0.2,
             "strength of the step back up, α₂, which must be below α₁",
             ge=0,
-            space=Choice(choices=(0.1, 0.2, 0.3)),
+            space=(0.1, 0.2, 0.3),
         )
         variant: Literal["loss_scaled", "update_scaled"] = parameter(
             "loss_scaled",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.base import GradientStrategy, LossClosure, values_replaced
 
 TINY = 1e-12
@@ -84,10 +84,7 @@ class SAM(SharpnessAwareStrategy):
         """SAM's settings, with the default of its most used implementation, davda54/sam."""
 
         rho: float = parameter(
-            0.05,
-            "length of the step to the worst point nearby",
-            ge=0,
-            space=Choice(choices=(0.01, 0.05, 0.1)),
+            0.05, "length of the step to the worst point nearby", ge=0, space=(0.01, 0.05, 0.1)
         )
 
     parameters: Parameters

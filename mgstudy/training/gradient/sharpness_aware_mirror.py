@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.base import LossClosure, values_replaced
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
 from mgstudy.training.gradient.sam import steepest_ascent
@@ -33,10 +33,7 @@ class SharpnessAwareMirror(MirrorGradient):
         """Mirror Gradient's settings and SAM's."""
 
         rho: float = parameter(
-            0.05,
-            "length of the step to the worst point nearby",
-            ge=0,
-            space=Choice(choices=(0.01, 0.05, 0.1)),
+            0.05, "length of the step to the worst point nearby", ge=0, space=(0.01, 0.05, 0.1)
         )
 
     parameters: Parameters

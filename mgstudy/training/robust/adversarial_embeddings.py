@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, parameter
+from mgstudy.config.parameters import parameter
 from mgstudy.models.signals import signals_unnoted
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.adversarial_features import AdversarialTraining
@@ -42,13 +42,10 @@ class AdversarialEmbeddings(AdversarialTraining):
             0.5,
             "length of the change of a user's or an item's embedding",
             ge=0,
-            space=Choice(choices=(0.1, 0.5, 1.0)),
+            space=(0.1, 0.5, 1.0),
         )
         weight: float = parameter(
-            1.0,
-            "weight of the loss at the changed embeddings",
-            ge=0,
-            space=Choice(choices=(0.01, 0.1, 1.0)),
+            1.0, "weight of the loss at the changed embeddings", ge=0, space=(0.01, 0.1, 1.0)
         )
 
     parameters: Parameters

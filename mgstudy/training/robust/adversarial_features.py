@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.models.item_features import ItemFeatures
 from mgstudy.models.signals import signals_unnoted
 from mgstudy.training.gradient.base import LossClosure
@@ -76,13 +76,10 @@ class AdversarialFeatures(AdversarialTraining):
             0.1,
             "length of the change of an item's features, in each modality",
             ge=0,
-            space=Choice(choices=(0.05, 0.1, 0.5, 1.0)),
+            space=(0.05, 0.1, 0.5, 1.0),
         )
         weight: float = parameter(
-            1.0,
-            "weight of the loss on the changed features",
-            ge=0,
-            space=Choice(choices=(0.001, 0.01, 0.1, 1.0)),
+            1.0, "weight of the loss on the changed features", ge=0, space=(0.001, 0.01, 0.1, 1.0)
         )
 
     parameters: Parameters

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import ModalityNeed, Recommender
@@ -52,7 +52,7 @@ class Denoise(RobustMethod):
             3.5,
             "modified z-score above which an item's features are replaced",
             gt=0,
-            space=Choice(choices=(2.5, 3.5, 5.0)),
+            space=(2.5, 3.5, 5.0),
         )
         strength: float = parameter(
             1.0, "how far towards the reconstruction an outlier is moved", ge=0, le=1

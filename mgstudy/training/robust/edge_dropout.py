@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.models.graph import SparseGraph
 from mgstudy.models.propagation import entries_scaled
 from mgstudy.training.gradient.base import LossClosure
@@ -33,11 +33,7 @@ class EdgeDropout(RobustMethod):
         """Edge dropout's only setting, with SGL's default."""
 
         probability: float = parameter(
-            0.1,
-            "share of the edges left out",
-            ge=0,
-            lt=1,
-            space=Choice(choices=(0.1, 0.2, 0.3)),
+            0.1, "share of the edges left out", ge=0, lt=1, space=(0.1, 0.2, 0.3)
         )
 
     parameters: Parameters

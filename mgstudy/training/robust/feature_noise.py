@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.models.base import Recommender
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
@@ -43,7 +43,7 @@ class FeatureNoise(RobustMethod):
             0.1,
             "standard deviation of the noise over that of the modality's features",
             ge=0,
-            space=Choice(choices=(0.05, 0.1, 0.25, 0.5)),
+            space=(0.05, 0.1, 0.25, 0.5),
         )
 
     parameters: Parameters

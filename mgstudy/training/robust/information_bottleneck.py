@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.models.signals import Signal, signals_noted, signals_transformed, signals_unnoted
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
@@ -47,14 +47,9 @@ class InformationBottleneck(RobustMethod):
             0.1,
             "standard deviation of the noise over that of the hidden layer's output",
             ge=0,
-            space=Choice(choices=(0.05, 0.1, 0.2)),
+            space=(0.05, 0.1, 0.2),
         )
-        weight: float = parameter(
-            0.1,
-            "weight of the distillation",
-            ge=0,
-            space=Choice(choices=(0.01, 0.1, 1.0)),
-        )
+        weight: float = parameter(0.1, "weight of the distillation", ge=0, space=(0.01, 0.1, 1.0))
 
     parameters: Parameters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
 from mgstudy.training.robust.reach import Reach
@@ -30,11 +30,7 @@ class ModalityDropout(RobustMethod):
         """Modality dropout's only setting."""
 
         probability: float = parameter(
-            0.2,
-            "share of the items that lose a modality",
-            ge=0,
-            le=1,
-            space=Choice(choices=(0.1, 0.2, 0.3, 0.5)),
+            0.2, "share of the items that lose a modality", ge=0, le=1, space=(0.1, 0.2, 0.3, 0.5)
         )
 
     parameters: Parameters

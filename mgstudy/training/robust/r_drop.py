@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.config.parameters import Choice, ParameterSet, parameter
+from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.models.signals import Signal, signals_noted, signals_transformed
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
@@ -36,17 +36,14 @@ class RDrop(RobustMethod):
         """R-Drop's settings."""
 
         weight: float = parameter(
-            1.0,
-            "weight of the divergence between the two predictions",
-            ge=0,
-            space=Choice(choices=(0.1, 1.0, 5.0)),
+            1.0, "weight of the divergence between the two predictions", ge=0, space=(0.1, 1.0, 5.0)
         )
         dropout: float = parameter(
             0.1,
             "share of a representation's entries set to zero",
             ge=0,
             lt=1,
-            space=Choice(choices=(0.1, 0.2, 0.3)),
+            space=(0.1, 0.2, 0.3),
         )
 
     parameters: Parameters
