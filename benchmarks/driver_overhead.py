@@ -23,19 +23,21 @@ import ray
 from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import check_study
 from mgstudy.study.running.driver import ray_session, run_trials
 from mgstudy.study.running.placement import TrialResources
 from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.tune_bridge import METRICS, OUTCOME, STEP, VALUE
+from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
 from mgstudy.study.storage.optuna_storage import open_storage, quiet_optuna, sqlite_url
 from mgstudy.study.storage.write_behind import open_driven_storage
-from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
-from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.tracker import Tracker
 from mgstudy.workspace import Workspace
 
 PIPELINE = {
@@ -101,15 +103,20 @@ def study_seconds(home: Path, trials: int, slots: int) -> float:
     with ray_session(), quiet_optuna():
         ray.get(ray.remote(lambda: None).remote())
         began = time.perf_counter()
-        description = StudyDescription("overhead", "", {}, {}, ("gradient",))
-        tracker = MlflowTracker(store, description, Spool(home / "events.jsonl"))
+        listeners = list[StudyListener]()
+        metrics = EpochMetrics(home / "metrics.jsonl")
         record = StudyRecord(
             study.config,
             study.plan.cells,
             study.datasets,
             open_driven_storage(database),
-            [tracker],
+            listeners,
+            metrics,
         )
+        manifest = StudyManifest.of(study, database, store.place)
+        tracker = Tracker(store, manifest, metrics, lambda: record.states)
+        listeners.append(tracker)
+        tracker.start()
         resources = TrialResources(cpu=1, gpu=0, slots=slots)
         folder = StudyFolder(home / "study")
         with lease(folder.path, database, study.config.name) as held:

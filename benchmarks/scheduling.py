@@ -29,6 +29,7 @@ from rich.table import Table
 from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import check_study
 from mgstudy.study.running.tune_bridge import (
     METRICS,
@@ -38,12 +39,13 @@ from mgstudy.study.running.tune_bridge import (
     OptunaPruner,
     OptunaSearcher,
 )
+from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.optuna_storage import quiet_optuna, sqlite_url
 from mgstudy.study.storage.write_behind import open_driven_storage
-from mgstudy.tracking.mlflow_tracker import MlflowTracker, StudyDescription
-from mgstudy.tracking.spool import Spool
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.tracker import Tracker
 from mgstudy.workspace import Workspace
 
 STUDY = """
@@ -168,15 +170,20 @@ def main() -> None:
         document = parse_document(f"{STUDY}trials: {options.trials // 2}\n", "benchmark")
         study = check_study(document, workspace)
         store = TrackingStore(workspace, study.config.tracking, study.config.name)
-        spool = Spool(home / "events.jsonl")
-        tracker = MlflowTracker(store, StudyDescription("scale", "", {}, {}, ("gradient",)), spool)
+        url, listeners = sqlite_url(home / "optuna.db"), list[StudyListener]()
+        metrics = EpochMetrics(home / "metrics.jsonl")
         record = StudyRecord(
             study.config,
             study.plan.cells,
             study.datasets,
-            open_driven_storage(sqlite_url(home / "optuna.db")),
-            [tracker],
+            open_driven_storage(url),
+            listeners,
+            metrics,
         )
+        manifest = StudyManifest.of(study, url, store.place)
+        tracker = Tracker(store, manifest, metrics, lambda: record.states)
+        listeners.append(tracker)
+        tracker.start()
         searcher = OptunaSearcher(record, most_begun=options.slots)
         earlier = [Spent()]
 
@@ -192,7 +199,7 @@ def main() -> None:
                 f"{spent.process:.0f}",
                 f"{psutil.Process().memory_info().rss / 2**20:.0f}",
                 f"{size / 2**20:.1f}",
-                f"{spool.appended - spool.delivered}",
+                f"{tracker.undelivered}",
             )
             table.add_row(*row)
             print(" ".join(f"{cell:>9}" for cell in row), flush=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -189,6 +190,34 @@ def test_the_ui_of_a_server_is_where_the_server_is(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@tracking.org")
     code, out, _ = command("ui")
     assert (code, out) == (0, "MLflow's UI is where its server is: https://me:***@tracking.org\n")
+
+
+def test_the_ui_is_refused_a_port_that_is_taken_before_an_address_is_printed(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, out, err = command("ui", "--port", port)
+    assert (code, out) == (1, "")
+    assert err == f"error: port {port} on 127.0.0.1 is taken; --port chooses another\n"
+
+
+def test_a_folder_for_mlflow_is_refused_by_plan_and_launch(
+    command: Command, raw: Path, study_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    for verb in ("plan", "launch"):
+        code, out, err = command(verb, study_file)
+        assert (code, out) == (2, "")
+        assert err == (
+            "error: MLFLOW_TRACKING_URI=./mlruns: MLflow does not record in folders any more; "
+            "use sqlite:///mlflow.db, or unset it\n"
+        )
+    assert not (home / ".mgstudy" / "studies").exists()
 
 
 # Wrong input: exit code 2 and one line that names the place.

@@ -23,9 +23,8 @@ from mgstudy.api.launching import (
     read_study,
     resume,
 )
-from mgstudy.api.results import compare, load_study, read_summary, sync, write_report
+from mgstudy.api.results import Synced, compare, load_study, read_summary, sync, write_report
 from mgstudy.api.robustness import measure_robustness
-from mgstudy.tracking.sync import Synced
 
 __all__ = [
     "Launched",

@@ -38,12 +38,9 @@ from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Lease, lease
 from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
-from mgstudy.tracking.description import describe_study
-from mgstudy.tracking.mlflow_tracker import MlflowTracker
 from mgstudy.tracking.models import register_models
-from mgstudy.tracking.spool import Spool
-from mgstudy.tracking.store import TrackingStore
-from mgstudy.tracking.sync import add_missing, best_checkpoints
+from mgstudy.tracking.store import TrackingStore, tracking_uri
+from mgstudy.tracking.tracker import Tracker
 from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
@@ -103,8 +100,10 @@ def plan(
             not given.
 
     Raises:
-        InputError: If not even one trial fits.
+        InputError: If not even one trial fits, or MLflow can never record where it is to.
     """
+    if nodes is None:
+        tracking_uri(study.workspace, study.config.tracking.uri)
     return plan_content(study, measure, nodes)
 
 
@@ -156,27 +155,27 @@ def launch(
         keeps_states = policy.keep_last or policy.keep_every is not None
         checkpoints = KeepBestCheckpoint(record, folder.trial_files, keeps_states)
         checkpoints.sweep()
-        spool = Spool(folder.path / "events.jsonl")
-        add_missing(spool, StudySummary(manifest, record.states))
-        tracker = MlflowTracker(store, describe_study(manifest, installed_packages()), spool)
+        tracker = Tracker(store, manifest, metrics, lambda: record.states, installed_packages())
+        held.tell(tracker.give_up)
         told += [checkpoints, tracker]
         finished = False
         try:
+            tracker.start()
             finished = _run(study, record, told, console, held)
         finally:
+            tracker.finish(finished)
             checkpoints.sweep()
-            tracker.finish(finished, best_checkpoints(record.states))
         summary = StudySummary(manifest, record.states, folder, popularity=read_popularity(folder))
+        if finished and tracker.undelivered == 0:
+            _register_models(store, study, summary)
     results = StudyResults.of(summary, study.workspace, study.datasets)
-    if finished and tracker.undelivered == 0:
-        _register_models(store, study, summary)
     if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
         try:
             measure(study, summary, console)
         except KeyboardInterrupt:
             finished = False
     if finished:
-        keep_report(store, config.name, lambda: render(report_content(results.summary)))
+        keep_report(store, lambda: render(report_content(results.summary)))
     return Launched(results.summary, finished, tracker.undelivered)
 
 

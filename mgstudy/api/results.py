@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
 from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.formats import default_metrics
@@ -13,16 +16,35 @@ from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render, save_report
 from mgstudy.report.results import StudyResults
-from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.tracking import sync as tracking_sync
-from mgstudy.tracking.attachments import attach
-from mgstudy.tracking.store import TrackingStore
-from mgstudy.tracking.sync import Synced
-from mgstudy.urls import first_line
+from mgstudy.study.definition.manifest import StudyManifest, as_launched
+from mgstudy.study.results.summary import StudySummary, summarize, summarize_as
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import lease
+from mgstudy.tracking.models import cells_without_model, register_models
+from mgstudy.tracking.projection import Projection
+from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore, using_mlflow
+from mgstudy.urls import PASSWORD_MASK, expand_url, first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What MLflow was brought.
+
+    Attributes:
+        delivered: Runs begun, epochs and ends.
+        models: URIs of the registered models, also of those that were there before; none of a
+            study that has not finished.
+        problem: Why cells have no registered model; empty if all have.
+    """
+
+    delivered: int
+    models: Sequence[str]
+    problem: str
 
 
 def load_study(name: str, home: Path | str | None = None) -> StudyResults:
@@ -99,7 +121,7 @@ def write_report(study: str, path: Path | str, home: Path | str | None = None) -
     document = render(report_content(summary))
     save_report(document, Path(path))
     store = TrackingStore(workspace, summary.manifest.config.tracking, study)
-    return keep_report(store, study, lambda: document)
+    return keep_report(store, lambda: document)
 
 
 def sync(
@@ -108,13 +130,13 @@ def sync(
     rebuild: bool = False,
     progress: Progress = no_progress,
 ) -> Synced:
-    """Deliver to MLflow what it has not taken of a study, and register a finished one's models.
+    """Bring MLflow what it lacks of a study, and register a finished one's models.
 
     Args:
         name: The study's name.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-        rebuild: Whether everything is delivered again, the report among it, for a store that was
-            lost. What is still there is left as it is.
+        rebuild: Whether what was deleted in MLflow is restored too, and weights and report are kept
+            there again.
         progress: Told how far it is.
 
     Raises:
@@ -122,23 +144,64 @@ def sync(
         MgstudyError: If another process drives the study, or MLflow cannot be reached.
     """
     workspace = Workspace.resolve(home)
-    synced = tracking_sync.sync(workspace, name, rebuild, progress)
-    summary = StudyResults.load(workspace, name).summary
+    folder = StudyFolder.existing(workspace, name)
+    manifest = StudyManifest.read(folder)
+    tracking = manifest.config.tracking
+    if PASSWORD_MASK in str(tracking.uri) and TRACKING_VARIABLE in os.environ:
+        tracking = tracking.model_copy(update={"uri": None})
+    store = TrackingStore(workspace, tracking, name)
+    with lease(folder.path, expand_url(manifest.storage), name), using_mlflow():
+        summary = summarize_as(manifest, folder)
+        try:
+            projection = Projection(
+                store,
+                manifest,
+                EpochMetrics(folder.epoch_metrics),
+                lambda: summary.cells,
+                restore=rebuild,
+            )
+            projection.advance(progress)
+            projection.close(summary.finished)
+            models, problem = _register(workspace, store, summary, progress)
+        except MgstudyError:
+            raise
+        except Exception as error:  # A server fails in any way.
+            raise MgstudyError(
+                f"MLflow at {store.shown_uri} does not take records: {first_line(error)}; "
+                "nothing is lost, try again when it does"
+            ) from error
     if rebuild and summary.finished:
-        keep_report(synced.store, name, lambda: render(report_content(summary)))
-    return synced
+        keep_report(store, lambda: render(report_content(summary)))
+    return Synced(projection.written, models, problem)
 
 
-def keep_report(store: TrackingStore, study: str, document: Callable[[], str]) -> bool:
+def _register(
+    workspace: Workspace, store: TrackingStore, summary: StudySummary, progress: Progress
+) -> tuple[list[str], str]:
+    """Register the models of a study that has finished, and say why some are missing."""
+    if not summary.finished:
+        return [], ""
+    models, reason = [], "their weights are no longer in the study's folder"
+    try:
+        study = as_launched(summary.manifest, summary.folder, workspace)
+    except MgstudyError as error:  # A dataset is gone, or is another one now.
+        reason = str(error)
+    else:
+        models = register_models(store, study, summary, progress)
+    missing = cells_without_model(store, summary)
+    return models, f"no model is registered of {', '.join(missing)}: {reason}" if missing else ""
+
+
+@using_mlflow()
+def keep_report(store: TrackingStore, document: Callable[[], str]) -> bool:
     """Keep a report in the study's MLflow run; whether MLflow took it. What failed is logged.
 
     Args:
         store: The tracking store.
-        study: The study's name.
         document: Makes the page.
     """
     try:
-        return attach(store, study, REPORT_FILE, document())
+        return store.attach(REPORT_FILE, document())
     except Exception as error:  # Whatever goes wrong here, the study has its results.
         logger.warning("no report is kept in MLflow at %s: %s", store.shown_uri, first_line(error))
         return False

@@ -99,7 +99,7 @@ def measure(
         config = everything.study.config
         store = TrackingStore(everything.study.workspace, config.tracking, config.name)
         try:
-            record_robustness(store, config.name, measurements(everything, results), files)
+            record_robustness(store, measurements(everything, results), files)
         except Exception as error:  # Whatever the server does, the measurements are on disk.
             logger.warning(
                 "MLflow at %s does not take records: %s", store.shown_uri, first_line(error)

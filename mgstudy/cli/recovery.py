@@ -13,13 +13,13 @@ from mgstudy.cli.app import Home, StudyName, app, make_console
 def sync(
     study: StudyName,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make every run again that MLflow no longer has")
+        bool, typer.Option("--rebuild", help="Restore what was deleted there too")
     ] = False,
     home: Home = None,
 ) -> None:
-    """Deliver to MLflow what it has not taken while its server was away.
+    """Bring MLflow what it lacks of a study, after its server was away or lost what it had.
 
-    The models of a finished study are registered too; with --rebuild, the report is kept again.
+    The models of a finished study are registered too.
     """
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415

@@ -8,11 +8,9 @@ predict, and it knows no other users. The weights lie beside the lists, as the a
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,7 @@ from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.robustness.plan import TrainedCell, trained_models
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.state import CellState
-from mgstudy.tracking.run_writer import CELL_TAG, STUDY_TAG, TRIAL_TAG
-from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.ranking import NO_ITEM, FullRanking
 
@@ -41,19 +37,6 @@ DEFAULT_K = 20
 _SCRIPT = Path(__file__).with_name("ranked_lists.py")
 _HASH_DIGITS = 8
 _REQUIRED = ("mlflow", "pandas", "pyarrow")
-
-
-@dataclass(frozen=True)
-class ChosenModel:
-    """The model that stands for a cell.
-
-    Attributes:
-        trained: The model.
-        alias: ``confirmed``, or ``best`` of a cell without confirmation.
-    """
-
-    trained: TrainedCell
-    alias: str
 
 
 def registered_name(study: str, levels: Mapping[str, str]) -> str:
@@ -73,6 +56,7 @@ def registered_name(study: str, levels: Mapping[str, str]) -> str:
     return name
 
 
+@using_mlflow()
 def register_models(
     store: TrackingStore, study: Study, summary: StudySummary, progress: Progress = no_progress
 ) -> list[str]:
@@ -91,18 +75,19 @@ def register_models(
         MgstudyError: If a trial has no run in MLflow.
         Exception: Whatever the tracking server does.
     """
-    # A launch has a display of its own.
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     registered: list[str] = []
-    chosen_models = list(_chosen_models(study, summary))
-    for cell, chosen in chosen_models:
-        progress("models", len(registered), len(chosen_models))
-        run = store.find_run({STUDY_TAG: study.config.name, TRIAL_TAG: chosen.trained.key})
+    chosen = list(_chosen_models(study, summary))
+    for trained in chosen:
+        progress("models", len(registered), len(chosen))
+        run = store.find_run({STUDY_TAG: summary.name, TRIAL_TAG: trained.key})
         if run is None:
-            raise MgstudyError(f"trial {chosen.trained.key} has no run there")
-        name = registered_name(study.config.name, cell.levels)
-        _set_alias(store, name, chosen.alias, _version(store, name, run, chosen, study))
-        registered.append(f"models:/{name}@{chosen.alias}")
+            raise MgstudyError(f"trial {trained.key} has no run there")
+        name = registered_name(summary.name, trained.cell.levels)
+        alias = "confirmed" if trained.split == "test" else "best"
+        number = _version(store, name, run, trained, study)
+        if str(store.client.get_registered_model(name).aliases.get(alias)) != number:
+            store.client.set_registered_model_alias(name, alias, number)
+        registered.append(f"models:/{name}@{alias}")
     return registered
 
 
@@ -126,17 +111,15 @@ def cells_without_model(store: TrackingStore, summary: StudySummary) -> list[str
     ]
 
 
-def _chosen_models(study: Study, summary: StudySummary) -> Iterator[tuple[CellState, ChosenModel]]:
+def _chosen_models(study: Study, summary: StudySummary) -> Iterator[TrainedCell]:
     """Of each cell the replicate with the best validation score, else its best trial."""
     by_key = {cell.key: cell for cell in study.plan.cells}
     for cell in summary.cells:
-        if cell.key not in by_key:
-            continue
-        values = {replicate.number: replicate.value or 0.0 for replicate in cell.confirmations}
-        found = trained_models(cell, by_key[cell.key], study.folder)
-        if found:
-            best = max(found, key=lambda model: values.get(model.replicate, 0.0))
-            yield cell, ChosenModel(best, "confirmed" if best.split == "test" else "best")
+        if cell.key in by_key:
+            values = {replicate.number: replicate.value or 0.0 for replicate in cell.confirmations}
+            found = trained_models(cell, by_key[cell.key], study.folder)
+            if found:
+                yield max(found, key=lambda model: values.get(model.replicate, 0.0))
 
 
 def ranked_lists(trained: TrainedCell, study: Study) -> pd.DataFrame:
@@ -184,33 +167,23 @@ def _dataset(trained: TrainedCell, study: Study) -> Dataset:
     return study.datasets[trained.cell.dataset]
 
 
-def _version(store: TrackingStore, name: str, run: str, chosen: ChosenModel, study: Study) -> str:
+def _version(store: TrackingStore, name: str, run: str, trained: TrainedCell, study: Study) -> str:
     """The registered version of a run's model; made when there is none."""
-    found = store.client.search_model_versions(f"run_id = '{run}'")
-    for existing in found:
-        if existing.name == name:
-            return str(existing.version)
-    model = _logged_model(store, run) or _log(store, run, chosen.trained, study)
-    _create_registered_model(store, name)
-    created = store.client.create_model_version(
-        name, model.artifact_location, run_id=run, model_id=model.model_id
-    )
-    return str(created.version)
-
-
-def _set_alias(store: TrackingStore, name: str, alias: str, number: str) -> None:
-    if str(store.client.get_registered_model(name).aliases.get(alias)) != number:
-        store.client.set_registered_model_alias(name, alias, number)
-
-
-def _create_registered_model(store: TrackingStore, name: str) -> None:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
+    for existing in store.client.search_model_versions(f"run_id = '{run}'"):
+        if existing.name == name:
+            return str(existing.version)
+    model = _logged_model(store, run) or _log(store, run, trained, study)
     try:
         store.client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+    created = store.client.create_model_version(
+        name, model.artifact_location, run_id=run, model_id=model.model_id
+    )
+    return str(created.version)
 
 
 def _logged_model(store: TrackingStore, run: str) -> Any:
@@ -236,7 +209,7 @@ def _log(store: TrackingStore, run: str, trained: TrainedCell, study: Study) -> 
             store.experiment_id,
             name="model",
             source_run_id=run,
-            tags={STUDY_TAG: study.config.name, CELL_TAG: trained.cell.key},
+            tags={STUDY_TAG: study.config.name, "mgstudy.cell": trained.cell.key},
             params={name: str(value) for name, value in trained.parameters.items()},
         )
         saved = Path(folder, "saved")

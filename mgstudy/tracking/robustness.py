@@ -11,18 +11,16 @@ from typing import Any
 
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
-from mgstudy.tracking.run_writer import ROLE_TAG, STUDY_TAG, TRIAL_TAG
-from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 
 ARTIFACT_FOLDER = "robustness"
 SEVERITY_STEPS = 1000
 """A severity of 1 stands at this step of a metric: MLflow counts steps in whole numbers."""
-_METRICS_PER_BATCH = 1000
 
 
+@using_mlflow()
 def record_robustness(
     store: TrackingStore,
-    study: str,
     measured: Iterable[Mapping[str, Any]],
     files: Sequence[Path],
 ) -> bool:
@@ -34,30 +32,25 @@ def record_robustness(
 
     Args:
         store: Where to record.
-        study: The study's name.
         measured: Measurements, as workers give them.
         files: Tables and plots.
 
     Returns:
         Whether the study has a run to write to.
     """
-    parent = store.find_run({STUDY_TAG: study, ROLE_TAG: "study"})
-    if parent is None:
+    runs = {
+        run.data.tags.get(TRIAL_TAG, ""): run.info.run_id
+        for run in store.runs({STUDY_TAG: store.study})
+    }
+    if "" not in runs:
         return False
-    runs = {run.data.tags.get(TRIAL_TAG): run.info.run_id for run in store.child_runs(parent)}
     stamp = int(time.time() * 1000)
     for model, metrics in metrics_by_model(measured).items():
-        if model not in runs:
-            continue
-        entities = [
-            store.metric(name, value, stamp, step) for (name, step), value in metrics.items()
-        ]
-        for start in range(0, len(entities), _METRICS_PER_BATCH):
-            store.client.log_batch(
-                runs[model], metrics=entities[start : start + _METRICS_PER_BATCH]
-            )
+        if model in runs:
+            points = [store.metric(name, x, stamp, step) for (name, step), x in metrics.items()]
+            store.log(runs[model], steps=[points])
     for path in files:
-        store.client.log_artifact(parent, str(path), ARTIFACT_FOLDER)
+        store.client.log_artifact(runs[""], str(path), ARTIFACT_FOLDER)
     return True
 
 

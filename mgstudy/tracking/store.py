@@ -1,25 +1,40 @@
-"""Which MLflow store a study is recorded in, and the few calls the tracker makes of it."""
+"""Which MLflow store a study is recorded in, what its runs are called there, and the few calls that
+are made of it."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from mgstudy.config.study import Tracking
-from mgstudy.errors import InputError
+from mgstudy.environment import for_a_while
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.checkpoints import local_copy
 from mgstudy.urls import expand_url, recorded_url, redacted
 from mgstudy.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mlflow.entities import Experiment
     from mlflow.tracking import MlflowClient
 
 logger = logging.getLogger(__name__)
 
 TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+STUDY_TAG = "mgstudy.study"
+ROLE_TAG = "mgstudy.role"
+TRIAL_TAG = "mgstudy.trial"
+
+PATIENT_SECONDS = 60
+"""How long a request may take where somebody waits for the result."""
+
+_STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "uc")
 _PARAMS_PER_REQUEST = 100
 _METRICS_PER_REQUEST = 800  # Of the thousand things that a request may hold, params and tags aside.
 
@@ -29,10 +44,25 @@ def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
     ``mlflow.db`` in the workspace that ``mlflow ui`` typed there opens by itself.
 
     Raises:
-        InputError: If the URI names an environment variable that is not set, or the workspace
-            lies at a URL, where no database file can be, and none is given.
+        InputError: If the URI names an environment variable that is not set, or no store that
+            MLflow records in; or if none is given and the workspace lies at a URL, where no
+            database file can be.
     """
-    return expand_url(_given_uri(workspace, configured))
+    given = _given_uri(workspace, configured)
+    uri = expand_url(given)
+    scheme = uri.partition(":")[0]
+    if (
+        not scheme.startswith(_STORES)
+        and scheme not in entry_points(group="mlflow.tracking_store").names
+    ):
+        is_folder = scheme in (uri, "file")
+        named = f"tracking.uri: {given}" if configured else f"{TRACKING_VARIABLE}={given}"
+        raise InputError(
+            f"{redacted(named)}: MLflow does not record "
+            f"{'in folders any more' if is_folder else f'in {scheme}:'}; use "
+            f"sqlite:///mlflow.db, or {'leave it out' if configured else 'unset it'}"
+        )
+    return uri
 
 
 def _given_uri(workspace: Workspace, configured: str | None) -> str:
@@ -45,10 +75,35 @@ def _given_uri(workspace: Workspace, configured: str | None) -> str:
     return given or f"sqlite:///{workspace.home / 'mlflow.db'}"
 
 
-class TrackingStore:
-    """One experiment in one MLflow store.
+@contextmanager
+def using_mlflow(request_seconds: int = PATIENT_SECONDS) -> Iterator[None]:
+    """Have MLflow fail soon and say little in a block, or in a function that this decorates.
 
-    MLflow is imported on first use, which takes seconds: only the tracker's thread needs it.
+    Args:
+        request_seconds: How long a request may take.
+    """
+    variables = {
+        # Whoever uses it tries again; MLflow would go on for minutes with every request.
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(request_seconds),
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        # A launch has a display of its own.
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    # Creating the tables of a new database is no news to anyone.
+    quiet = {"mlflow.store.db.utils": logging.WARNING, "alembic": logging.WARNING}
+    with for_a_while(variables, quiet):
+        yield
+
+
+class PastDeadlineError(Exception):
+    """A request was to begin after the store's deadline."""
+
+
+class TrackingStore:
+    """One experiment in one MLflow store; used inside ``using_mlflow``.
+
+    MLflow is imported on first use, which takes seconds: only the projection's thread needs it.
 
     Args:
         workspace: The workspace, for the default store.
@@ -57,78 +112,123 @@ class TrackingStore:
 
     Attributes:
         place: ``uri`` and ``experiment``, as they may be written down: without a password.
+        deadline: By the monotonic clock: no request begins later.
+
+    Raises:
+        InputError: See ``tracking_uri``.
     """
 
     def __init__(self, workspace: Workspace, tracking: Tracking, study: str) -> None:
         self.workspace = workspace
+        self.study = study
         self.uri = tracking_uri(workspace, tracking.uri)
         self.experiment = tracking.experiment or study
         self.place = {
             "uri": recorded_url(_given_uri(workspace, tracking.uri)),
             "experiment": self.experiment,
         }
+        self.deadline = math.inf
 
     @property
     def shown_uri(self) -> str:
         """The URI without a password."""
         return redacted(self.uri)
 
-    @cached_property
+    @property
     def client(self) -> MlflowClient:
-        """The client; all calls name the run, none depends on a current one."""
+        """The client; all calls name the run, none depends on a current one.
+
+        Raises:
+            PastDeadlineError: After the deadline.
+        """
+        if time.monotonic() > self.deadline:
+            raise PastDeadlineError
+        return self._client
+
+    @cached_property
+    def _client(self) -> MlflowClient:
         from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
-        # The tracker tries again by itself; MLflow would go on for minutes with every request.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        # Creating the tables of a new database is no news to anyone.
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         return MlflowClient(tracking_uri=self.uri)
+
+    def find_experiment(self, restore: bool = False) -> Experiment | None:
+        """The experiment, if there is one.
+
+        Args:
+            restore: Whether one that was deleted is restored, with its runs.
+
+        Raises:
+            MgstudyError: If it was deleted, saying how to get it back.
+        """
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            if not restore:
+                raise MgstudyError(
+                    f"experiment {self.experiment!r} was deleted in MLflow: `mlflow experiments "
+                    f"restore --experiment-id {found.experiment_id}` (or `mgstudy sync "
+                    f"{self.study} --rebuild`) brings it back, `mlflow gc` frees its name, or give "
+                    "the study another `tracking: {experiment: NAME}`"
+                )
+            self.client.restore_experiment(found.experiment_id)
+        return found
+
+    def open_experiment(self, tags: Mapping[str, str], restore: bool = False) -> str:
+        """The id of the experiment, created if it is missing, with these tags.
+
+        Raises:
+            MgstudyError: As in ``find_experiment``.
+        """
+        found = self.find_experiment(restore)
+        if found is None:
+            # A server knows where its artifacts belong; a database file does not.
+            is_local = self.uri.startswith("sqlite:")
+            root = (self.workspace.home / "mlruns" / self.experiment).as_uri() if is_local else None
+            return str(self.client.create_experiment(self.experiment, root, dict(tags)))
+        for name, content in tags.items():
+            if found.tags.get(name) != content:
+                self.client.set_experiment_tag(found.experiment_id, name, content)
+        return str(found.experiment_id)
 
     @cached_property
     def experiment_id(self) -> str:
-        """The experiment, created when it is missing."""
-        found = self.client.get_experiment_by_name(self.experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        # A server knows where its artifacts belong; a database file does not.
-        local = self.uri.startswith("sqlite:")
-        root = (self.workspace.home / "mlruns" / self.experiment).as_uri() if local else None
-        return str(self.client.create_experiment(self.experiment, artifact_location=root))
+        """The id of the experiment, created if it is missing."""
+        return self.open_experiment({})
 
-    def find_run(self, tags: Mapping[str, str]) -> str | None:
-        """The id of the run that carries all these tags."""
+    def runs(self, tags: Mapping[str, str], deleted: bool = False) -> list[Any]:
+        """All runs that carry all these tags.
+
+        Args:
+            tags: Tags to their values.
+            deleted: Whether deleted ones are among them.
+        """
+        from mlflow.entities import ViewType  # noqa: PLC0415
+
         wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-        runs = self.client.search_runs([self.experiment_id], wanted, max_results=1)
-        return str(runs[0].info.run_id) if runs else None
-
-    def child_runs(self, parent: str) -> list[Any]:
-        """All runs under a parent run."""
-        runs: list[Any] = []
+        view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+        found: list[Any] = []
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment_id],
-                f"tags.`mlflow.parentRunId` = '{parent}'",
-                max_results=1000,
-                page_token=token,
+                [self.experiment_id], wanted, view, max_results=1000, page_token=token
             )
-            runs.extend(page)
+            found.extend(page)
             token = page.token
             if not token:
-                return runs
+                return found
 
-    def last_step(self, run_id: str) -> int:
-        """The last step for which a run has metrics, 0 without any."""
-        metrics = self.client.get_run(run_id).data.metrics
-        steps = [
-            point.step
-            for name in list(metrics)[:1]
-            for point in self.client.get_metric_history(run_id, name)
-        ]
-        return max(steps, default=0)
+    def find_run(self, tags: Mapping[str, str]) -> str | None:
+        """The id of a run that carries all these tags."""
+        found = self.runs(tags)
+        return str(found[0].info.run_id) if found else None
+
+    def attach(self, name: str, content: str) -> bool:
+        """Keep a text as a file of the study's parent run; whether there is such a run."""
+        if self.find_experiment() is None:
+            return False
+        run = self.find_run({STUDY_TAG: self.study, ROLE_TAG: "study"})
+        if run is not None:
+            self.client.log_text(run, content, name)
+        return run is not None
 
     def log_file(self, run_id: str, location: str, folder: str) -> None:
         """Keep a file (a path, or a URL that fsspec knows) as an artifact; one that is gone is
@@ -142,20 +242,22 @@ class TrackingStore:
     def log(
         self,
         run_id: str,
-        params: Sequence[Any] = (),
+        params: Mapping[str, str] | None = None,
         steps: Iterable[Sequence[Any]] = (),
-        tags: Sequence[Any] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         """Log to a run in as few requests as MLflow allows, each of them one transaction.
 
         Args:
             run_id: The run.
-            params: Of ``params``.
-            steps: The metrics of each step, of ``metric``; a step's go together, so that what has
-                one of them is known to have all.
-            tags: Of ``tags``, at most 100; the last that is written.
+            params: Params.
+            steps: The metrics of each step, of ``metric``; a step's go together.
+            tags: At most 100; the last that is written.
         """
-        rest, batch = list(params), list[Any]()
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415
+
+        rest, batch = [Param(*item) for item in (params or {}).items()], list[Any]()
+        last = [RunTag(*item) for item in (tags or {}).items()]
 
         def send(metrics: Sequence[Any], tags: Sequence[Any] = ()) -> None:
             self.client.log_batch(run_id, metrics, rest[:_PARAMS_PER_REQUEST], tags)
@@ -171,8 +273,8 @@ class TrackingStore:
             while len(batch) > _METRICS_PER_REQUEST:
                 send(batch[:_METRICS_PER_REQUEST])
                 batch = batch[_METRICS_PER_REQUEST:]
-        if batch or rest or tags:
-            send(batch, tags)
+        if batch or rest or last:
+            send(batch, last)
 
     @staticmethod
     def metric(name: str, value: float, timestamp: int, step: int) -> Any:
@@ -180,17 +282,3 @@ class TrackingStore:
         from mlflow.entities import Metric  # noqa: PLC0415
 
         return Metric(name, float(value), timestamp, step)
-
-    @staticmethod
-    def params(params: Mapping[str, str]) -> list[Any]:
-        """Params as MLflow's entities."""
-        from mlflow.entities import Param  # noqa: PLC0415
-
-        return [Param(name, value) for name, value in params.items()]
-
-    @staticmethod
-    def tags(tags: Mapping[str, str]) -> list[Any]:
-        """Tags as MLflow's entities."""
-        from mlflow.entities import RunTag  # noqa: PLC0415
-
-        return [RunTag(name, value) for name, value in tags.items()]

@@ -274,10 +274,10 @@ class SoakedWorkspace:
 
     def _progressed(self, name: str, reports: int, process: subprocess.Popen[bytes]) -> bool:
         """Wait for so many new reports; false when the study ended before."""
-        events = self.home / ".mgstudy" / "studies" / name / "events.jsonl"
+        epochs = self.home / ".mgstudy" / "studies" / name / "metrics.jsonl"
 
         def reported() -> int:
-            return events.read_bytes().count(b'"event":"reported"') if events.exists() else 0
+            return epochs.read_bytes().count(b'"step":') if epochs.exists() else 0
 
         wanted, deadline = reported() + reports, time.monotonic() + STUCK_SECONDS
         while reported() < wanted:

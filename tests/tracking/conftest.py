@@ -3,13 +3,20 @@ seconds."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import pytest
+from driven import Driven
+from mlflow.tracking import MlflowClient
+from mlflow_server import MlflowServer, Proxy
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     return tmp_path_factory.mktemp("home")
 
 
@@ -18,3 +25,29 @@ def study(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     """Name of a study, and of its experiment, that no other test has."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return str(request.node.name)
+
+
+@pytest.fixture
+def driven(home: Path, study: str) -> Callable[..., Driven]:
+    """Open the test's study, as every launch does."""
+    return lambda **settings: Driven(home, study, **settings)
+
+
+@pytest.fixture
+def client(home: Path, study: str) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{home}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    made = MlflowServer(tmp_path_factory.mktemp("server"))
+    made.start()
+    yield made
+    made.kill()
+    shutil.rmtree(made.folder)
+
+
+@pytest.fixture
+def proxy(server: MlflowServer) -> Iterator[Proxy]:
+    with Proxy(server.port) as made:
+        yield made

@@ -55,7 +55,7 @@ def test_mlflow_typed_in_the_workspace_opens_the_same_store(
 def test_any_number_of_params_and_runs_is_written_and_found(store: TrackingStore) -> None:
     parent = store.client.create_run(store.experiment_id, tags={"role": "study"}).info.run_id
     params = {f"p{number}": "x" * 100 for number in range(250)}
-    store.log(parent, store.params(params))
+    store.log(parent, params)
     assert store.client.get_run(parent).data.params == params
     assert store.find_run({"role": "study"}) == parent
     assert store.find_run({"role": "trial"}) is None
@@ -65,12 +65,35 @@ def test_any_number_of_params_and_runs_is_written_and_found(store: TrackingStore
         ).info.run_id
         for _ in range(3)
     }
-    assert {run.info.run_id for run in store.child_runs(parent)} == children
+    assert {run.info.run_id for run in store.runs({"mlflow.parentRunId": parent})} == children
 
 
-def test_the_last_step_is_that_of_the_last_metric(store: TrackingStore) -> None:
-    run = store.client.create_run(store.experiment_id).info.run_id
-    assert store.last_step(run) == 0
-    for step in (1, 2, 7, 3):
-        store.client.log_batch(run, metrics=[store.metric("a", 0.5, 1, step)])
-    assert store.last_step(run) == 7
+@pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        ("./mlruns", "in folders any more"),
+        ("/home/me/mlruns", "in folders any more"),
+        ("file:///home/me/mlruns", "in folders any more"),
+        ("htp://host:5000", "in htp:"),
+        ("ftp://me:secret@host", "in ftp:"),
+    ],
+)
+def test_what_can_never_take_records_is_refused_before_anything_starts(
+    workspace: Workspace, uri: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = f": MLflow does not record {problem}; use sqlite:///mlflow.db, or "
+    shown = uri.replace("me:secret", "me:***")
+    with pytest.raises(InputError) as refused:
+        TrackingStore(workspace, Tracking(uri=uri), "s")
+    assert str(refused.value) == f"tracking.uri: {shown}{told}leave it out"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError) as refused:
+        tracking_uri(workspace)
+    assert str(refused.value) == f"MLFLOW_TRACKING_URI={shown}{told}unset it"
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://host", "postgresql+psycopg2://host/m", "sqlite:///m.db", "databricks"]
+)
+def test_what_mlflow_records_in_is_taken(workspace: Workspace, uri: str) -> None:
+    assert tracking_uri(workspace, uri) == uri

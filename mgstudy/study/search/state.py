@@ -202,6 +202,7 @@ class CellState:
         seeds: Replicates its winner gets.
         confirmations: The replicates begun of the best trial, by number.
         superseded: Trials that were confirmed before a longer search found a better one.
+        earlier: The replicates of those.
         allowance: What the trials of the search may cost.
         retried: Failed trials that others stand for, of search and confirmation; they are counted
             nowhere else.
@@ -215,6 +216,7 @@ class CellState:
     seeds: int = 0
     confirmations: Sequence[RecordedTrial] = ()
     superseded: Sequence[int] = ()
+    earlier: Sequence[RecordedTrial] = ()
     allowance: Budget = field(default_factory=Budget)
     retried: Sequence[RecordedTrial] = ()
 
@@ -247,6 +249,7 @@ class CellState:
         if winner is not None:
             replicates, more = reader.read(confirmed.pop(winner.number, ()), winner.number)
             again += more
+        superseded = sorted(confirmed)
         return cls(
             key=entry.key,
             levels=entry.levels,
@@ -255,7 +258,13 @@ class CellState:
             trials=trials,
             seeds=config.confirmation.seeds,
             confirmations=replicates,
-            superseded=tuple(sorted(confirmed)),
+            superseded=tuple(superseded),
+            earlier=[
+                trial
+                for number in superseded
+                for trials in reader.read(confirmed[number], number)
+                for trial in trials
+            ],
             allowance=config.budget,
             retried=again,
         )
@@ -337,8 +346,8 @@ class CellState:
         return sum(float(trial.outcome.get(cost, 0)) for trial in self.trials)
 
     def every_trial(self) -> Sequence[RecordedTrial]:
-        """All that was begun and is not superseded: search, confirmation, and those retried."""
-        return (*self.trials, *self.confirmations, *self.retried)
+        """All that was ever begun: search, confirmation, and what others stand for by now."""
+        return (*self.trials, *self.confirmations, *self.retried, *self.earlier)
 
 
 class _Reader:

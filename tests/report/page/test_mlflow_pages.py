@@ -17,7 +17,7 @@ from waiting import free_port
 from mgstudy import api
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.state import Stage
-from mgstudy.tracking.pages import study_pages
+from mgstudy.tracking.ui import study_pages
 from mgstudy.workspace import Workspace
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -79,8 +79,8 @@ def server(workspace: Workspace) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def addresses(server: str, workspace: Workspace) -> dict[str, str]:
-    pages = study_pages(workspace, "pages", server)
-    return {page.title.partition(": ")[2]: page.address for page in pages}
+    pages = study_pages(workspace, ["pages"], server)
+    return {title.partition(": ")[2]: address for title, address in pages.items()}
 
 
 @pytest.fixture(scope="module")

@@ -185,6 +185,8 @@ def test_only_the_best_trials_replicates_count() -> None:
         },
     )
     assert found.superseded == (0,)
+    assert [trial.key for trial in found.earlier] == ["tiny/BPR/plain/confirmation/0/0"]
+    assert len(found.every_trial()) == 3 + 2 + 1
     assert [trial.key for trial in found.confirmations] == [
         "tiny/BPR/plain/confirmation/2/0",
         "tiny/BPR/plain/confirmation/2/1",

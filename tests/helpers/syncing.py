@@ -1,0 +1,18 @@
+"""Bring MLflow up to a study in a process that may be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from mgstudy import api
+
+
+def sync_in_process(name: str, home: Path) -> BaseProcess:
+    """Begin ``mgstudy sync`` in another process, which has everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["syncing", "mlflow.tracking"])
+    process = context.Process(target=api.sync, args=(name, home))
+    process.start()
+    return process
