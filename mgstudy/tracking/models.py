@@ -26,10 +26,10 @@ from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.robustness.plan import TrainedCell, trained_models
-from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.ranking import NO_ITEM, FullRanking
+from mgstudy.training.run import build_model
 
 LIST_LENGTH = 100
 """Items kept of each user's ranking."""
@@ -129,9 +129,13 @@ def ranked_lists(trained: TrainedCell, study: Study) -> pd.DataFrame:
         ``user``, ``rank`` (from 1), ``item`` and ``score``, in this order.
     """
     dataset, training = _dataset(trained, study), study.config.training
-    model = build_cell_trainer(
-        trained.cell, dataset, trained.parameters, training, seed=trained.seed
-    ).model
+    cell, own = trained.cell, trained.cell.own
+    model = build_model(
+        dataset,
+        model=cell.model,
+        model_parameters=own("model", cell.model, trained.parameters),
+        robust=[(method, own("robust", method, trained.parameters)) for method in cell.robust],
+    )
     model.load_state_dict(load_checkpoint(trained.weights)["model"])
     model.eval()
     ranking = FullRanking(

@@ -80,11 +80,9 @@ def build_trainer(
         InputError: If a parameter is unknown or out of range, or parts do not go together.
     """
     settings = TrainingSettings() if settings is None else settings
-    model_class = models.get(model)
+    model_class, model_set, methods = _model_parts(dataset, model, model_parameters, robust)
     optimizer_class = optimizers.get(optimizer)
     strategy_class = gradient_strategies.get(gradient)
-
-    model_set = model_class.Parameters.validated(f"model {model}", model_parameters)
     optimizer_set = optimizer_class.Parameters.validated(
         f"optimizer {optimizer}",
         {**_published(model_class, optimizer_class), **(optimizer_parameters or {})},
@@ -92,14 +90,6 @@ def build_trainer(
     strategy_set = strategy_class.Parameters.validated(
         f"gradient strategy {gradient}", gradient_parameters
     )
-    methods: list[tuple[type[RobustMethod], ParameterSet]] = []
-    for name, given in robust:
-        method = robust_methods.get(name)
-        refusal = method.refusal(model_class, dataset)
-        if refusal is not None:
-            raise InputError(refusal)
-        methods.append((method, method.Parameters.validated(f"robust method {name}", given)))
-
     dataset = prepare_dataset(methods, dataset)
     seed_everything(seed)
     built = model_class(dataset, model_set).to(device)
@@ -119,6 +109,37 @@ def build_trainer(
         seed=seed,
         learning_rate_decay=optimizer_set.learning_rate_decay,
     )
+
+
+def build_model(
+    dataset: Dataset,
+    *,
+    model: str = "VBPR",
+    model_parameters: Mapping[str, Any] | None = None,
+    robust: Sequence[tuple[str, Mapping[str, Any]]] = (),
+) -> Recommender:
+    """Build a model without what trains it, to load trained weights into; see ``build_trainer``."""
+    model_class, model_set, methods = _model_parts(dataset, model, model_parameters, robust)
+    return model_class(prepare_dataset(methods, dataset), model_set)
+
+
+def _model_parts(
+    dataset: Dataset,
+    model: str,
+    model_parameters: Mapping[str, Any] | None,
+    robust: Sequence[tuple[str, Mapping[str, Any]]],
+) -> tuple[type[Recommender], ParameterSet, list[tuple[type[RobustMethod], ParameterSet]]]:
+    """The class of a model, its parameters, and the methods that make its training robust."""
+    model_class = models.get(model)
+    model_set = model_class.Parameters.validated(f"model {model}", model_parameters)
+    methods: list[tuple[type[RobustMethod], ParameterSet]] = []
+    for name, given in robust:
+        method = robust_methods.get(name)
+        refusal = method.refusal(model_class, dataset)
+        if refusal is not None:
+            raise InputError(refusal)
+        methods.append((method, method.Parameters.validated(f"robust method {name}", given)))
+    return model_class, model_set, methods
 
 
 class TrainerParts(TypedDict, total=False):

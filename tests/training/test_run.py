@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from mgstudy.config.parameters import Fixed
 from mgstudy.config.training import TrainingSettings
@@ -8,7 +9,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.base import models
 from mgstudy.training.results import EpochResult
-from mgstudy.training.run import build_trainer, train
+from mgstudy.training.run import build_model, build_trainer, train
 
 SETTINGS = TrainingSettings(epochs=6, batch_size=64, objective="ndcg@10", cutoffs=(10,))
 
@@ -33,6 +34,23 @@ def test_trains_by_name_and_returns_the_best(small_dataset: Dataset) -> None:
         result.metrics["ndcg@10"] for result in seen if result.metrics
     )
     assert run.model is run.trainer.model
+
+
+def test_a_model_built_alone_scores_as_the_one_whose_weights_it_is_given(
+    small_dataset: Dataset,
+) -> None:
+    parts: dict[str, Any] = {
+        "model": "VBPR",
+        "model_parameters": {"embedding_size": 4},
+        "robust": [("denoise", {}), ("feature_noise", {})],
+    }
+    trained = train(small_dataset, settings=SETTINGS, **parts).model
+    alone = build_model(small_dataset, **parts)
+    alone.load_state_dict(trained.state_dict())
+    users = torch.arange(small_dataset.user_count)
+    with torch.no_grad():
+        scores = [model.eval().scorer()(users) for model in (trained, alone)]
+    assert torch.equal(*scores)
 
 
 @pytest.mark.parametrize(
