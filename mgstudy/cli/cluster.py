@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -23,12 +23,12 @@ from mgstudy.cli.app import (
     make_console,
     print_json,
 )
+from mgstudy.cluster import jobs as studies
+from mgstudy.cluster.address import Cluster, connect
+from mgstudy.cluster.jobs import Job
+from mgstudy.cluster.machines import Finding, problems
+from mgstudy.cluster.submission import Submission, collect, megabytes
 from mgstudy.errors import InputError, MgstudyError
-
-if TYPE_CHECKING:
-    from mgstudy.cluster.address import Cluster
-    from mgstudy.cluster.jobs import Job
-    from mgstudy.cluster.machines import Finding
 
 Address = Annotated[
     str | None,
@@ -78,9 +78,6 @@ def submit(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Run a study on a cluster, or what is left of it. Ctrl-C leaves it running there."""
-    from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-    from mgstudy.cluster.machines import problems  # noqa: PLC0415
-    from mgstudy.cluster.submission import Submission, collect, megabytes  # noqa: PLC0415
     from mgstudy.config.document import load_document  # noqa: PLC0415
     from mgstudy.config.study import StudyConfig  # noqa: PLC0415
 
@@ -125,7 +122,6 @@ def submit(
 @app.command()
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
     """List the studies' jobs on a cluster."""
-    from mgstudy.cluster import jobs as studies  # noqa: PLC0415
     from mgstudy.report.numbers import duration  # noqa: PLC0415
     from mgstudy.report.table import Table  # noqa: PLC0415
 
@@ -160,8 +156,6 @@ def logs(
     ] = False,
 ) -> None:
     """Show what a study's last job printed."""
-    from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-
     cluster = _connect(address)
     job = studies.latest(cluster, study)
     if follow:
@@ -173,8 +167,6 @@ def logs(
 @app.command()
 def stop(study: StudyName, address: Address = None) -> None:
     """Stop a study's job; what has run stays, and `mgstudy submit` goes on."""
-    from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-
     cluster = _connect(address)
     job = studies.latest(cluster, study)
     if job.is_over:
@@ -188,7 +180,6 @@ def stop(study: StudyName, address: Address = None) -> None:
 @app.command()
 def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) -> None:
     """Check this machine, or with --address a cluster, and say what to do about each finding."""
-    from mgstudy.cluster.machines import problems  # noqa: PLC0415
 
     if address is None:
         from mgstudy.cluster.doctor import examine  # noqa: PLC0415
@@ -196,8 +187,6 @@ def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) 
 
         findings = examine(Workspace.resolve(home))
     else:
-        from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-
         cluster = _connect(address)
         with _waiting(f"{cluster.address}: looking at every node") as show:
             findings = studies.check_remotely(cluster, waiting=show)
@@ -211,8 +200,6 @@ def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) 
 
 
 def _connect(address: str | None) -> Cluster:
-    from mgstudy.cluster.address import connect  # noqa: PLC0415
-
     cluster = connect(address)
     if cluster.warning:
         console = Console(stderr=True, markup=False, highlight=False)
@@ -221,8 +208,6 @@ def _connect(address: str | None) -> Cluster:
 
 
 def _follow(cluster: Cluster, job: Job) -> None:
-    from mgstudy.cluster import jobs as studies  # noqa: PLC0415
-
     try:
         ended = studies.follow(cluster, job, lambda text: typer.echo(text, nl=False))
     except KeyboardInterrupt:

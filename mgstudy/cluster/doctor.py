@@ -14,11 +14,10 @@ import socket
 import stat
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -31,6 +30,7 @@ from mgstudy.cluster.machines import (
     look_at_nodes,
     problem,
     warning,
+    write_findings,
 )
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
@@ -43,28 +43,33 @@ from mgstudy.tracking.store import tracking_uri
 from mgstudy.urls import expand_url, first_line, redacted
 from mgstudy.workspace import HOME_VARIABLE, Workspace
 
-_MARK = "mgstudy-findings: "
 _LEAST_WORKSPACE = 2 * 10**9
 _SERVER_SECONDS = 15
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smbfs", "smb3", "lustre", "fuse.sshfs")
 _PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}
-_RAY = {
-    "gcs/gcs_server": "GCS",
-    "ray/dashboard/dashboard.py": "dashboard",
-    "ray.util.client.server": "client server",
-    "raylet/raylet": "raylet",
-}
-_OTHER_SERVERS = (  # What marks one, what marks one with a key, what is said, what to do.
+_WITHOUT_KEY = (  # Marks of a kind's parts, marks of one with a key, what is said, what to do.
     (
-        ("mlflow.server", "mlflow server", "mlflow ui"),
+        {
+            "gcs/gcs_server": "GCS",
+            "ray/dashboard/dashboard.py": "dashboard",
+            "ray.util.client.server": "client server",
+            "raylet/raylet": "raylet",
+        },
+        ("RAY_AUTH_MODE=token",),
+        "Ray without a token ({}): whoever does runs any code here",
+        "`ray get-auth-token --generate` and a restart of Ray turn tokens on; or let a firewall "
+        "close the ports",
+    ),
+    (
+        dict.fromkeys(("mlflow.server", "mlflow server", "mlflow ui"), "MLflow"),
         ("mlflow.server.auth", "basic-auth"),
-        "MLflow on {} without a password: whoever does can change and delete its records",
+        "{} without a password: whoever does can change and delete its records",
         "start it with `--host 127.0.0.1` (`ssh -L` reaches it) or with `--app-name basic-auth`",
     ),
     (
-        ("optuna-dashboard",),
+        {"optuna-dashboard": "Optuna's dashboard"},
         (),
-        "Optuna's dashboard on {}, which knows no password: whoever does can delete studies",
+        "{}, which knows no password: whoever does can delete studies",
         "start it with `--host 127.0.0.1`, or by `mgstudy ui --optuna`",
     ),
 )
@@ -182,61 +187,44 @@ def check_open_ports() -> list[Finding]:
     """What other machines can reach without a key of Ray, MLflow and Optuna's dashboard, as far as
     their processes belong to this user."""
     try:
-        found = judge(list(reachable_listeners()))
+        found = judge(dict(reachable_servers()))
     except psutil.AccessDenied:
         return [fine("open ports", "only root can list them on this system")]
     return found or [fine("open ports", "no server here that others reach without a key")]
 
 
-class Listener(NamedTuple):
-    """A process that other machines can reach: its port, its command line, and whether its
-    environment turns Ray's token authentication on."""
+def judge(servers: Mapping[int, str]) -> list[Finding]:
+    """What is to be said of servers that other machines reach; nothing of those with a key.
 
-    port: int
-    command: str
-    asks_for_ray_token: bool = False
-
-
-def judge(listeners: list[Listener]) -> list[Finding]:
-    """What is to be said of processes that other machines reach; nothing of those with a key."""
-    reach, findings = "other machines reach", []
-    ray = [
-        f"{part} on {listener.port}"
-        for listener in listeners
-        for mark, part in _RAY.items()
-        if mark in listener.command and not listener.asks_for_ray_token
-    ]
-    if ray:
-        parts = ", ".join(ray)
-        text = f"{reach} Ray without a token ({parts}): whoever does runs any code here"
-        advice = (
-            "`ray get-auth-token --generate` and a restart of Ray turn tokens on; or let a "
-            "firewall close the ports"
-        )
-        findings.append(warning("open ports", text, advice))
-    for port, command, _ in listeners:
-        for marks, with_key, text, advice in _OTHER_SERVERS:
-            if any(mark in command for mark in marks) and not any(m in command for m in with_key):
-                findings.append(warning("open ports", f"{reach} {text.format(port)}", advice))
+    Args:
+        servers: Port to command line.
+    """
+    findings = []
+    for parts, with_key, text, advice in _WITHOUT_KEY:
+        open_parts = [
+            f"{next(part for mark, part in parts.items() if mark in command)} on {port}"
+            for port, command in servers.items()
+            if any(mark in command for mark in parts) and not any(m in command for m in with_key)
+        ]
+        if open_parts:
+            said = f"other machines reach {text.format(', '.join(open_parts))}"
+            findings.append(warning("open ports", said, advice))
     return findings
 
 
-def reachable_listeners() -> Iterator[Listener]:
-    """Processes of this user that listen on an address that is not only this machine's.
+def reachable_servers() -> Iterator[tuple[int, str]]:
+    """Port and command line, with how Ray is to authenticate, of this user's processes that listen
+    on an address that is not only this machine's.
 
     Raises:
         psutil.AccessDenied: Where the system shows connections to nobody but root.
     """
-    places = {
-        (connection.pid, connection.laddr.port)
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip)
-    }
-    for process_id, port in sorted(places - {(None, port) for _, port in places}):
-        with suppress(psutil.Error):  # It ended, or belongs to someone else.
-            process = psutil.Process(process_id)
-            mode = process.environ().get("RAY_AUTH_MODE", "")
-            yield Listener(port, " ".join(process.cmdline()), mode.lower() == "token")
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip):
+            with suppress(psutil.Error):  # It ended, or belongs to someone else.
+                process = psutil.Process(connection.pid or -1)
+                mode = process.environ().get("RAY_AUTH_MODE", "").lower()
+                yield connection.laddr.port, f"RAY_AUTH_MODE={mode} {' '.join(process.cmdline())}"
 
 
 def check_cluster(versions: dict[str, str], study: dict[str, Any] | None = None) -> list[Finding]:
@@ -281,14 +269,6 @@ def check_study_there(file: str, overrides: list[str], home: str | None) -> list
     ]
 
 
-def read_findings(output: str) -> list[Finding] | None:
-    """The findings that a check has printed; ``None`` when it has come to none."""
-    for line in reversed(output.splitlines()):
-        if line.startswith(_MARK):
-            return [Finding(**found) for found in json.loads(line.removeprefix(_MARK))]
-    return None
-
-
 def _check_study(workspace: Workspace, manifest: Path) -> Finding:
     subject = f"study {manifest.parent.name}"
     try:
@@ -305,5 +285,4 @@ def _listens(port: int) -> bool:
 
 
 if __name__ == "__main__":
-    all_findings = check_cluster(**json.loads(sys.argv[1]))
-    print(_MARK + json.dumps([asdict(finding) for finding in all_findings]))
+    print(write_findings(check_cluster(**json.loads(sys.argv[1]))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shlex
@@ -15,11 +14,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mgstudy.cluster.address import Cluster
-from mgstudy.cluster.doctor import read_findings
-from mgstudy.cluster.machines import Finding, installed_versions, problem
+from mgstudy.cluster.machines import Finding, installed_versions, problem, read_findings
 from mgstudy.cluster.submission import Submission
 from mgstudy.errors import InputError, MgstudyError, suggestion
-from mgstudy.private.ray import worker_interpreter
 from mgstudy.urls import first_line
 
 STOP_SECONDS = 300
@@ -156,8 +153,8 @@ def check_remotely(
     name = f"mgstudy-check-{uuid.uuid4().hex[:12]}"
     request: dict[str, Any] = {"versions": installed_versions()}
     if submission is not None:
-        asked = {name: getattr(submission, name) for name in ("file", "overrides", "home")}
-        request["study"] = asked
+        asked = ("file", "overrides", "home")
+        request["study"] = {item: getattr(submission, item) for item in asked}
     with submission.package.packed() if submission else nullcontext() as archive, _answers():
         given = submission and {"working_dir": archive, "env_vars": dict(submission.environment)}
         words = ["-m", "mgstudy.cluster.doctor", json.dumps(request)]
@@ -199,6 +196,8 @@ def follow(cluster: Cluster, job: Job, show: Callable[[str], None]) -> Job:
     Raises:
         MgstudyError: If the cluster no longer answers. The job is left as it is.
     """
+    import asyncio  # noqa: PLC0415  # Takes longer to import than most commands run.
+
     shown = 0
     lost: float | None = None
 
@@ -263,6 +262,8 @@ def _start(cluster: Cluster, words: list[str], **job: Any) -> str:
     Returns:
         That Python.
     """
+    from mgstudy.private.ray import worker_interpreter  # noqa: PLC0415
+
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +18,7 @@ import psutil
 
 from mgstudy.urls import first_line
 
+_MARK = "mgstudy-findings: "
 _PACKAGES = ("mgstudy", "ray", "torch", "optuna", "mlflow")
 _SHARED_MEMORY = Path("/dev/shm")
 _LEAST_SHARED_MEMORY = 0.3
@@ -53,6 +55,19 @@ fine, warning, problem = (partial(Finding, level) for level in ("fine", "warning
 def problems(findings: Iterable[Finding]) -> list[Finding]:
     """The findings that stop a study."""
     return [finding for finding in findings if finding.level == "problem"]
+
+
+def write_findings(findings: Iterable[Finding]) -> str:
+    """Findings as one line, for ``read_findings``."""
+    return _MARK + json.dumps([asdict(finding) for finding in findings])
+
+
+def read_findings(output: str) -> list[Finding] | None:
+    """The findings that a check has printed last; ``None`` when it has come to none."""
+    for line in reversed(output.splitlines()):
+        if line.startswith(_MARK):
+            return [Finding(**found) for found in json.loads(line.removeprefix(_MARK))]
+    return None
 
 
 @dataclass(frozen=True)

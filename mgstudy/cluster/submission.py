@@ -13,7 +13,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mgstudy.errors import InputError
-from mgstudy.private.ray import ignored_below
 
 LARGEST_PACKAGE = 20 * 2**20
 """Bytes. Code and study files are a few MB; more is data that was overlooked."""
@@ -136,6 +135,8 @@ def megabytes(size: int) -> str:
 
 
 def _files(folder: Path, left_out: list[Callable[[Path], bool]]) -> Iterator[Path]:
+    from mgstudy.private.ray import ignored_below  # noqa: PLC0415
+
     left_out = [*left_out, *ignored_below(folder)]
     for path in folder.iterdir():
         if any(leaves_out(path) for leaves_out in left_out):
