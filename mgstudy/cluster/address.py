@@ -123,14 +123,18 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def asks_for_token(url: str) -> bool:
+def asks_for_token(url: str, seconds: float = _TIMEOUT_SECONDS) -> bool:
     """Whether a Ray dashboard answers only who shows a token.
+
+    Args:
+        url: Where it is expected.
+        seconds: How long it may take to answer.
 
     Raises:
         MgstudyError: If no Ray dashboard answers there.
     """
     try:
-        with urllib.request.urlopen(f"{url}/api/version", timeout=_TIMEOUT_SECONDS) as answer:
+        with urllib.request.urlopen(f"{url}/api/version", timeout=seconds) as answer:
             if b"ray_version" in answer.read(1000):
                 return False
         said = "something"

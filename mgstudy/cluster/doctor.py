@@ -45,6 +45,7 @@ from mgstudy.workspace import HOME_VARIABLE, Workspace
 
 _LEAST_WORKSPACE = 2 * 10**9
 _SERVER_SECONDS = 15
+_PORT_SECONDS = 3
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smbfs", "smb3", "lustre", "fuse.sshfs")
 _PORTS = {6379: "--port", 8265: "--dashboard-port", 52365: "--dashboard-agent-listen-port"}
 _WITHOUT_KEY = (  # Marks of a kind's parts, marks of one with a key, what is said, what to do.
@@ -170,7 +171,7 @@ def check_ports() -> list[Finding]:
     busy = [port for port in _PORTS if _listens(port)]
     for port in busy:
         with suppress(MgstudyError):
-            asks_for_token(f"http://127.0.0.1:{port}")
+            asks_for_token(f"http://127.0.0.1:{port}", _PORT_SECONDS)
             return [fine("ports", f"a Ray head runs here: http://127.0.0.1:{port}")]
     found = [
         warning(
@@ -220,9 +221,13 @@ def reachable_servers() -> Iterator[tuple[int, str]]:
         psutil.AccessDenied: Where the system shows connections to nobody but root.
     """
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and not is_loopback(connection.laddr.ip):
+        if (
+            connection.status == psutil.CONN_LISTEN
+            and connection.pid is not None
+            and not is_loopback(connection.laddr.ip)
+        ):
             with suppress(psutil.Error):  # It ended, or belongs to someone else.
-                process = psutil.Process(connection.pid or -1)
+                process = psutil.Process(connection.pid)
                 mode = process.environ().get("RAY_AUTH_MODE", "").lower()
                 yield connection.laddr.port, f"RAY_AUTH_MODE={mode} {' '.join(process.cmdline())}"
 
@@ -280,7 +285,7 @@ def _check_study(workspace: Workspace, manifest: Path) -> Finding:
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        probe.settimeout(_SERVER_SECONDS)
+        probe.settimeout(_PORT_SECONDS)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 

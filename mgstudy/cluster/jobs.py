@@ -219,6 +219,11 @@ def follow(cluster: Cluster, job: Job, show: Callable[[str], None]) -> Job:
                 return now
             lost = None
         except Exception as error:  # aiohttp's and Ray's; Ray does not say which.
+            if re.search(r"(^|code )404\b", str(error)):
+                raise MgstudyError(
+                    f"{cluster.address} no longer knows {job.id}: its head was started anew; "
+                    "`mgstudy submit` goes on where the study stopped"
+                ) from error
             lost = lost or time.monotonic()
             if time.monotonic() - lost > _AWAY_SECONDS:
                 raise MgstudyError(

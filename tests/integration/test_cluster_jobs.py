@@ -21,7 +21,7 @@ from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.machines import problems
 from mgstudy.cluster.submission import Submission, collect
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.results.summary import summarize
 from mgstudy.workspace import Workspace
 
@@ -248,5 +248,7 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     assert "[2/2]" in shown.text
     assert summarize(Workspace(home), "gated").cells[0].counts["complete"] == 2
     assert [job.id for job in jobs.jobs(cluster)] == ["mgstudy-gated-1", "mgstudy-gated-2"]
+    with pytest.raises(MgstudyError, match="no longer knows mgstudy-gated-9: its head was started"):
+        jobs.follow(cluster, replace(second, id="mgstudy-gated-9"), print)
     with pytest.raises(InputError, match=r"no job of study 'gate'.*did you mean 'gated'"):
         jobs.latest(cluster, "gate")
