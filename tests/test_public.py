@@ -143,7 +143,7 @@ BELOW = (
 )
 """What the command line reaches through ``mgstudy.api`` alone."""
 
-NOT_YET = frozenset({"cluster", "pages"})
+NOT_YET = frozenset({"pages"})
 """Commands that still reach further down."""
 
 

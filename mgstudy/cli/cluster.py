@@ -27,7 +27,6 @@ from mgstudy.cluster import jobs as studies
 from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.jobs import Job
 from mgstudy.cluster.machines import Finding, problems
-from mgstudy.cluster.submission import Submission, collect, megabytes
 from mgstudy.errors import InputError, MgstudyError
 
 Address = Annotated[
@@ -78,22 +77,15 @@ def submit(
     retry_failed: RetryFailed = False,
 ) -> None:
     """Run a study on a cluster, or what is left of it. Ctrl-C leaves it running there."""
-    from mgstudy.config.document import load_document  # noqa: PLC0415
-    from mgstudy.config.study import StudyConfig  # noqa: PLC0415
+    from mgstudy.cluster.submission import Submission, megabytes  # noqa: PLC0415
 
-    config = load_document(file, overrides).validate(StudyConfig)
-    package = collect(working_directory, file)
+    environment = dict(map(_parse_variable, variables))
     submission = Submission(
-        study=config.name,
-        file=file.resolve().relative_to(package.root).as_posix(),
-        package=package,
-        overrides=tuple(overrides),
-        home=home,
-        environment=dict(map(_parse_variable, variables)),
-        retry_failed=retry_failed,
+        file, working_directory, tuple(overrides), home, environment, retry_failed
     )
+    study, sizes = submission.study, submission.files.values()  # Wrong ones are refused here.
     cluster = _connect(address)
-    under_way = [job for job in studies.jobs(cluster, config.name) if not job.is_over]
+    under_way = [job for job in studies.jobs(cluster, study) if not job.is_over]
     if check and not under_way:
         with _waiting(f"{cluster.address}: does it fit?") as show:
             findings = studies.check_remotely(cluster, submission, show)
@@ -109,7 +101,7 @@ def submit(
             f"has ended, or after `mgstudy stop {job.study}`, give the same command again"
         )
     typer.echo(
-        f"submitted {job.id} with {len(package.files)} files ({megabytes(package.size)})"
+        f"submitted {job.id} with {len(sizes)} files ({megabytes(sum(sizes))})"
         if is_new
         else f"{job.id} is already {job.status.lower()}"
     )
@@ -180,12 +172,10 @@ def stop(study: StudyName, address: Address = None) -> None:
 @app.command()
 def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) -> None:
     """Check this machine, or with --address a cluster, and say what to do about each finding."""
-
     if address is None:
         from mgstudy.cluster.doctor import examine  # noqa: PLC0415
-        from mgstudy.workspace import Workspace  # noqa: PLC0415
 
-        findings = examine(Workspace.resolve(home))
+        findings = examine(home)
     else:
         cluster = _connect(address)
         with _waiting(f"{cluster.address}: looking at every node") as show:

@@ -76,8 +76,13 @@ _WITHOUT_KEY = (  # Marks of a kind's parts, marks of one with a key, what is sa
 )
 
 
-def examine(workspace: Workspace) -> list[Finding]:
-    """What speaks for and against running studies on this machine in this workspace."""
+def examine(home: str | None = None) -> list[Finding]:
+    """What speaks for and against running studies on this machine.
+
+    Args:
+        home: The workspace; by default ``MGSTUDY_HOME``, else this folder.
+    """
+    workspace = Workspace.resolve(home)
     return [
         *look().findings,
         *check_workspace(workspace),

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mgstudy.cluster.address import Cluster
 from mgstudy.cluster.machines import Finding, installed_versions, problem, read_findings
-from mgstudy.cluster.submission import Submission
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.urls import first_line
+
+if TYPE_CHECKING:
+    from mgstudy.cluster.submission import Submission
 
 STOP_SECONDS = 300
 """How long a stopped study may take to write its checkpoints before Ray kills it; Ray's own 3 s
@@ -121,7 +123,7 @@ def submit(cluster: Cluster, submission: Submission) -> tuple[Job, bool]:
     attempt = str(1 + max((job.attempt for job in attempts), default=0))
     is_new = True
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **submission.environment}
-    with submission.package.packed() as archive:
+    with submission.packed() as archive:
         try:
             _start(
                 cluster,
@@ -155,7 +157,7 @@ def check_remotely(
     if submission is not None:
         asked = ("file", "overrides", "home")
         request["study"] = {item: getattr(submission, item) for item in asked}
-    with submission.package.packed() if submission else nullcontext() as archive, _answers():
+    with submission.packed() if submission else nullcontext() as archive, _answers():
         given = submission and {"working_dir": archive, "env_vars": dict(submission.environment)}
         words = ["-m", "mgstudy.cluster.doctor", json.dumps(request)]
         python = _start(cluster, words, submission_id=name, runtime_env=given)

@@ -10,9 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cached_property
 from pathlib import Path
 
+from mgstudy.config.document import load_document
+from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError
+from mgstudy.private.ray import ignored_below
 
 LARGEST_PACKAGE = 20 * 2**20
 """Bytes. Code and study files are a few MB; more is data that was overlooked."""
@@ -32,52 +36,40 @@ _NAMED_OFFENDERS = 5
 
 
 @dataclass(frozen=True)
-class Package:
-    """The files that a job needs.
-
-    Attributes:
-        root: The working directory.
-        files: Paths below it, relative, sorted.
-        size: Bytes of all files.
-    """
-
-    root: Path
-    files: tuple[Path, ...]
-    size: int
-
-    @contextmanager
-    def packed(self) -> Iterator[str]:
-        """A temporary archive of exactly these files, as Ray takes one for a working directory: of
-        a folder it would leave out a study file that Git ignores."""
-        with tempfile.TemporaryDirectory(prefix="mgstudy-package-") as folder:
-            archive = f"{folder}/package.zip"
-            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as to:
-                for file in self.files:
-                    to.write(self.root / file, file)
-            yield archive
-
-
-@dataclass(frozen=True)
 class Submission:
-    """What is to be submitted.
+    """A study that is sent to a cluster. A file that is wrong, or a folder that cannot be sent,
+    raises ``InputError`` when it is first asked for.
 
     Attributes:
-        study: Name of the study.
-        file: The study file, relative to the package's root.
-        package: The files that go along.
+        path: The study file.
+        working_directory: The folder whose code and files go along.
         overrides: ``a.b=value`` changes to the file.
         home: The workspace on the cluster; its ``MGSTUDY_HOME`` when not given.
         environment: Variables of the job. The dashboard shows them.
         retry_failed: Whether trials that failed run again.
     """
 
-    study: str
-    file: str
-    package: Package
+    path: Path
+    working_directory: Path = Path()
     overrides: tuple[str, ...] = ()
     home: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     retry_failed: bool = False
+
+    @cached_property
+    def study(self) -> str:
+        """Name of the study."""
+        return load_document(self.path, self.overrides).validate(StudyConfig).name
+
+    @cached_property
+    def files(self) -> dict[Path, int]:
+        """What goes along, see ``collect``."""
+        return collect(self.working_directory, self.path)
+
+    @property
+    def file(self) -> str:
+        """The study file, as the job finds it in the folder it runs in."""
+        return self.path.resolve().relative_to(self.working_directory.resolve()).as_posix()
 
     def words(self) -> list[str]:
         """What the job runs, as arguments of a Python interpreter."""
@@ -88,8 +80,19 @@ class Submission:
             *(("--retry-failed",) if self.retry_failed else ()),
         ]
 
+    @contextmanager
+    def packed(self) -> Iterator[str]:
+        """A temporary archive of the files, as Ray takes one for a working directory: of a folder
+        it would leave out a study file that Git ignores."""
+        with tempfile.TemporaryDirectory(prefix="mgstudy-package-") as folder:
+            archive = f"{folder}/package.zip"
+            with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as to:
+                for file in self.files:
+                    to.write(self.working_directory / file, file)
+            yield archive
 
-def collect(root: Path, needed: Path) -> Package:
+
+def collect(root: Path, needed: Path) -> dict[Path, int]:
     """Choose the files of a working directory that go with a job.
 
     Left out is what Git ignores, what a ``.gitignore`` or Ray's ``.rayignore`` names, and
@@ -99,6 +102,9 @@ def collect(root: Path, needed: Path) -> Package:
     Args:
         root: The working directory.
         needed: The study file.
+
+    Returns:
+        Paths below ``root``, sorted, to their bytes.
 
     Raises:
         InputError: If the study file lies outside ``root``, a file cannot be read, or the package
@@ -126,17 +132,15 @@ def collect(root: Path, needed: Path) -> Package:
             f"the largest files: {named}. Move data elsewhere or name it in .gitignore or "
             ".rayignore"
         )
-    return Package(root, tuple(sizes), size)
+    return sizes
 
 
 def megabytes(size: int) -> str:
-    """A size for people."""
+    """A size in bytes, for people."""
     return f"{size / 2**20:.1f} MB"
 
 
 def _files(folder: Path, left_out: list[Callable[[Path], bool]]) -> Iterator[Path]:
-    from mgstudy.private.ray import ignored_below  # noqa: PLC0415
-
     left_out = [*left_out, *ignored_below(folder)]
     for path in folder.iterdir():
         if any(leaves_out(path) for leaves_out in left_out):

@@ -97,7 +97,7 @@ def test_studies_whose_storage_is_gone_are_found(tmp_path: Path) -> None:
     open_storage(sqlite_url(tmp_path / "here.db"))
     (workspace.studies / "damaged").mkdir()
     (workspace.studies / "damaged" / "study.json").write_text("{")
-    levels = {f.subject: f.level for f in examine(workspace) if f.subject.startswith("study ")}
+    levels = {f.subject: f.level for f in examine(str(tmp_path)) if f.subject.startswith("study ")}
     assert levels == {
         "study here": "fine",
         "study gone": "problem",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mgstudy.cluster import submission
-from mgstudy.cluster.submission import Package, Submission, collect
+from mgstudy.cluster.submission import Submission, collect
 from mgstudy.errors import InputError
 
 
@@ -36,7 +36,7 @@ LEFT_OUT = (
 
 
 def names(root: Path) -> set[str]:
-    return {file.as_posix() for file in collect(root, root / "study.yaml").files}
+    return {file.as_posix() for file in collect(root, root / "study.yaml")}
 
 
 def test_code_and_study_files_go_along_and_data_stores_and_secrets_do_not(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_what_rays_own_file_names_stays_in_every_folder(tmp_path: Path) -> None:
 
 def test_the_archive_holds_exactly_the_files(tmp_path: Path) -> None:
     write(tmp_path, *SENT, *LEFT_OUT)
-    chosen = collect(tmp_path, tmp_path / "study.yaml")
-    assert chosen.size == 10 * len(SENT)
-    with chosen.packed() as archive, zipfile.ZipFile(archive) as packed:
+    sent = Submission(tmp_path / "study.yaml", tmp_path)
+    assert set(sent.files.values()) == {10}
+    with sent.packed() as archive, zipfile.ZipFile(archive) as packed:
         assert set(packed.namelist()) == set(SENT)
         assert packed.read("study.yaml") == b"0123456789"
     assert not Path(archive).exists()
@@ -122,5 +122,5 @@ def test_a_study_file_elsewhere_is_refused(tmp_path: Path) -> None:
 def test_a_job_launches_the_study_as_it_was_asked(
     asked: dict[str, object], words: list[str]
 ) -> None:
-    sent = Submission("s", "folder/s.yaml", Package(Path(), (), 0), **asked)  # type: ignore[arg-type]
+    sent = Submission(Path("folder/s.yaml"), **asked)  # type: ignore[arg-type]
     assert sent.words() == ["-m", "mgstudy.cli", "launch", "folder/s.yaml", *words]

@@ -30,7 +30,7 @@ from mgstudy import api
 from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.machines import problems
-from mgstudy.cluster.submission import Submission, collect
+from mgstudy.cluster.submission import Submission
 from mgstudy.errors import MgstudyError
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.workspace import Workspace
@@ -332,9 +332,8 @@ def test_a_study_survives_the_loss_of_a_worker_and_of_the_head(
         (folder / "tiny.yaml").write_text(PIPELINE)
         api.prepare(folder / "tiny.yaml", home=URL)
         submission = Submission(
-            study="across",
-            file="study.yaml",
-            package=collect(code, code / "study.yaml"),
+            code / "study.yaml",
+            code,
             overrides=(f"storage={database}", f"tracking.uri={tracking}"),
             home=URL,
             environment={"GATE": str(gate)},

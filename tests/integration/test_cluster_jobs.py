@@ -20,7 +20,7 @@ from waiting import free_port, listens, wait_until
 from mgstudy.cluster import jobs
 from mgstudy.cluster.address import Cluster, connect
 from mgstudy.cluster.machines import problems
-from mgstudy.cluster.submission import Submission, collect
+from mgstudy.cluster.submission import Submission
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.results.summary import summarize
 from mgstudy.workspace import Workspace
@@ -90,11 +90,7 @@ def cluster(head: str, without_token: None, monkeypatch: pytest.MonkeyPatch) -> 
 def submission(home: Path) -> Submission:
     (home / "gated.yaml").write_text(STUDY)
     return Submission(
-        study="gated",
-        file="gated.yaml",
-        package=collect(home, home / "gated.yaml"),
-        home=str(home),
-        environment={"GATE": str(home / "gate")},
+        home / "gated.yaml", home, home=str(home), environment={"GATE": str(home / "gate")}
     )
 
 
