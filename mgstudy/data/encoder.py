@@ -141,6 +141,8 @@ class Encoder(ABC):
     """Whether the table is kept as encoded, so that filling the missing items in another way does
     not encode again. Not worth its space where encoding is only reading."""
 
+    reads_records: ClassVar[bool] = True
+    """Whether it reads the items' records."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions a table's metadata notes, because they made it."""
 
@@ -157,11 +159,6 @@ class Encoder(ABC):
             InputError: If it cannot be found.
         """
         return self
-
-    @property
-    def reads_records(self) -> bool:
-        """Whether it reads the items' records."""
-        return True
 
     def recipe(self) -> Recipe:
         """What the table is made from, besides the items and their records."""

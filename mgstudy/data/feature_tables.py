@@ -32,14 +32,11 @@ class OwnTable(Encoder):
 
     name: ClassVar[str] = "source"
     keeps_unfilled: ClassVar[bool] = False
+    reads_records = False
 
     def __init__(self, source: Source, modality: str) -> None:
         super().__init__(EncoderParameters())
         self.source, self.modality = source, modality
-
-    @property
-    def reads_records(self) -> bool:
-        return False
 
     def recipe(self) -> Recipe:
         recipes = self.source.feature_recipes()

@@ -25,6 +25,7 @@ class ImageModel(Encoder):
     """
 
     name: ClassVar[str] = "image_model"
+    reads_records = False
     packages = ("torchvision", "timm", "torch", "pillow")
 
     class Parameters(EncoderParameters):
@@ -35,10 +36,6 @@ class ImageModel(Encoder):
         device: str | None = parameter(None, "cpu, cuda, ...; by default a GPU if there is one")
 
     parameters: Parameters
-
-    @property
-    def reads_records(self) -> bool:
-        return False
 
     def recipe(self) -> Recipe:
         folder = self.parameters.folder

@@ -34,6 +34,7 @@ class Precomputed(Encoder):
 
     name: ClassVar[str] = "precomputed"
     keeps_unfilled: ClassVar[bool] = False
+    reads_records = False
 
     class Parameters(EncoderParameters):
         file: RawPath = parameter(..., "file of the vectors; *.b, *.npy or *.parquet, also as *.gz")
@@ -61,10 +62,6 @@ class Precomputed(Encoder):
             return self
 
     parameters: Parameters
-
-    @property
-    def reads_records(self) -> bool:
-        return False
 
     @property
     def format(self) -> Format:

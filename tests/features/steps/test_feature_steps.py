@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from mgstudy.errors import InputError
-from mgstudy.features.steps.normalize import Normalize
-from mgstudy.features.steps.pca import PrincipalComponents
+from mgstudy.features.steps.columns import Normalize, PrincipalComponents
 
 
 def table(rows: int, width: int) -> np.ndarray:
