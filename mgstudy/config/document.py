@@ -51,7 +51,7 @@ class Document:
         """An ``InputError`` that names the place and the dotted name of a value."""
         return located_error(self.place(location), location, message)
 
-    def validate(self, model: type[Model], location: Location = ()) -> Model:
+    def validate(self, model: type[Model]) -> Model:
         """Build ``model`` from the whole document.
 
         Raises:
@@ -61,7 +61,7 @@ class Document:
         try:
             valid = model.model_validate(self.data)
         except ValidationError as error:
-            raise self.explain(error, location, model) from error
+            raise self.explain(error, model=model) from error
         # Where a field has no limit of its own: no array and no database takes more.
         for large in _beyond_64_bits(self.data, ()):
             raise self.error(large, "a whole number of more than 64 bits")
@@ -129,8 +129,8 @@ def parse_document(text: str, source: str) -> Document:
     """Read YAML text; ``source`` is how messages name it.
 
     Raises:
-        InputError: If the text is not YAML, repeats a key, is not a mapping at the top or is more
-            than ``reading.LIMITS`` allow.
+        InputError: If the text is not YAML, repeats a key, is not a mapping at the top or goes
+            beyond a limit of ``mgstudy.limits``.
     """
     reader = YamlReader(source)
     data = reader.read(text)

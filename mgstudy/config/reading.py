@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import io
 import math
-import os
 import re
 import stat
 from datetime import date
@@ -23,20 +22,10 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
 from mgstudy.errors import InputError
+from mgstudy.limits import limit, more_than
 
 Location: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the top of a document down to a value."""
-
-LIMITS = {
-    "MGSTUDY_YAML_BYTES": 100_000,
-    "MGSTUDY_YAML_DEPTH": 100,
-    "MGSTUDY_YAML_VALUES": 100_000,
-    "MGSTUDY_LINE_BYTES": 64 << 20,
-    "MGSTUDY_IDS_PER_ID": 100,
-}
-"""Of YAML, the longest file, the deepest nesting and the most values that are read, those that
-aliases repeat counted each time; the longest line of raw data; and how many ids, for each that
-occurs, its numbers may span. An environment variable of the name sets another limit."""
 
 _TAG = "tag:yaml.org,2002:"
 _FORMS = {
@@ -57,7 +46,7 @@ def file_text(path: Path) -> str:
     """The text of a YAML file.
 
     Raises:
-        InputError: If it is missing, is not a file, is longer than ``LIMITS`` say or is not UTF-8.
+        InputError: If it is missing, is not a file, is longer than the limit or is not UTF-8.
     """
     try:
         mode = path.stat().st_mode
@@ -107,7 +96,7 @@ class YamlReader:
 
         Raises:
             InputError: If it is not YAML 1.2, repeats a key, has a key that is not text or a value
-                that is not what its form says, or goes beyond ``LIMITS``.
+                that is not what its form says, or goes beyond a limit.
         """
         try:
             root = self._compose(text)
@@ -116,28 +105,29 @@ class YamlReader:
             raise InputError(f"{self._source}: {_too_deep()}") from None
 
     def _compose(self, text: str) -> Node | None:
+        def line(position: int) -> int:
+            return text.count("\n", 0, position)
+
         version = re.search(r"^%YAML(?!\s+1\.2\s*$).*", text, re.MULTILINE)
         if version:
-            line = text.count("\n", 0, version.start())
-            raise self._error(line, f"{version[0]!r}: only YAML 1.2 is read")
+            raise self._error(line(version.start()), f"{version[0]!r}: only YAML 1.2 is read")
         try:
             root: Node | None = self._yaml.compose(text)
+            return root
         except MaxDepthExceededError as error:
             raise self._error(error.problem_mark.line, _too_deep()) from None
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             raise self._error(mark.line, f"not valid YAML: {error.problem}") from error
         except ReaderError as error:
-            line = text.count("\n", 0, error.position)
             message = f"not valid YAML: unacceptable character #x{error.character:04x}"
-            raise self._error(line, message) from error
+            raise self._error(line(error.position), message) from error
         except (OverflowError, ValueError) as error:
             escape = re.search(r"\\U(?!0010|000)[0-9a-fA-F]{8}", text)
             if escape is None:
                 raise
-            line = text.count("\n", 0, escape.start())
-            raise self._error(line, f"not valid YAML: {escape[0]} is no character") from error
-        return root
+            message = f"not valid YAML: {escape[0]} is no character"
+            raise self._error(line(escape.start()), message) from error
 
     def _build(self, node: Node, location: Location) -> Any:
         line = node.start_mark.line
@@ -262,23 +252,6 @@ def _near_file(path: Path) -> str:
     names = [str(other) for other in path.parent.iterdir() if other.suffix in {".yaml", ".yml"}]
     near = difflib.get_close_matches(str(path), names, n=1)
     return f"; did you mean {near[0]}?" if near else ""
-
-
-def limit(name: str) -> int:
-    """How much of what a name in ``LIMITS`` stands for is read.
-
-    Raises:
-        InputError: If the environment variable of the name is no number.
-    """
-    given = os.environ.get(name) or str(LIMITS[name])
-    if not given.isdecimal():
-        raise InputError(f"${name}: expected a whole number, got {given!r}")
-    return int(given)
-
-
-def more_than(name: str, what: str) -> str:
-    """What is wrong with more of something than a limit allows, and how to raise it."""
-    return f"more than {limit(name):,} {what}; set ${name} to allow more"
 
 
 def _too_deep() -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mgstudy.config.reading import limit, more_than
 from mgstudy.errors import InputError
 from mgstudy.files import Progress
+from mgstudy.limits import limit, more_than
 
 BLOCK_BYTES = 4 << 20
 GZIP_MAGIC, ZSTANDARD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -126,7 +126,7 @@ def line_blocks(path: Path, progress: Progress) -> Iterator[Block]:
     """The lines of a file in blocks of about ``BLOCK_BYTES``.
 
     Raises:
-        InputError: If it cannot be read, or a line is longer than ``reading.LIMITS`` allow.
+        InputError: If it cannot be read, or a line is longer than ``mgstudy.limits`` allows.
     """
     line, longest = 1, limit("MGSTUDY_LINE_BYTES")
     rest: list[bytes] = []

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import Modality
-from mgstudy.config.reading import limit
 from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.interactions import RawInteractions, StepRecord
 from mgstudy.data.reading import Malformed
@@ -26,6 +25,7 @@ from mgstudy.data.sources.base import RawPath, Recipe, Source, only_file
 from mgstudy.data.sources.binary import open_array
 from mgstudy.errors import InputError
 from mgstudy.files import listed
+from mgstudy.limits import limit
 
 USER, ITEM, SPLIT = "userID", "itemID", "x_label"
 USUAL_FEATURES = {

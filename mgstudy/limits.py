@@ -1,0 +1,38 @@
+"""How much is read of what comes from outside, so that nothing runs for hours or fills the memory.
+
+Each limit has a name, which the refusal says; an environment variable of the name sets another.
+"""
+
+from __future__ import annotations
+
+import os
+
+from mgstudy.errors import InputError
+
+LIMITS = {
+    # Of a YAML text: its length, the levels of its nesting, and its values, counted again wherever
+    # an alias repeats them.
+    "MGSTUDY_YAML_BYTES": 100_000,
+    "MGSTUDY_YAML_DEPTH": 100,
+    "MGSTUDY_YAML_VALUES": 100_000,
+    # Of raw data: the length of a line, and how many ids, for each that occurs, its numbers span.
+    "MGSTUDY_LINE_BYTES": 64 << 20,
+    "MGSTUDY_IDS_PER_ID": 100,
+}
+
+
+def limit(name: str) -> int:
+    """How much of what a name in ``LIMITS`` stands for is read.
+
+    Raises:
+        InputError: If the environment variable of the name is no number.
+    """
+    given = os.environ.get(name) or str(LIMITS[name])
+    if not given.isdecimal():
+        raise InputError(f"${name}: expected a whole number, got {given!r}")
+    return int(given)
+
+
+def more_than(name: str, what: str) -> str:
+    """What is wrong with more of something than a limit allows, and how to raise it."""
+    return f"more than {limit(name):,} {what}; set ${name} to allow more"
