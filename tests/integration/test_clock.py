@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from undisturbed import check_against_the_library
 
 from mgstudy import api
 from mgstudy.study.results.summary import summarize
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
 
 pytestmark = pytest.mark.integration
 
@@ -77,12 +77,12 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, shifted_clock: dict[str,
     finished(MGSTUDY, "launch", "jumping.yaml", environment=shifted_clock, cwd=home)
 
     # It did jump, for the driver itself; but no trial's story goes back in time.
-    events = [json.loads(line) for line in study.folder.events.read_text().splitlines()]
-    steps = [after["at"] - before["at"] for before, after in itertools.pairwise(events)]
+    epochs = [epoch for epoch, _ in EpochMetrics(study.folder.epoch_metrics).read()]
+    steps = [after.at - before.at for before, after in itertools.pairwise(epochs)]
     assert max(steps) > 900 * HOUR
     assert min(steps) < -900 * HOUR
-    for key in {event["trial"] for event in events}:
-        times = [event["at"] for event in events if event["trial"] == key]
+    for key in {epoch.trial for epoch in epochs}:
+        times = [epoch.at for epoch in epochs if epoch.trial == key]
         assert times == sorted(times)
 
     # Every trial ran once, with the numbers of a training that no clock disturbs.
