@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,7 +51,8 @@ class FeatureAttack:
         self.dataset = dataset
         self.modalities = [name for name in modalities if name in model.features.modalities]
         self._random = random
-        self._device = next((table.device for table in self._tables()), torch.device("cpu"))
+        tables = [model.features.table(name) for name in model.features.modalities]
+        self._device = tables[0].device if tables else torch.device("cpu")
         pairs = epoch_batches(dataset, len(dataset.train), random, NegativeSampler(dataset))
         self._columns = [
             as_tensor(column).to(self._device)
@@ -95,17 +97,14 @@ class FeatureAttack:
 
     def loss(self) -> Tensor:
         """What the attack raises, at the features as they are now."""
-        if isinstance(self.model, EmbeddingRecommender) and not self._needs_surrogate:
-            return self._ranking_loss()
-        return self._training_loss()
+        return self._training_loss() if self._needs_surrogate else self._ranking_loss()
 
-    @property
+    @cached_property
     def _needs_surrogate(self) -> bool:
-        if not hasattr(self, "_surrogate"):
-            embedding = isinstance(self.model, EmbeddingRecommender)
-            found = feature_gradients(self.model.features, self._ranking_loss) if embedding else {}
-            self._surrogate = not any(gradient.any() for _, gradient in found.values())
-        return self._surrogate
+        if not isinstance(self.model, EmbeddingRecommender):
+            return True
+        found = feature_gradients(self.model.features, self._ranking_loss)
+        return not any(gradient.any() for _, gradient in found.values())
 
     def _ranking_loss(self) -> Tensor:
         assert isinstance(self.model, EmbeddingRecommender)
@@ -154,6 +153,3 @@ class FeatureAttack:
             modality: self.dataset.features[modality] + move.cpu().numpy()
             for modality, move in moves.items()
         }
-
-    def _tables(self) -> Iterable[Tensor]:
-        return (self.model.features.table(name) for name in self.model.features.modalities)
