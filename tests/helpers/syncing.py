@@ -9,10 +9,10 @@ from pathlib import Path
 from mgstudy import api
 
 
-def sync_in_process(name: str, home: Path) -> BaseProcess:
+def sync_in_process(name: str, home: Path, rebuild: bool = False) -> BaseProcess:
     """Begin ``mgstudy sync`` in another process, which has everything imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["syncing", "mlflow.tracking"])
-    process = context.Process(target=api.sync, args=(name, home))
+    process = context.Process(target=api.sync, args=(name, home, rebuild))
     process.start()
     return process

@@ -30,7 +30,7 @@ def study(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 @pytest.fixture
 def driven(home: Path, study: str) -> Callable[..., Driven]:
     """Open the test's study, as every launch does."""
-    return lambda **settings: Driven(home, study, **settings)
+    return lambda **settings: Driven(**{"home": home, "name": study, **settings})
 
 
 @pytest.fixture
@@ -51,3 +51,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 def proxy(server: MlflowServer) -> Iterator[Proxy]:
     with Proxy(server.port) as made:
         yield made
+
+
+@pytest.fixture
+def recorded(driven: Callable[..., Driven]) -> Callable[..., Driven]:
+    """Record the test's study: a complete, a pruned, a failed and an interrupted trial."""
+
+    def record(**settings: object) -> Driven:
+        made = driven(trials=2, **settings)
+        made.complete(made.begin())
+        pruned, failed, waiting = made.begin(), made.begin(), made.begin()
+        made.report(pruned, range(1, 3))
+        made.record.prune(pruned, {"reason": "pruned", "epochs": 2, "best_value": 0.02})
+        made.report(failed, range(1, 5))
+        made.record.fail(failed, {"reason": "diverged", "epochs": 4, "traceback": "line 1"})
+        made.report(waiting, range(1, 2))
+        return made
+
+    return record

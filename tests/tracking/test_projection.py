@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 
-from driven import content, steps
+import pytest
+from driven import Driven, content, steps
 from mlflow.tracking import MlflowClient
+from waiting import wait_until
+
+from mgstudy import api
+from mgstudy.errors import MgstudyError
 
 PLAIN, MIRROR = "plain #0", "mirror_gradient #0"
 
@@ -203,8 +210,6 @@ def test_two_runs_of_one_trial_become_one(driven, client, study) -> None:
 
 
 def test_what_a_person_deleted_stays_deleted_until_it_is_asked_for(driven, client, study) -> None:
-    from mgstudy import api
-
     made = driven(trials=1)
     made.complete(made.begin())
     made.complete(made.begin())
@@ -220,3 +225,44 @@ def test_what_a_person_deleted_stays_deleted_until_it_is_asked_for(driven, clien
     restored = content(client, study)
     assert restored[PLAIN] == before[PLAIN]
     assert set(restored) == set(before)
+
+
+def test_an_experiment_that_was_deleted_is_restored_when_asked(
+    recorded, client, study, caplog
+) -> None:
+    made = recorded()
+    api.sync(study, made.home)
+    before = content(client, study)
+    experiment = client.get_experiment_by_name(study)
+    client.delete_experiment(experiment.experiment_id)
+    told = (
+        f"experiment '{study}' was deleted in MLflow: `mlflow experiments restore "
+        f"--experiment-id {experiment.experiment_id}`"
+    )
+    with pytest.raises(MgstudyError, match="was deleted in MLflow") as refused:
+        api.sync(study, made.home)
+    assert told in str(refused.value)
+    assert "try again" not in str(refused.value)
+    made.tracker().finish(False)
+    assert any(told in text for text in caplog.messages)
+    api.sync(study, made.home, rebuild=True)
+    assert content(client, study) == before
+
+
+def test_environment_and_loggers_are_afterwards_as_they_were(tmp_path, study, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
+
+    def state() -> object:
+        loggers = [logging.getLogger(name) for name in ("", "mlflow.store.db.utils", "alembic")]
+        return dict(os.environ), [(log.level, list(log.handlers)) for log in loggers]
+
+    before = state()
+    made = Driven(tmp_path, study, trials=1)  # Its database is made, too.
+    tracker = made.tracker()
+    made.complete(made.begin())
+    wait_until(lambda: "MLFLOW_HTTP_REQUEST_MAX_RETRIES" in os.environ)
+    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
+    tracker.finish(False, seconds=300)
+    assert tracker.undelivered == 0
+    api.sync(study, made.home)
+    assert state() == before

@@ -3,7 +3,6 @@ or all they have; and with syncs that are killed."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from driven import Driven, content, steps
+from driven import content, steps
 from mlflow.tracking import MlflowClient
 from mlflow_server import MlflowServer, Proxy
 from syncing import sync_in_process
@@ -35,20 +34,6 @@ def no_thread_is_left() -> bool:
 @pytest.fixture
 def client(server: MlflowServer) -> MlflowClient:
     return MlflowClient(server.uri)
-
-
-@pytest.fixture
-def recorded(driven, proxy: Proxy) -> Driven:
-    """A study with a complete, a pruned, a failed and an interrupted trial."""
-    made: Driven = driven(uri=proxy.uri, trials=2)
-    made.complete(made.begin())
-    pruned, failed, waiting = made.begin(), made.begin(), made.begin()
-    made.report(pruned, range(1, 3))
-    made.record.prune(pruned, {"reason": "pruned", "epochs": 2, "best_value": 0.02})
-    made.report(failed, range(1, 5))
-    made.record.fail(failed, {"reason": "diverged", "epochs": 4, "traceback": "line 1"})
-    made.report(waiting, range(1, 2))
-    return made
 
 
 def the_curves(client: MlflowClient, experiment: str) -> dict[str, list[int]]:
@@ -229,65 +214,16 @@ def test_a_sync_that_is_killed_at_any_request_is_made_good_by_the_next(
         assert recorded_in(f"killed at {number}") == calm, proxy.requests[begun + number]
 
 
-def test_a_lost_store_gets_every_curve_back(
-    driven, tmp_path: Path, study: str, recorded: Driven, proxy: Proxy
-) -> None:
-    server = MlflowServer(tmp_path)
-    server.start()
-    try:
-        proxy.port = server.port
-        client = MlflowClient(server.uri)
-        api.sync(study, recorded.home)
-        before = content(client, study)
-        assert {name: steps(before, name) for name in CURVES} == CURVES
-        server.kill()
-        (tmp_path / "mlflow.db").unlink()
-        server.start()
-        api.sync(study, recorded.home, rebuild=True)
-        assert content(client, study) == before
-    finally:
-        server.kill()
-
-
-def test_an_experiment_that_was_deleted_is_restored_when_asked(
-    recorded: Driven, client: MlflowClient, study: str, caplog
-) -> None:
-    api.sync(study, recorded.home)
-    before = content(client, study)
-    experiment = client.get_experiment_by_name(study)
-    client.delete_experiment(experiment.experiment_id)
-    told = (
-        f"experiment '{study}' was deleted in MLflow: `mlflow experiments restore "
-        f"--experiment-id {experiment.experiment_id}`"
-    )
-    with pytest.raises(MgstudyError, match="was deleted in MLflow") as refused:
-        api.sync(study, recorded.home)
-    assert told in str(refused.value)
-    assert "try again" not in str(refused.value)
-    tracker = recorded.tracker()
-    tracker.finish(False)
-    assert any(told in text for text in caplog.messages)
-    api.sync(study, recorded.home, rebuild=True)
-    assert content(client, study) == before
-
-
-def test_environment_and_loggers_are_afterwards_as_they_were(
-    driven, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "7")
-    names = ("", "mlflow.store.db.utils", "alembic")
-
-    def state() -> object:
-        loggers = [logging.getLogger(name) for name in names]
-        return dict(os.environ), [(log.level, list(log.handlers)) for log in loggers]
-
-    before = state()
-    made = driven(uri=proxy.uri, trials=1)
-    tracker = made.tracker()
-    made.complete(made.begin())
-    wait_until(lambda: proxy.requests)
-    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
-    assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "7"
-    tracker.finish(False)
-    api.sync(made.name, made.home)
-    assert state() == before
+def test_a_lost_store_gets_every_curve_back(recorded, tmp_path: Path, study: str) -> None:
+    recorded(home=tmp_path)
+    found = []
+    for name, rebuild in (("first", False), ("again", True)):
+        # MLflow keeps what it knows of a database; another process knows nothing.
+        process = sync_in_process(study, tmp_path, rebuild)
+        process.join(timeout=DEADLINE)
+        assert process.exitcode == 0
+        store = (tmp_path / "mlflow.db").rename(tmp_path / f"{name}.db")
+        found.append(content(MlflowClient(f"sqlite:///{store}"), study))
+    first, again = found
+    assert {name: steps(first, name) for name in CURVES} == CURVES
+    assert first == again
