@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from mgstudy.errors import InputError
-from mgstudy.features.steps.columns import Normalize, PrincipalComponents
+from mgstudy.features.steps.normalize import Normalize
+from mgstudy.features.steps.pca import PrincipalComponents
 
 
 def table(rows: int, width: int) -> np.ndarray:
