@@ -148,8 +148,9 @@ class RecordedTrial:
         parameters: Every parameter, sampled and fixed.
         outcome: Why it ended and what it cost (empty while it runs).
         values: Objective on the validation split, by epoch counted from 1.
-        began: When it began, in the local time of the storage's writer.
-        ended: When it ended; ``None`` while it runs.
+        began: When it began, in the local time of the storage's writer; a driver's memory and its
+            database note it one after the other, so that equal trials may differ in it.
+        ended: When it ended, likewise; ``None`` while it runs.
         stale: Whether it waits because the driver that had begun it is gone.
         files: The folder of its files, which may be missing.
         frozen: The trial as Optuna has it.
@@ -164,8 +165,8 @@ class RecordedTrial:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outcome: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[int, float] = field(default_factory=dict)
-    began: datetime | None = None
-    ended: datetime | None = None
+    began: datetime | None = field(default=None, compare=False)
+    ended: datetime | None = field(default=None, compare=False)
     stale: bool = False
     files: Path = Path()
     frozen: FrozenTrial | None = field(default=None, repr=False, compare=False)
