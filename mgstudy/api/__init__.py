@@ -20,11 +20,11 @@ from mgstudy.api.launching import (
     launch,
     plan,
     read_launched_study,
-    read_study,
     resume,
 )
 from mgstudy.api.results import Synced, compare, load_study, read_summary, sync, write_report
 from mgstudy.api.robustness import measure_robustness
+from mgstudy.study.definition.study import read_study
 
 __all__ = [
     "Launched",

@@ -22,7 +22,6 @@ from mgstudy.report.console.plan import plan_content
 from mgstudy.report.page.content import report_content
 from mgstudy.report.page.render import render
 from mgstudy.report.results import StudyResults
-from mgstudy.study.definition import study as definition
 from mgstudy.study.definition.manifest import StudyManifest, as_launched
 from mgstudy.study.definition.schema import study_schema
 from mgstudy.study.definition.study import Study
@@ -69,23 +68,6 @@ class Launched:
 def file_schema(kind: Literal["study", "pipeline"]) -> dict[str, Any]:
     """The JSON Schema of study or pipeline files, with the names of every installed part."""
     return study_schema() if kind == "study" else pipeline_schema()
-
-
-def read_study(
-    path: Path | str, overrides: Iterable[str] = (), home: Path | str | None = None
-) -> Study:
-    """Read and check a study file.
-
-    Args:
-        path: The study file.
-        overrides: ``a.b=value`` changes to it.
-        home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the
-            current directory when not given.
-
-    Raises:
-        InputError: For anything that is wrong in it, with file and line.
-    """
-    return definition.read_study(Path(path), overrides, home)
 
 
 def plan(

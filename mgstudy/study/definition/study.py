@@ -48,7 +48,9 @@ class Study:
         return varying_factors(cell.levels for cell in self.plan.cells)
 
 
-def read_study(path: Path, overrides: Iterable[str] = (), home: Path | str | None = None) -> Study:
+def read_study(
+    path: Path | str, overrides: Iterable[str] = (), home: Path | str | None = None
+) -> Study:
     """Read and check a study file.
 
     Args:
@@ -60,7 +62,7 @@ def read_study(path: Path, overrides: Iterable[str] = (), home: Path | str | Non
     Raises:
         InputError: For anything that is wrong in it, with file and line.
     """
-    return check_study(load_document(path, overrides), Workspace.resolve(home))
+    return check_study(load_document(Path(path), overrides), Workspace.resolve(home))
 
 
 def check_study(document: Document, workspace: Workspace) -> Study:
