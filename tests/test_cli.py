@@ -96,6 +96,20 @@ def test_the_way_of_a_newcomer_up_to_the_launch(
     assert not (home / "mlflow.db").exists()
 
 
+def test_a_pipe_is_as_wide_as_columns_says_else_as_wide_as_a_row(
+    command: Command, raw: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = command("plan", study_file).out
+    assert "\nmodel  gradient\nBPR    plain\n  searched: model.BPR.reg" in narrow
+    assert "optimizer.learning_rate log_float [0.001, 0.1]" in " ".join(narrow.split())
+    assert "In every row: trials 2, done 0, to run 2.\n" in narrow
+    monkeypatch.delenv("COLUMNS")
+    rows = [line for line in command("plan", study_file).out.splitlines() if "BPR" in line]
+    assert re.search(r"^BPR +plain +2 +0 +2 +model.BPR.*learning_rate log_float", rows[0])
+
+
 def test_a_plan_can_time_its_cells(command: Command, raw: Path, study_file: Path) -> None:
     command("prepare", raw / "toy.yaml")
     code, out, _ = command("plan", study_file, "--measure", "--json")

@@ -17,10 +17,9 @@ from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
-from mgstudy.report.console.live import LiveDisplay
 from mgstudy.report.console.plan import plan_content
-from mgstudy.report.page.content import report_content
-from mgstudy.report.page.render import render
+from mgstudy.report.console.study_progress import LiveDisplay
+from mgstudy.report.page.report import render, report_content
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest, as_launched
 from mgstudy.study.definition.schema import study_schema

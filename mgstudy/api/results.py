@@ -13,8 +13,7 @@ from mgstudy.files import Progress, no_progress
 from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
-from mgstudy.report.page.content import report_content
-from mgstudy.report.page.render import render, save_report
+from mgstudy.report.page.report import render, report_content, save_report
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest, as_launched
 from mgstudy.study.results.summary import StudySummary, summarize, summarize_as

@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from mgstudy.config.study import Robustness
-from mgstudy.report.console.robustness_progress import RobustnessProgress
+from mgstudy.report.console.progress import RobustnessProgress
 from mgstudy.report.robustness.comparison import (
     RobustnessTables,
     measurements,
     robustness_tables,
-    write_tables,
 )
+from mgstudy.report.robustness.formats import write_tables
 from mgstudy.report.robustness.plots import write_plots
 from mgstudy.study.definition.manifest import as_launched
 from mgstudy.study.definition.study import Study

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 INTERRUPTED = 130
-_WIDTH_WITHOUT_TERMINAL = 240
+_WIDTH_WITHOUT_TERMINAL = 10_000
 
 Home = Annotated[
     str | None,
@@ -47,8 +48,10 @@ def make_console() -> Console:
     """Where tables are printed."""
     # Square brackets in questions and spaces are meant, and no markup.
     console = Console(markup=False)
-    # Cut to 80 columns, a table in a file or a pipe would lose its numbers.
-    return console if console.is_terminal else Console(markup=False, width=_WIDTH_WITHOUT_TERMINAL)
+    if console.is_terminal or os.environ.get("COLUMNS"):
+        return console
+    # In a file or a pipe a row is a line, unless someone says how long one may be.
+    return Console(markup=False, width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def print_json(content: Any) -> None:

@@ -114,8 +114,7 @@ def submit(
 @app.command()
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
     """List the studies' jobs on a cluster."""
-    from mgstudy.report.numbers import duration  # noqa: PLC0415
-    from mgstudy.report.table import Table  # noqa: PLC0415
+    from mgstudy.report.table import Table, duration  # noqa: PLC0415
 
     cluster = _connect(address)
     found = studies.jobs(cluster)
@@ -136,7 +135,7 @@ def jobs(address: Address = None, as_json: AsJson = False) -> None:
             for job in found
         ]
         titles = ["study", "attempt", "status", "started", "time", "job"]
-        make_console().print(Table(titles, rows).rich())
+        make_console().print(Table(titles, rows))
 
 
 @app.command()

@@ -30,7 +30,7 @@ def status(
     if watches and as_json:
         raise InputError("give one of --watch and --json")
     if watches:
-        from mgstudy.report.console.watch import watch  # noqa: PLC0415
+        from mgstudy.report.console.study_progress import watch  # noqa: PLC0415
 
         try:
             watch(lambda: api.read_summary(study, home), make_console(), every)
@@ -133,7 +133,7 @@ def robustness(
     folder and to MLflow.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report.robustness import text as formats  # noqa: PLC0415
+    from mgstudy.report.robustness import formats  # noqa: PLC0415
 
     if as_json and as_markdown:
         raise InputError("give one of --json and --markdown")

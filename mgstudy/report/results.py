@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,11 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison.studies import compare_studies
+from mgstudy.report.robustness.comparison import main_split
+from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.search.state import CellState, RecordedTrial, Stage
 from mgstudy.workspace import Workspace
 
@@ -148,6 +152,46 @@ class StudyResults:
         summaries = [self.summary, *(other.summary for other in others)]
         return compare_studies(summaries, baseline, metrics).table
 
+    def robustness(self) -> pd.DataFrame:
+        """Accuracy against robustness, a row per cell, as ``mgstudy robustness`` last wrote it.
+
+        Returns:
+            A frame with a column per factor (the cell's levels), ``cell`` (its key), ``clean`` (the
+            objective on clean features), ``drop`` and ``area`` (means over the risks of the
+            relative drop at the highest severity, and of the area under the drop curve),
+            ``drop/RISK`` and ``area/RISK`` for each risk, and the mean over replicates of each
+            measure of flatness as ``flatness/MEASURE``. For models with item graphs it is the
+            rebuilt graph's. All of one ``split``: once a cell is confirmed, those that are not are
+            left out. Empty when nothing was measured yet.
+        """
+        folder = self.summary.folder
+        path = RobustnessResults(folder).path
+        if folder.workspace is not None:
+            for name in ("summary.csv", "flatness.csv"):
+                folder.workspace.fetch(path / name, anew=True)
+        try:
+            summary = _read_csv(path / "summary.csv")
+            flatness = _read_csv(path / "flatness.csv")
+        except FileNotFoundError:
+            return pd.DataFrame()
+        if summary.empty or "split" not in summary:
+            return pd.DataFrame()
+        summary = summary[summary["split"] == main_split(summary)]
+        factors = list(summary.columns[: summary.columns.get_loc("cell")])
+        summary = summary[summary["graph"] != ItemGraph.FROZEN.value]
+        table = summary.groupby("cell", sort=False)[[*factors, "split", "clean"]].first()
+        for column in ("drop", "area"):
+            wide = summary.pivot_table(
+                index="cell", columns="risk", values=column, sort=False, dropna=False
+            )
+            table[column] = wide.mean(axis=1)
+            table = table.join(wide.add_prefix(f"{column}/"))
+        if not flatness.empty:
+            wide = flatness.pivot_table(index="cell", columns="measure", values="mean", sort=False)
+            table = table.join(wide.add_prefix("flatness/"))
+        others = [name for name in table.columns if name not in factors]
+        return table.reset_index()[[*factors, "cell", *others]]
+
 
 def _trial_row(
     cell: CellState, trial: RecordedTrial, metrics: Mapping[str, float]
@@ -171,6 +215,14 @@ def _trial_row(
 def _stages(cell: CellState) -> Iterator[tuple[Stage, RecordedTrial]]:
     yield from ((Stage.SEARCH, trial) for trial in cell.trials)
     yield from ((Stage.CONFIRMATION, replicate) for replicate in cell.confirmations)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    try:
+        # A level may be called "none", which is no missing value.
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
 
 
 def _popularity(

@@ -1,18 +1,24 @@
-"""Tables of texts, described once and shown in a terminal, in Markdown, in LaTeX and in HTML."""
+"""Tables of texts, described once and shown in a terminal, in Markdown, in LaTeX and in HTML; and
+numbers as the texts in them."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 from markupsafe import Markup
-from rich.table import Table as RichTable
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-Place = tuple[int, int]
-"""A row and a column, counted from 0."""
+Place = tuple[int, str]
+"""A row, counted from 0, and the title of a column."""
+
+_GAP = "  "
 
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -28,8 +34,8 @@ class Table:
     """A table of texts.
 
     >>> rows = [["BPR", "0.0312"], ["VBPR", "0.0471"]]
-    >>> table = Table(["model", "recall@20"], rows, texts=[0], styles={(1, 1): "green"})
-    >>> console.print(table.rich())  # doctest: +SKIP
+    >>> table = Table(["model", "recall@20"], rows, ["model"], styles={(1, "recall@20"): "green"})
+    >>> console.print(table)  # doctest: +SKIP
     >>> print(table.markdown())
     | model | recall@20 |
     | --- | ---: |
@@ -39,10 +45,12 @@ class Table:
     Attributes:
         titles: Its columns.
         rows: Its cells, each row as wide as ``titles``.
-        texts: Places of the columns that hold text, aligned left; the others hold numbers, aligned
-            right. All hold text when not given.
-        caption: What it shows; part of the LaTeX alone, since a terminal, Markdown and a page set
-            it apart in ways of their own.
+        texts: The columns that hold text, aligned left; the others hold numbers, aligned right. All
+            hold text when not given.
+        caption: What it shows; part of the LaTeX and of what a terminal shows, since Markdown and a
+            page set it apart in ways of their own.
+        notes: The columns of words about a row, for which a narrow terminal has a line of its own.
+        spare: The columns that a narrow terminal leaves out first: costs, for example.
         strong: Cells that stand out: in bold, of which LaTeX takes the first word.
         shades: Cells to a share from 0 to 1 that their background shows in HTML.
         styles: Cells to a style of rich in a terminal, for example ``red``.
@@ -51,39 +59,143 @@ class Table:
 
     titles: Sequence[str]
     rows: Sequence[Sequence[str]]
-    texts: Collection[int] | None = None
+    texts: Collection[str] | None = None
     caption: str = ""
+    notes: Collection[str] = ()
+    spare: Collection[str] = ()
     strong: Collection[Place] = frozenset()
     shades: Mapping[Place, float] = field(default_factory=dict)
     styles: Mapping[Place, str] = field(default_factory=dict)
     rule_before: Collection[int] = frozenset()
 
-    def is_text(self, column: int) -> bool:
-        """Whether a column holds text."""
-        return self.texts is None or column in self.texts
+    @classmethod
+    def of_cells(
+        cls,
+        cells: Iterable[tuple[Mapping[str, str], Sequence[str]]],
+        titles: Sequence[str],
+        texts: Collection[str] = (),
+        among: Sequence[Mapping[str, str]] = (),
+        **more: Any,
+    ) -> Table:
+        """A table with a row for each cell of a study: the levels that tell it from the others, or
+        its model if it is alone, and what is said of it.
 
-    def only(self, titles: Sequence[str]) -> Table:
-        """The columns of these titles, in this order, without what is said of single cells."""
-        places = [list(self.titles).index(title) for title in titles]
-        return Table(
-            titles,
-            [[row[place] for place in places] for row in self.rows],
-            [number for number, place in enumerate(places) if self.is_text(place)],
-            self.caption,
-            rule_before=self.rule_before,
+        Args:
+            cells: The levels of each, and the rest of its row.
+            titles: Columns of that rest.
+            texts: Those of them that hold text.
+            among: The levels of all cells, where the table is of some.
+            more: Attributes of the table.
+        """
+        from mgstudy.study.definition.cell import varying_factors  # noqa: PLC0415  # Needs torch.
+
+        rows = list(cells)
+        factors = varying_factors(among or [levels for levels, _ in rows]) or ["model"]
+        return cls(
+            [*factors, *titles],
+            [[*(levels[factor] for factor in factors), *rest] for levels, rest in rows],
+            [*factors, *texts],
+            **more,
         )
 
-    def rich(self) -> RichTable:
-        """For a terminal. What does not fit into its width is folded: no character is lost."""
-        shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for column, title in enumerate(self.titles):
-            justify: Literal["left", "right"] = "left" if self.is_text(column) else "right"
-            shown.add_column(Text(title), justify=justify, overflow="fold")
+    def is_text(self, column: int) -> bool:
+        """Whether a column, counted from 0, holds text."""
+        title = self.titles[column]
+        return self.texts is None or title in self.texts or title in self.notes
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """For a terminal: whatever its width, no name and no number is broken or lost.
+
+        Where it is too narrow, columns that say the same in every row are said once, below; then
+        spare ones are left out, and notes get lines of their own; and where even that is too wide,
+        each row becomes a few lines.
+        """
+        width, places = options.max_width, range(len(self.titles))
+        shared: Collection[int] = ()
+        if self._widths(places, width) is None and len(self.rows) > 1:
+            same = [place for place in places if len({row[place] for row in self.rows}) == 1]
+            shared = same if len(same) < len(places) else ()
+        spare, notes = (
+            [c for c in places if self.titles[c] in titles and c not in shared]
+            for titles in (self.spare, self.notes)
+        )
+        for left_out, below in (([], []), (spare, []), ([], notes), (spare, notes)):
+            columns = [c for c in places if c not in {*shared, *left_out, *below}]
+            if (widths := self._widths(columns, width)) is not None:
+                yield from self._head(widths)
+                break
         for number, row in enumerate(self.rows):
-            styles = [self.styles.get((number, column), "") for column in range(len(row))]
             # As texts, since square brackets in cells are meant and no markup.
-            shown.add_row(*(Text(cell, style) for cell, style in zip(row, styles, strict=True)))
-        return shown
+            cells = {c: Text(_one_line(row[c]), self._style(number, c)) for c in columns}
+            if widths is None:
+                yield from self._stacked(cells, width)
+            else:
+                yield self._line(cells, widths)
+            for place in below:
+                if row[place]:
+                    note = Text(f"{self.titles[place]}: {_one_line(row[place])}")
+                    yield from _wrapped(note, console, width, _GAP)
+        said = [f"{self.titles[place]} {self.rows[0][place] or 'none'}" for place in shared]
+        gone = [self.titles[place] for place in left_out]
+        sentences = [
+            f"In every row: {', '.join(said)}." if said else "",
+            f"Left out for want of room: {', '.join(gone)}." if gone else "",
+            self.caption,
+        ]
+        if any(sentences):
+            yield from _wrapped(Text(" ".join(filter(None, sentences)), "dim"), console, width)
+
+    def _widths(self, columns: Collection[int], room: int) -> dict[int, int] | None:
+        """How wide each column is, titles in one line as far as there is room; ``None`` if there is
+        none for the others."""
+        found = {
+            c: max(map(cell_len, (*self.titles[c].split(), *(_one_line(r[c]) for r in self.rows))))
+            for c in columns
+        }
+        left = room - sum(found.values()) - len(_GAP) * (len(found) - 1)
+        if left < 0 or not found:
+            return None
+        for column, width in found.items():
+            more = cell_len(self.titles[column]) - width
+            if 0 < more <= left:
+                found[column] = width + more
+                left -= more
+        return found
+
+    def _style(self, row: int, column: int) -> str:
+        return self.styles.get((row, self.titles[column]), "")
+
+    def _head(self, widths: Mapping[int, int]) -> Iterator[Text]:
+        titles = [
+            textwrap.wrap(self.titles[column], max(width, 1), break_long_words=False)
+            for column, width in widths.items()
+        ]
+        height = max(map(len, titles))
+        for words in zip(*([""] * (height - len(lines)) + lines for lines in titles), strict=True):
+            cells = (Text(word, "bold") for word in words)
+            yield self._line(dict(zip(widths, cells, strict=True)), widths)
+
+    def _line(self, cells: Mapping[int, Text], widths: Mapping[int, int]) -> Text:
+        for column, width in widths.items():
+            cells[column].align("left" if self.is_text(column) else "right", width)
+        line = Text(_GAP).join(cells.values())
+        line.rstrip()
+        return line
+
+    def _stacked(self, cells: Mapping[int, Text], room: int) -> Iterator[Text]:
+        """A row as lines: its texts, then its numbers with their titles, as many as fit."""
+        names = [cell for column, cell in cells.items() if self.is_text(column) and cell]
+        yield Text(_GAP, "bold").join(names)
+        line = Text()
+        for column, cell in cells.items():
+            if cell and not self.is_text(column):
+                pair = Text(f"{_GAP}{self.titles[column]} ") + cell
+                if line and line.cell_len + pair.cell_len > room:
+                    yield line
+                    line = Text()
+                line += pair
+        if line:
+            yield line
 
     def markdown(self) -> str:
         """A pipe table (GitHub Flavored Markdown), without a line end."""
@@ -122,18 +234,16 @@ class Table:
 
     def html(self) -> Markup:
         """A ``table`` element whose first column heads the rows."""
-        kinds = ["text" if self.is_text(column) else "number" for column in range(len(self.titles))]
         head = Markup("").join(
             Markup('<th scope="col"{}>{}</th>').format(
-                Markup(' class="number"') if kind == "number" else "", title
+                "" if self.is_text(column) else Markup(' class="number"'), title
             )
-            for kind, title in zip(kinds, self.titles, strict=True)
+            for column, title in enumerate(self.titles)
         )
         body = Markup("\n").join(
             Markup("<tr>{}</tr>").format(
                 Markup("").join(
-                    self._html_cell(cell, (number, column), kinds[column])
-                    for column, cell in enumerate(row)
+                    self._html_cell(cell, number, column) for column, cell in enumerate(row)
                 )
             )
             for number, row in enumerate(self.rows)
@@ -144,22 +254,71 @@ class Table:
     def _latex_cell(self, cell: str, row: int, column: int) -> str:
         if not cell:
             return "" if self.is_text(column) else "--"
-        if (row, column) not in self.strong:
+        if (row, self.titles[column]) not in self.strong:
             return _latex(cell)
         number, separator, rest = cell.partition(" ")
         return rf"\textbf{{{_latex(number)}}}{separator}{_latex(rest)}"
 
-    def _html_cell(self, cell: str, place: Place, kind: str) -> Markup:
-        if place[1] == 0:
+    def _html_cell(self, cell: str, row: int, column: int) -> Markup:
+        if column == 0:
             return Markup('<th scope="row">{}</th>').format(cell)
+        place = row, self.titles[column]
+        kind = "text" if self.is_text(column) else "number"
         strong = " strong" if place in self.strong else ""
         shade = self.shades.get(place)
         style = "" if shade is None else Markup(f' style="--share: {shade:.3f}"')
         return Markup('<td class="{}{}"{}>{}</td>').format(kind, strong, style, cell)
 
 
+def duration(seconds: float) -> str:
+    """For example ``8 s``, ``3 min 20 s`` or ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def score(value: float | None, low: float = math.nan, high: float = math.nan) -> str:
+    """Four decimals, with half of the interval where there is one: ``0.0312 ± 0.0008``; empty where
+    there is no score."""
+    if value is None or math.isnan(value):
+        return ""
+    half = (high - low) / 2
+    return f"{value:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+
+
+def percent(share: float | None) -> str:
+    """A change in percent with its sign, for example ``+3.2%``; empty where there is none."""
+    return "" if share is None or math.isnan(share) else f"{share:+z.1%}"
+
+
+def count(number: float) -> str:
+    """For example ``950``, ``38k`` or ``1.2M``."""
+    if number >= 1e6:
+        return f"{number / 1e6:.1f}M"
+    return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"
+
+
+def parameter_name(full: str) -> str:
+    """A parameter's name without those of its part: ``alpha2`` of
+    ``gradient.mirror_gradient.alpha2``."""
+    return full.rpartition(".")[2]
+
+
+def _wrapped(text: Text, console: Console, room: int, indent: str = "") -> Iterator[Text]:
+    for line in text.wrap(console, max(1, room - len(indent))):
+        line.rstrip()
+        yield Text(indent) + line
+
+
+def _one_line(cell: str) -> str:
+    return " ".join(cell.splitlines())
+
+
 def _in_pipes(cell: str) -> str:
-    return " ".join(cell.replace("|", "\\|").splitlines())
+    return _one_line(cell.replace("|", "\\|"))
 
 
 def _latex(text: str) -> str:

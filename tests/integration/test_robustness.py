@@ -17,14 +17,13 @@ from rich.console import Console
 
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.report.robustness.comparison import RobustnessTables, load_robustness
+from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.study.definition.manifest import as_launched
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks
 from mgstudy.study.robustness.plan import RobustnessPlan, plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
-from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
@@ -200,7 +199,7 @@ def test_mlflow_has_the_numbers_on_the_models_and_the_plots_on_the_study(
 
 
 def test_accuracy_against_robustness_is_one_frame(measured: Measured, home: Path) -> None:
-    frame = load_robustness(StudyFolder.existing(Workspace.resolve(home), "held"))
+    frame = api.load_study("held", home).robustness()
     assert len(frame) == 6
     assert {"model", "gradient", "cell", "clean", "drop", "area"} <= set(frame.columns)
     assert {"drop/gone", "area/gaussian_noise", "flatness/hessian_trace"} <= set(frame.columns)

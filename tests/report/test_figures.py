@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgstudy.report.drawn import plotly_figure, svg, write_figure
 from mgstudy.report.figures import Figure, Look, Panel, Series, Surface
-from mgstudy.report.page.render import _plotly_figure
-from mgstudy.report.printed import svg, write_figure
 
 GREY, BLUE = Look("plain", "#7a7f87", "circle"), Look("mirror_gradient", "#0072b2", "square")
 DOTS = Panel(
@@ -57,7 +56,7 @@ def test_the_first_category_is_on_top_and_series_stand_beside_each_other() -> No
 
 
 def test_dots_have_their_intervals_and_categories_in_both() -> None:
-    content = _plotly_figure(DOTS)
+    content = plotly_figure(DOTS)
     grey, blue = content["data"]
     assert list(grey["error_x"]["array"]) == pytest.approx([0.1, 0.1])
     assert list(grey["error_x"]["arrayminus"]) == pytest.approx([0.05, 0.1])
@@ -70,7 +69,7 @@ def test_dots_have_their_intervals_and_categories_in_both() -> None:
 
 
 def test_bands_lie_under_their_lines_in_both() -> None:
-    band, line, frozen = _plotly_figure(BANDS)["data"]
+    band, line, frozen = plotly_figure(BANDS)["data"]
     assert list(band["x"]) == [0, 1, 1, 0]
     assert list(band["y"]) == [0.5, 0.3, 0.1, 0.3]
     assert (line["line"]["dash"], frozen["line"]["dash"]) == ("solid", "dash")
@@ -81,7 +80,7 @@ def test_bands_lie_under_their_lines_in_both() -> None:
 
 
 def test_surfaces_share_the_ends_of_their_colours() -> None:
-    (contour,) = _plotly_figure(SQUARE)["data"]
+    (contour,) = plotly_figure(SQUARE)["data"]
     assert (contour["zmin"], contour["zmax"]) == (0, 2)
     assert ">rise of the loss<" in svg(SQUARE)
 

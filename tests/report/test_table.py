@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 import re
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
-from mgstudy.report.table import Table
+from mgstudy.report.table import Table, count, duration, parameter_name, percent, score
 
 TABLE = Table(
     ["mo_del", "recall@20", "source"],
@@ -14,11 +16,11 @@ TABLE = Table(
         ["V [red]", "0.2000 ± 0.0300", r"~ 100% \n"],
         ["popularity", "", ""],
     ],
-    texts=[0, 2],
+    texts=["mo_del", "source"],
     caption="‡ not < popularity.",
-    strong={(1, 1)},
-    shades={(0, 1): 0.25},
-    styles={(1, 0): "red"},
+    strong={(1, "recall@20")},
+    shades={(0, "recall@20"): 0.25},
+    styles={(1, "mo_del"): "red"},
     rule_before={2},
 )
 
@@ -64,29 +66,144 @@ def test_html_is_text_and_no_markup() -> None:
 
 
 def test_markdown_is_one_line_a_row() -> None:
-    assert Table(["a", "b"], [["x|y", "two\nlines"]], texts=[0]).markdown() == (
+    assert Table(["a", "b"], [["x|y", "two\nlines"]], texts=["a"]).markdown() == (
         "| a | b |\n| --- | ---: |\n| x\\|y | two lines |"
     )
 
 
 def shown(table: Table, width: int) -> str:
     text = StringIO()
-    Console(file=text, width=width).print(table.rich())
+    Console(file=text, width=width).print(table)
     return text.getvalue()
 
 
 def test_a_terminal_shows_square_brackets_and_numbers_at_the_right() -> None:
-    table = Table(["name", "count"], [["[red]", "7"], ["b", "12"]], texts=[0])
+    table = Table(["name", "count"], [["[red]", "7"], ["b", "12"]], texts=["name"])
     assert shown(table, 40) == "name   count\n[red]      7\nb         12\n"
 
 
-def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
-    wide, narrow = shown(TABLE, 200), shown(TABLE, 24)
-    assert max(map(len, narrow.splitlines())) <= 24
-    assert sorted("".join(narrow.split())) == sorted("".join(wide.split()))
+VERDICT = "no difference found after correction, p=0.021 before it (3 of 4 pairs of seeds)"
+COMPARED = Table(
+    ["data", "model", "gradient", "recall@20", "best ndcg@20", "verdict", "trials", "time"],
+    [
+        ["baby", "FREEDOM", "plain", "0.0991 ± 0.0012", "0.0431", "baseline", "20", "2 h 5 min"],
+        ["baby", "VBPR", "mirror_gradient", "0.1021 ± 0.0012**", "0.0441", VERDICT, "20", "1 min"],
+    ],
+    texts=["data", "model", "gradient"],
+    caption="Scores.",
+    notes=["verdict"],
+    spare=["trials", "time"],
+    styles={(1, "best ndcg@20"): "red"},
+)
+"""177 columns wide."""
 
 
-def test_columns_are_taken_by_their_titles() -> None:
-    table = TABLE.only(["source", "recall@20"])
-    assert table.rows[0] == ["x|y", "0.1200 ± 0.0100**‡"]
-    assert [table.is_text(column) for column in range(2)] == [True, False]
+def test_a_wide_terminal_shows_everything_in_columns() -> None:
+    head, first, _, caption = shown(COMPARED, 200).splitlines()
+    assert head.split() == " ".join(COMPARED.titles).split()
+    assert first.split() == " ".join(COMPARED.rows[0]).split()
+    assert caption == "Scores."
+
+
+def test_what_all_rows_share_is_said_once_and_no_more_leaves_than_must() -> None:
+    # Without the dataset's column and with a title in two lines, the rest fits.
+    *_, first, second, caption = shown(COMPARED, 145).splitlines()
+    assert first.startswith("FREEDOM  plain ")
+    assert second.endswith(f"{VERDICT}      1 min")
+    assert caption == "In every row: data baby, trials 20. Scores."
+    *_, second, caption = shown(COMPARED, 140).splitlines()
+    assert second.endswith(VERDICT)
+    assert caption == "In every row: data baby, trials 20. Left out for want of room: time. Scores."
+
+
+def test_the_verdict_gets_a_line_of_its_own_where_that_makes_the_rest_fit() -> None:
+    assert shown(COMPARED, 80).splitlines() == [
+        "model    gradient                 recall@20  best ndcg@20       time",
+        "FREEDOM  plain              0.0991 ± 0.0012        0.0431  2 h 5 min",
+        "  verdict: baseline",
+        "VBPR     mirror_gradient  0.1021 ± 0.0012**        0.0441      1 min",
+        "  verdict: no difference found after correction, p=0.021 before it (3 of 4 pairs",
+        "  of seeds)",
+        "In every row: data baby, trials 20. Scores.",
+    ]
+    # Titles take two lines before anything is left out.
+    assert shown(COMPARED, 64).splitlines()[:2] == [
+        "                                                best",
+        "model    gradient                 recall@20  ndcg@20       time",
+    ]
+
+
+def test_where_no_row_fits_each_becomes_lines() -> None:
+    assert shown(COMPARED, 44).splitlines()[4:] == [
+        "VBPR  mirror_gradient",
+        "  recall@20 0.1021 ± 0.0012**",
+        "  best ndcg@20 0.0441",
+        "  verdict: no difference found after",
+        "  correction, p=0.021 before it (3 of 4",
+        "  pairs of seeds)",
+        "In every row: data baby, trials 20. Left out",
+        "for want of room: time. Scores.",
+    ]
+
+
+@pytest.mark.parametrize("width", [30, 44, 60, 80, 100, 140, 200])
+def test_names_and_numbers_are_whole_at_every_width(width: int) -> None:
+    text = shown(COMPARED, width)
+    assert max(map(len, text.splitlines())) <= width
+    kept = [cell for row in COMPARED.rows for cell in row[:5]]
+    assert all(cell in text for cell in kept)
+    assert " ".join(VERDICT.split()) in " ".join(text.split())
+
+
+def test_colours_stay_with_their_cells() -> None:
+    for width in (40, 80, 200):
+        text = StringIO()
+        Console(file=text, width=width, force_terminal=True, color_system="standard").print(
+            COMPARED
+        )
+        found = re.findall("\x1b\\[31m *(.*?)\x1b", text.getvalue())
+        assert found == ["0.0441"]
+
+
+def test_a_row_for_each_cell_is_named_by_what_tells_it_from_the_others() -> None:
+    one, other = ({"dataset": "a", "model": "BPR", "gradient": g} for g in ("plain", "sam"))
+    table = Table.of_cells([(one, ["1", "x"]), (other, ["2", "y"])], ["n", "why"], texts=["why"])
+    assert table.titles == ["gradient", "n", "why"]
+    assert table.rows == [["plain", "1", "x"], ["sam", "2", "y"]]
+    assert [table.is_text(column) for column in range(3)] == [True, False, True]
+    alone = Table.of_cells([(one, ["1"])], ["n"])
+    assert alone.rows == [["BPR", "1"]]
+    assert Table.of_cells([(one, ["1"])], ["n"], among=[one, other]).rows == [["plain", "1"]]
+
+
+# Numbers.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_are_said_as_people_do(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_what_is_not_there_is_empty() -> None:
+    assert [score(0.12345), score(None), score(math.nan)] == ["0.1235", "", ""]
+    # No change has a sign too, but never a minus.
+    assert [percent(0.0321), percent(-0.0001), percent(None)] == ["+3.2%", "+0.0%", ""]
+
+
+def test_many_are_counted_in_thousands_and_millions() -> None:
+    assert [count(n) for n in (950, 9999, 38_400, 1_240_000)] == ["950", "9999", "38k", "1.2M"]
+
+
+def test_a_parameter_is_called_by_its_last_name() -> None:
+    assert parameter_name("gradient.mirror_gradient.alpha2") == "alpha2"
+    assert parameter_name("embedding_size") == "embedding_size"

@@ -1,19 +1,38 @@
-"""Cells with the cells that they are compared with, and what both were scored."""
+"""Cells with the cells that they are compared with: what both were scored, and the tests of their
+difference over seeds and over users."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
 from mgstudy.errors import InputError, suggestion
+from mgstudy.report.comparison.statistics import NO_TESTS, UserTests, seed_tests, user_tests
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState, RecordedTrial
 
 DEFAULT_BASELINE = {"gradient": "plain"}
 
 Split = Literal["test", "validation"]
+
+_USER_COLUMNS = {
+    "users_low": "low",
+    "users_high": "high",
+    "p_users_t": "p_t",
+    "p_users_wilcoxon": "p_wilcoxon",
+    "p_users_permutation": "p_permutation",
+}
+"""The comparison's columns, and the attributes of ``UserTests`` that they hold."""
+NO_USERS = dict.fromkeys(_USER_COLUMNS, math.nan)
+"""The columns of a cell that has no test over users."""
 
 
 class HasLevels(Protocol):
@@ -158,3 +177,87 @@ def compared_cells(
             )
             entries.append(ComparedCell(study, cell, found, is_baseline(cell, baseline)))
     return entries
+
+
+def over_seeds(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
+    """The difference from the baseline and its tests over seeds, as columns of the comparison; no
+    tests without two scores on both sides."""
+    ours, theirs, paired = entry.compared(metric, split)
+    mean, other = (float(np.mean(side)) if side else math.nan for side in (ours, theirs))
+    test = seed_tests(ours, theirs, paired) if min(len(ours), len(theirs)) > 1 else NO_TESTS
+    return {
+        "difference": mean - other,
+        "relative_difference": mean / other - 1 if other else math.nan,
+        "difference_low": test.difference.low,
+        "difference_high": test.difference.high,
+        "pairs": len(ours) if paired else None,
+        "paired": test.paired,
+        "p_t": test.p_t,
+        "p_wilcoxon": test.p_wilcoxon,
+        "p_permutation": test.p_permutation,
+        "effect_size": test.effect_size,
+    }
+
+
+def compare_over_users(
+    entries: Sequence[ComparedCell], metrics: Sequence[str], problems: list[str]
+) -> dict[tuple[str, str, str], dict[str, float]]:
+    """The tests over users of every pair of cells with test scores.
+
+    Args:
+        entries: The cells with their baselines.
+        metrics: What to test.
+        problems: Gets a line for each table of scores that cannot be read.
+
+    Returns:
+        ``users_low``, ``users_high``, ``p_users_t``, ``p_users_wilcoxon`` and
+        ``p_users_permutation`` by study, cell and metric.
+    """
+
+    @functools.cache
+    def mean_users(paths: tuple[Path, ...]) -> pd.DataFrame:
+        return _mean_users(paths, problems)
+
+    stacked: dict[bytes, tuple[list[tuple[str, str, str]], list[NDArray[np.float64]]]] = {}
+    for entry in entries:
+        if entry.baseline is None or not entry.complete or not entry.baseline.complete:
+            continue
+        pairs = entry.pairs()
+        ours, theirs = (
+            mean_users(tuple(r.test_users for r in side.complete if not pairs or r.seed in pairs))
+            for side in (entry, entry.baseline)
+        )
+        if not ours.index.equals(theirs.index):
+            continue
+        # Cells with the same users are tested together.
+        names, columns = stacked.setdefault(ours.index.to_numpy().tobytes(), ([], []))
+        for metric in metrics:
+            if metric in ours and metric in theirs:
+                names.append((entry.study.name, entry.cell.key, metric))
+                columns.append((ours[metric] - theirs[metric]).to_numpy())
+    results: dict[tuple[str, str, str], dict[str, float]] = {}
+    for names, columns in stacked.values():
+        if not columns:
+            continue
+        tests: UserTests = user_tests(np.column_stack(columns))
+        for position, name in enumerate(names):
+            results[name] = {
+                column: float(getattr(tests, attribute)[position])
+                for column, attribute in _USER_COLUMNS.items()
+            }
+    return results
+
+
+def _mean_users(paths: Sequence[Path], problems: list[str]) -> pd.DataFrame:
+    """Every user's scores, averaged over replicates: a column for each metric, users ascending; no
+    users if one of the tables cannot be read, which is noted among the problems."""
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pd.read_parquet(path))
+        except (OSError, ValueError) as error:
+            said = " ".join(str(error).split())
+            problem = f"{path}: users' test scores cannot be read: {said}"
+            problems += [] if problem in problems else [problem]
+            return pd.DataFrame()
+    return pd.concat(tables).groupby("user").mean()

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from mgstudy.report.comparison.evidence import mark
 from mgstudy.report.comparison.published import nothing_published, published_table
-from mgstudy.report.comparison.studies import Comparison, known_metrics
-from mgstudy.report.numbers import count, duration, percent, score
-from mgstudy.report.table import Table
+from mgstudy.report.comparison.studies import Comparison, known_metrics, mark
+from mgstudy.report.table import Table, count, duration, percent, score
 from mgstudy.study.results.summary import StudySummary
+
+COSTS = ("trials", "gradients", "time")
+"""Columns of what the search of a cell has spent."""
 
 _NO_BETTER_THAN_POPULARITY = "‡"
 
@@ -73,25 +74,26 @@ def default_metrics(studies: Sequence[StudySummary]) -> list[str]:
     return [name for name in wanted if name in known]
 
 
-def comparison_table(comparison: Comparison, asked: Sequence[str] | None = None) -> Table:
+def comparison_table(
+    comparison: Comparison, asked: Sequence[str] | None = None, costs: bool = True
+) -> Table:
     """The table for people: a row for each cell, then one for popularity on each dataset.
 
     Args:
         comparison: The comparison.
         asked: The metrics that are shown; ``default_metrics`` when not given.
+        costs: Whether what the search of a cell has spent is shown.
     """
     names, metrics = _names(comparison), asked or default_metrics(comparison.studies)
-    costs = ["trials", "gradients", "time"]
-    titles = [*names, *metrics, f"vs {', '.join(comparison.baseline.values())}", "verdict", *costs]
+    against, spent = f"vs {', '.join(comparison.baseline.values())}", COSTS if costs else ()
     rows = [
         [
             *(str(row[name]) for name in names),
             *(_score(of_metric) for of_metric in scored),
             percent(row["relative_difference"]) + mark(row["p_holm"], row["p_bh"]),
             row["verdict"],
-            str(row["trials"]),
-            count(row["gradient_computations"]),
-            duration(row["seconds"]),
+            *([str(row["trials"]), count(row["gradient_computations"])] if costs else ()),
+            *([duration(row["seconds"])] if costs else ()),
         ]
         for row, scored in _cells(comparison, metrics)
     ]
@@ -100,9 +102,15 @@ def comparison_table(comparison: Comparison, asked: Sequence[str] | None = None)
         if names[0] == "dataset":
             called = {"dataset": f"{dataset}: popularity"}
         shown = (score(scores.get(name)) for name in metrics)
-        rows.append([*(called.get(name, "") for name in names), *shown, *[""] * 5])
-    texts = {*range(len(names)), titles.index("verdict")}
-    return Table(titles, rows, texts, caption(comparison))
+        rows.append([*(called.get(name, "") for name in names), *shown, *[""] * (2 + len(spent))])
+    return Table(
+        [*names, *metrics, against, "verdict", *spent],
+        rows,
+        names,
+        caption(comparison),
+        notes=("verdict",),
+        spare=spent,
+    )
 
 
 def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> Table:
@@ -113,8 +121,8 @@ def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> T
     for number, (row, scored) in enumerate(_cells(comparison, metrics)):
         rows.append([*(str(row[name]) for name in names), *(_score(s, True) for s in scored)])
         strong |= {
-            (number, len(names) + place)
-            for place, of_metric in enumerate(scored)
+            (number, metric)
+            for metric, of_metric in zip(metrics, scored, strict=True)
             if of_metric["mean"] == of_metric["best_of_dataset"]
         }
     popularity = [
@@ -128,7 +136,7 @@ def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> T
     return Table(
         [*names, *metrics],
         [*rows, *popularity],
-        range(len(names)),
+        names,
         caption(comparison),
         strong=strong,
         rule_before={len(rows)} if popularity else (),
@@ -159,9 +167,9 @@ def print_comparison(
         if number:
             console.print()
         if table.rows:
-            console.print(table.rich(), highlight=False)
-        said = table.caption if table.rows else nothing_published(comparison)
-        console.print(said, style="dim", soft_wrap=True, highlight=False)
+            console.print(table)
+        else:
+            console.print(nothing_published(comparison), style="dim", highlight=False)
 
 
 def to_markdown(

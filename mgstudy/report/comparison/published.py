@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mgstudy.report.comparison.studies import Comparison
-from mgstudy.report.numbers import percent, score
-from mgstudy.report.table import Table
+from mgstudy.report.table import Table, percent, score
 from mgstudy.study.definition.manifest import CellEntry
 
 CAVEAT = (
@@ -105,7 +104,7 @@ def published_table(found: pd.DataFrame) -> Table:
         ]
         for row in found.to_dict("records")
     ]
-    return Table(titles, rows, {*range(len(levels)), titles.index("source")}, CAVEAT)
+    return Table(titles, rows, levels, CAVEAT, notes=("source",))
 
 
 def nothing_published(comparison: Comparison) -> str:

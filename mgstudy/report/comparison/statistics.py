@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 CONFIDENCE = 0.95
+ALPHA = 0.05
 RESAMPLES = 9999
 BOOTSTRAPS = 2000
 _ROWS_AT_ONCE = 500
@@ -49,7 +50,7 @@ class SeedTests:
     """A cell against its baseline, over the seeds of both.
 
     Attributes:
-        paired: Whether replicates were paired by a common seed.
+        paired: Whether replicates were paired by a common seed; ``None`` without a test.
         difference: Mean of the cell minus mean of the baseline, with its interval.
         p_t: Paired t test, or Welch's where the seeds differ.
         p_wilcoxon: Wilcoxon's signed-rank test, or his rank-sum test where the seeds differ.
@@ -58,12 +59,17 @@ class SeedTests:
         effect_size: Cohen's d_z of pairs, or Hedges' g where the seeds differ.
     """
 
-    paired: bool
+    paired: bool | None
     difference: Interval
     p_t: float
     p_wilcoxon: float
     p_permutation: float
     effect_size: float
+
+
+_NOTHING = Interval(math.nan, math.nan, math.nan)
+NO_TESTS = SeedTests(None, _NOTHING, *[math.nan] * 4)
+"""Where there are too few scores for any test."""
 
 
 def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool) -> SeedTests:

@@ -1,4 +1,5 @@
-"""The comparison of cells with their baselines, on the test split once winners are confirmed."""
+"""The comparison of cells with their baselines, on the test split once winners are confirmed, and
+verdicts in words that never say more than the tests allow."""
 
 from __future__ import annotations
 
@@ -12,15 +13,19 @@ import pandas as pd
 from mgstudy.errors import InputError, suggestion
 from mgstudy.report.comparison.baselines import (
     DEFAULT_BASELINE,
+    NO_USERS,
     ComparedCell,
     Split,
+    compare_over_users,
     compared_cells,
+    over_seeds,
 )
-from mgstudy.report.comparison.evidence import NO_USERS, compare_over_users, over_seeds, verdict
-from mgstudy.report.comparison.statistics import benjamini_hochberg, holm, mean_interval
+from mgstudy.report.comparison.statistics import ALPHA, benjamini_hochberg, holm, mean_interval
 from mgstudy.study.definition.cell import varying_factors
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState
+
+FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -195,3 +200,75 @@ def _spent(cell: CellState) -> dict[str, Any]:
         "best_trial": best.number if best else None,
         "best_epoch": best.outcome.get("best_epoch") if best else None,
     }
+
+
+def verdict(entry: ComparedCell, row: Mapping[str, Any]) -> str:
+    """The verdict on one cell, or why there is none.
+
+    Only a difference that holds over seeds after Holm's correction is called better or worse
+    without reserve. Users are a second question, asked of the same models: a difference that
+    they do not show is said not to be shown over users.
+
+    Args:
+        entry: The cell with its baseline.
+        row: Its row of the comparison: ``metric``, ``split``, ``difference``, ``p_t``, ``p_holm``,
+            ``p_bh`` and ``p_users_permutation``.
+    """
+    lacking = _what_is_lacking(entry, row["split"])
+    if lacking is not None or entry.baseline is None:
+        return lacking or "no baseline cell"
+    ours, theirs, paired = entry.compared(row["metric"], row["split"])
+    seeds = min(len(ours), len(theirs))
+    asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
+    counted = f"{seeds} of {asked} {'pairs of ' if paired else ''}seeds"
+    return _verdict(row, seeds) + (f" ({counted})" if seeds < asked else "")
+
+
+def _verdict(row: Mapping[str, Any], seeds: int) -> str:
+    difference, p = row["difference"], row["p_t"]
+    if seeds < FEWEST_SEEDS:
+        return "too few seeds to say"
+    if difference == 0:
+        return "no difference"
+    if math.isnan(p):
+        return "nothing varies over seeds: no test is possible"
+    word = "better" if difference > 0 else "worse"
+    if p >= ALPHA:
+        return f"no difference found, {_p_text(p)}"
+    if row["p_bh"] >= ALPHA:
+        return f"no difference found after correction, {_p_text(p)} before it"
+    held = "holds after Holm"
+    if row["p_holm"] >= ALPHA:
+        word, held = f"perhaps {word}", "holds after Benjamini-Hochberg, not after Holm"
+    users = "; not shown over users" if row["p_users_permutation"] >= ALPHA else ""
+    return f"{word}, {_p_text(p)}, {held}{users}"
+
+
+def _what_is_lacking(entry: ComparedCell, split: Split) -> str | None:
+    """What keeps a cell from being compared with its baseline, if anything does."""
+    sides = [("", entry)]
+    if entry.baseline is not None:
+        sides.append(("baseline: ", entry.baseline))
+    for who, side in sides:
+        if side.cell.best is None:
+            return f"{who}{'no trial completed' if side.cell.trials else 'not begun'}"
+        if split == "test" and not side.complete:
+            failed = any(r.outcome.get("failed") for r in side.cell.confirmations)
+            return f"{who}{'failed in confirmation' if failed else 'not confirmed yet'}"
+    if entry.is_baseline:
+        return "baseline"
+    is_compared = entry.baseline is not None
+    return "validation only: nothing to say yet" if is_compared and split == "validation" else None
+
+
+def mark(p_holm: float, p_bh: float) -> str:
+    """The mark of a difference in a table: ``**`` if it holds after Holm, ``*`` if after
+    Benjamini-Hochberg alone."""
+    if p_holm < ALPHA:
+        return "**"
+    return "*" if p_bh < ALPHA else ""
+
+
+def _p_text(p: float) -> str:
+    """A p value in the digits that mean something."""
+    return "p<0.001" if p < 0.001 else f"p={p:.3f}" if p < 0.1 else f"p={p:.2f}"

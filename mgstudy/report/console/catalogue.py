@@ -63,7 +63,7 @@ def print_models(console: Console) -> None:
         for model in models
     ]
     titles = ["model", "venue", "modalities", "parameters", "paper"]
-    console.print(Table(titles, rows).rich(), highlight=False)
+    console.print(Table(titles, rows, notes=("parameters", "paper")))
     console.print("`mgstudy models NAME` explains one", highlight=False)
 
 
@@ -98,4 +98,4 @@ def print_model(name: str, console: Console) -> None:
         for parameter, space in content["optimizer"].items()
     ]
     titles = ["parameter", "default", "default space", "meaning"]
-    console.print(Table(titles, [*parameters, *optimizer]).rich(), highlight=False)
+    console.print(Table(titles, [*parameters, *optimizer], notes=("meaning",)))

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from mgstudy.report.numbers import duration
-from mgstudy.study.definition.cell import Cell, varying_factors
+from mgstudy.report.table import Table, duration
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import summarize_as
@@ -89,44 +88,35 @@ def _this_machine() -> dict[str, float]:
     return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
-def _where(nodes: int | None) -> str:
-    return "here" if nodes is None else f"on {nodes} nodes"
-
-
 def print_plan(content: dict[str, Any], console: Console) -> None:
     """Show the plan for a person."""
-    cells = content["cells"]
+    cells, nodes = content["cells"], content["nodes"]
+    where = "here" if nodes is None else f"on {nodes} nodes"
     console.print(
         f"study {content['study']}: {len(cells)} cells, {content['trials_to_run']} trials and "
         f"{content['confirmations_to_run']} confirmations to run, "
-        f"{content['slots']} at once {_where(content['nodes'])} ({content['cpu_per_trial']:g} CPU, "
+        f"{content['slots']} at once {where} ({content['cpu_per_trial']:g} CPU, "
         f"{content['gpu_per_trial']:g} GPU each)",
         highlight=False,
         soft_wrap=True,
     )
     if content["question"]:
         console.print(content["question"], markup=False, highlight=False)
-    names = list(cells[0]["levels"])
-    factors = varying_factors(cell["levels"] for cell in cells) or ["model"]
-    measured = any(cell["seconds_per_epoch"] is not None for cell in cells)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for factor in factors:
-        table.add_column(factor)
-    for title in ("trials", "done", "to run", *(("s/epoch",) if measured else ())):
-        table.add_column(title, justify="right")
-    table.add_column("searched")
-    for cell in cells:
-        table.add_row(
-            *(cell["levels"][factor] for factor in factors),
+    is_timed = any(cell["seconds_per_epoch"] is not None for cell in cells)
+    rows = [
+        [
             *(str(cell[name]) for name in ("trials", "done", "to_run")),
-            *((f"{cell['seconds_per_epoch']:.2f}",) if measured else ()),
+            *([f"{cell['seconds_per_epoch']:.2f}"] if is_timed else ()),
             ", ".join(_space_text(name, space) for name, space in cell["searched"].items())
             or "nothing",
-        )
+        ]
+        for cell in cells
+    ]
+    levels = [cell["levels"] for cell in cells]
+    titles = ["trials", "done", "to run", *(["s/epoch"] if is_timed else ()), "searched"]
+    table = Table.of_cells(zip(levels, rows, strict=True), titles, notes=("searched",))
     console.print(table)
-    fixed = dict.fromkeys(
-        f"{factor}={cells[0]['levels'][factor]}" for factor in names if factor not in factors
-    )
+    fixed = [f"{name}={level}" for name, level in levels[0].items() if name not in table.titles]
     console.print(f"the same in every cell: {', '.join(fixed) or 'nothing'}", highlight=False)
     console.print(_time_text(content), highlight=False, soft_wrap=True)
     for reason, count in Counter(entry["reason"] for entry in content["left_out"]).items():

@@ -1,26 +1,34 @@
-"""A progress bar in a terminal; nothing elsewhere."""
+"""How far something is that takes long: bars in a terminal, plain lines or nothing elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    MofNCompleteColumn,
     Progress,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 from mgstudy.files import Progress as ProgressCallback
+from mgstudy.report.table import duration
+from mgstudy.study.robustness.driver import Progress as OnResult
+from mgstudy.study.robustness.plan import Task, TrainedCell
 
 
 @contextmanager
 def progress_bar(console: Console) -> Iterator[ProgressCallback]:
-    """Give a callback ``(activity, done, total)`` whose calls move a bar per activity."""
+    """Give a callback ``(activity, done, total)`` whose calls move a bar per activity; nothing is
+    shown where there is no terminal."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -38,3 +46,76 @@ def progress_bar(console: Console) -> Iterator[ProgressCallback]:
             bars.update(tasks[activity], completed=done, total=total)
 
         yield show
+
+
+class RobustnessProgress:
+    """How far the measurement of a study's models is: counts results, and says after each model how
+    long the rest will take.
+
+    Args:
+        remaining: What is left to measure, by model.
+        factors: The factors whose levels name the cells.
+        objective: The metric that is shown.
+        console: Where to show it.
+    """
+
+    def __init__(
+        self,
+        remaining: Sequence[tuple[TrainedCell, Sequence[Task]]],
+        factors: Sequence[str],
+        objective: str,
+        console: Console,
+    ) -> None:
+        self.factors = factors or ["model"]
+        self.objective = objective
+        self.console = console
+        self.total = sum(len(tasks) for _, tasks in remaining)
+        self._left = {trained.key: len(tasks) for trained, tasks in remaining}
+        self._models = len(remaining)
+        self._done = 0
+        self._began = time.monotonic()
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._bar = self._bars.add_task("measurements", total=self.total)
+
+    @contextmanager
+    def shown(self) -> Iterator[OnResult]:
+        """Show the bar inside the ``with`` block; gives what is to be told of every result."""
+        if self._models and not self.console.is_terminal:
+            self.console.print(
+                f"{self._models} models, {self.total} measurements to make", soft_wrap=True
+            )
+        with self._bars:
+            yield self.advance
+
+    def advance(
+        self, trained: TrainedCell, task: Task, measurements: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """One more result."""
+        self._done += 1
+        self._bars.update(self._bar, advance=1, description=self._name(trained))
+        self._left[trained.key] -= 1
+        if self._left[trained.key] or self.console.is_terminal:
+            return
+        finished = sum(not left for left in self._left.values())
+        elapsed = time.monotonic() - self._began
+        remaining = elapsed / self._done * (self.total - self._done)
+        self.console.print(
+            f"[{finished}/{self._models}] {self._name(trained)} measured; elapsed "
+            f"{duration(elapsed)}, remaining about {duration(remaining)}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _name(self, trained: TrainedCell) -> str:
+        levels = " ".join(trained.cell.levels[factor] for factor in self.factors)
+        return f"{levels}, seed {trained.seed}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from mgstudy.report.console.study_progress import failure_lines
-from mgstudy.report.numbers import duration
+from mgstudy.report.table import Table, duration, parameter_name
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import RecordedTrial, State
 
@@ -55,19 +54,16 @@ def print_status(summary: StudySummary, console: Console) -> None:
     for cell in summary.cells:
         totals.update(cell.counts)
         confirmations.update(cell.confirmation_counts)
-    state = "finished" if summary.finished else "running" if summary.driven else "not running"
-    console.print(f"study {summary.name}: {state}", highlight=False)
+    del confirmations[State.PRUNED]  # None ever is.
+    tracking = summary.manifest.tracking
+    console.print(f"study {summary.name}: {state_of(summary)}", highlight=False)
     if summary.question:
         console.print(summary.question, highlight=False, markup=False)
-    tracking = summary.manifest.tracking
     for label, value in (
         ("Optuna storage", summary.storage),
-        (
-            "MLflow store",
-            f"{tracking.uri}, experiment {tracking.experiment}",
-        ),
-        ("trials", ", ".join(f"{count} {name}" for name, count in totals.items())),
-        ("confirmations", _confirmations_text(confirmations)),
+        ("MLflow store", f"{tracking.uri}, experiment {tracking.experiment}"),
+        ("trials", _counts_text(totals)),
+        ("confirmations", _counts_text(confirmations)),
     ):
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_cells_table(summary))
@@ -79,6 +75,11 @@ def print_status(summary: StudySummary, console: Console) -> None:
         console.print(f"{len(summary.left_out)} combinations left out:")
         for reason, count in Counter(entry.reason for entry in summary.left_out).items():
             console.print(f"  {count}: {reason}", markup=False, soft_wrap=True)
+
+
+def state_of(summary: StudySummary) -> str:
+    """In a word or two: finished, running or not running."""
+    return "finished" if summary.finished else "running" if summary.driven else "not running"
 
 
 def driver_lines(summary: StudySummary) -> list[str]:
@@ -103,7 +104,7 @@ def failed_trials(summary: StudySummary) -> list[str]:
     """The reasons of failed trials, equal ones of a cell together."""
     return failure_lines(
         Counter(
-            (cell.key, _reason(trial))
+            (cell.key, trial.reason)
             for cell in summary.cells
             for trial in (*cell.trials, *cell.confirmations)
             if trial.state is State.FAILED
@@ -111,50 +112,53 @@ def failed_trials(summary: StudySummary) -> list[str]:
     )
 
 
+def failure_lines(failures: Mapping[tuple[str, str], int]) -> list[str]:
+    """Failures of a cell for the same reason as one line.
+
+    Args:
+        failures: How many there were by cell and reason.
+    """
+    return [f"{count} failed in {cell}: {reason}" for (cell, reason), count in failures.items()]
+
+
 def _retried_lines(summary: StudySummary) -> list[str]:
     return [
         f"{count} failed in {cell.key} and got another try: {reason}"
         for cell in summary.cells
-        for reason, count in Counter(_reason(trial) for trial in cell.retried).items()
+        for reason, count in Counter(trial.reason for trial in cell.retried).items()
     ]
 
 
-def _reason(trial: RecordedTrial) -> str:
-    return str(trial.outcome.get("reason", "unknown"))
-
-
 def _cells_table(summary: StudySummary) -> Table:
-    factors = summary.varying_factors() or ["model"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for factor in factors:
-        table.add_column(factor)
-    states = list(summary.cells[0].counts) if summary.cells else []
-    for name in [*states, f"best {summary.objective}", "confirmed"]:
-        table.add_column(name, justify="right")
-    table.add_column("with")
+    rows = []
     for cell in summary.cells:
         best = cell.best
-        table.add_row(
-            *(cell.levels[factor] for factor in factors),
+        row = [
             *(str(count) for count in cell.counts.values()),
             "" if best is None else f"{best.value:.4f}",
             f"{cell.confirmation_counts['complete']}/{cell.seeds}" if cell.seeds else "",
-            "" if best is None else searched_text(best, cell.searched),
-        )
-    return table
+            "" if best is None else _searched_text(best, cell.searched),
+        ]
+        rows.append((cell.levels, row))
+    states = list(summary.cells[0].counts) if summary.cells else []
+    return Table.of_cells(
+        rows,
+        [*states, f"best {summary.objective}", "confirmed", "with"],
+        notes=("with",),
+        spare=("pruned", "waiting"),
+    )
 
 
-def _confirmations_text(counts: Counter[str]) -> str:
-    shown = {name: count for name, count in counts.items() if name != State.PRUNED}
-    return ", ".join(f"{count} {name}" for name, count in shown.items())
+def _counts_text(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def searched_text(trial: RecordedTrial, searched: frozenset[str]) -> str:
+def _searched_text(trial: RecordedTrial, searched: frozenset[str]) -> str:
     """The searched parameters of a trial, by their short names."""
     return ", ".join(
-        f"{name.rpartition('.')[2]}={value:.3g}"
+        f"{parameter_name(name)}={value:.3g}"
         if isinstance(value, float)
-        else f"{name.rpartition('.')[2]}={value}"
+        else f"{parameter_name(name)}={value}"
         for name, value in trial.parameters.items()
         if name in searched
     )

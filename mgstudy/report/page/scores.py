@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from mgstudy.report.comparison.studies import Comparison
-from mgstudy.report.figures import Drawing, Figure, Panel, Series
-from mgstudy.report.numbers import percent, score
-from mgstudy.report.table import Table
+from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series
+from mgstudy.report.table import Table, percent, score
 from mgstudy.study.search.state import CellState
 
 _AREA = "area/"
@@ -28,7 +27,7 @@ def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
         drawing: The study.
         comparison: Its cells beside their baselines.
     """
-    known, objective = drawing.looks(), comparison.objective
+    looks, objective = drawing.looks(), comparison.objective
     found = {row["cell"]: row for row in comparison.of(objective).to_dict("records")}
     by_dataset: dict[str, list[tuple[str, CellState]]] = {}
     for title, cells in drawing.panels():
@@ -37,28 +36,10 @@ def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
     panels = []
     for dataset, named in by_dataset.items():
         series = []
-        for label, look in known.items():
-            rows = [
-                (title, found[cell.key])
-                for title, cell in named
-                if drawing.label(cell) == label and not math.isnan(found[cell.key]["mean"])
-            ]
-            if rows:
-                is_spread = any(not math.isnan(row["low"]) for _, row in rows)
-                series.append(
-                    Series(
-                        look,
-                        [row["mean"] for _, row in rows],
-                        [title for title, _ in rows],
-                        low=[_or(row["low"], row["mean"]) for _, row in rows]
-                        if is_spread
-                        else None,
-                        high=[_or(row["high"], row["mean"]) for _, row in rows]
-                        if is_spread
-                        else None,
-                        hover=[f"{title}, {label}: {row['mean']:.4f}" for title, row in rows],
-                    )
-                )
+        for label, look in looks.items():
+            rows = [(t, found[cell.key]) for t, cell in named if drawing.label(cell) == label]
+            if scored := [(t, row) for t, row in rows if not math.isnan(row["mean"])]:
+                series.append(_means(look, scored))
         if series:
             popularity = found[named[0][1].key]["popularity"]
             panels.append(
@@ -66,80 +47,66 @@ def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
                     title=dataset,
                     x_label=f"{objective} on {comparison.split}",
                     y_label="",
-                    description=f"{objective} on {comparison.split} of {dataset}: "
-                    + "; ".join(hover for entry in series for hover in entry.hover),
+                    description=f"{objective} on {comparison.split} of {dataset}: {_said(series)}",
                     series=series,
                     reference=None if math.isnan(popularity) else (popularity, "popularity"),
                     categories=list(dict.fromkeys(title for title, _ in named)),
                 )
             )
-    if not panels:
-        return None
     meaning = (
         "Dots are means over seeds on the test split, bars their 95 % intervals."
         if comparison.split == "test"
         else "Dots are the best trials' scores on the validation split that chose them: one seed "
         "each, and no interval."
     )
-    return Figure(
-        "scores",
-        f"{meaning} The dotted line is ranking by popularity alone.",
-        panels,
-        tuple(known.values()),
-        wide=True,
+    caption = f"{meaning} The dotted line is ranking by popularity alone."
+    return Figure("scores", caption, panels, tuple(looks.values()), wide=True) if panels else None
+
+
+def _means(look: Look, rows: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:
+    low, high = (
+        [row["mean"] if math.isnan(row[end]) else row[end] for _, row in rows]
+        for end in ("low", "high")
     )
-
-
-def _or(value: float, otherwise: float) -> float:
-    return otherwise if math.isnan(value) else value
+    is_spread = any(not math.isnan(row["low"]) for _, row in rows)
+    return Series(
+        look,
+        [row["mean"] for _, row in rows],
+        [title for title, _ in rows],
+        low=low if is_spread else None,
+        high=high if is_spread else None,
+        hover=[f"{title}, {look.label}: {row['mean']:.4f}" for title, row in rows],
+    )
 
 
 def curves(drawing: Drawing) -> Figure | None:
     """The validation objective by epoch of each cell's best trial."""
-    known = drawing.looks()
-    panels = []
+    looks, objective, panels = drawing.looks(), drawing.summary.objective, []
     for title, cells in drawing.panels():
-        trials = [(cell, cell.best) for cell in cells if cell.best is not None]
-        series = [
-            Series(
-                look=known[drawing.label(cell)],
-                x=sorted(best.values),
-                y=[best.values[epoch] for epoch in sorted(best.values)],
-                shape="line",
-                hover=[
-                    f"{drawing.label(cell)}, trial {best.number}<br>epoch {epoch}: "
-                    f"{best.values[epoch]:.4f}"
-                    for epoch in sorted(best.values)
-                ],
-            )
-            for cell, best in trials
-            if best is not None
-        ]
-        if series:
-            ends = "; ".join(
-                f"{drawing.label(cell)} ends at epoch {max(best.values)} "
-                f"with its best {best.value:.4f} at epoch {best.outcome.get('best_epoch', '?')}"
-                for cell, best in trials
-                if best is not None and best.values
-            )
-            panels.append(
-                Panel(
-                    title,
-                    "epoch",
-                    drawing.summary.objective,
-                    f"Learning curves, {title}: {ends}",
-                    series,
+        series, ends = [], []
+        for cell in cells:
+            if (best := cell.best) is None:
+                continue
+            label, epochs = drawing.label(cell), sorted(best.values)
+            values = [best.values[epoch] for epoch in epochs]
+            hover = [
+                f"{label}, trial {best.number}<br>epoch {epoch}: {value:.4f}"
+                for epoch, value in zip(epochs, values, strict=True)
+            ]
+            series.append(Series(looks[label], epochs, values, shape="line", hover=hover))
+            if epochs:
+                ends.append(
+                    f"{label} ends at epoch {epochs[-1]} with its best {best.value:.4f} at epoch "
+                    f"{best.outcome.get('best_epoch', '?')}"
                 )
-            )
-    if not panels:
-        return None
-    return Figure(
-        "curves",
-        f"Validation {drawing.summary.objective} after every epoch of each cell's best trial. "
-        "A curve ends where early stopping ended the training.",
-        panels,
-        tuple(known.values()),
+        if series:
+            said = f"Learning curves, {title}: {'; '.join(ends)}"
+            panels.append(Panel(title, "epoch", objective, said, series))
+    caption = (
+        f"Validation {objective} after every epoch of each cell's best trial. A curve ends where "
+        "early stopping ended the training."
     )
+    return Figure("curves", caption, panels, tuple(looks.values())) if panels else None
 
 
 def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> list[Figure | Table]:
@@ -147,109 +114,85 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
 
     Args:
         drawing: The study.
-        measured: What ``mgstudy.report.robustness.comparison.load_robustness`` returns for it.
+        measured: What ``StudyResults.robustness`` returns for it.
 
     Returns:
         A figure with a panel for each dataset and risk, and a table; nothing if no cell of the
         study was measured.
     """
     by_key = {cell.key: cell for cell in drawing.summary.cells}
-    rows = [row for row in _records(measured) if row["cell"] in by_key]
+    rows = [
+        (by_key[row["cell"]], {str(name): value for name, value in row.items()})
+        for row in measured.to_dict("records")
+        if row["cell"] in by_key
+    ]
     risks = [str(name).removeprefix(_AREA) for name in measured if str(name).startswith(_AREA)]
-    datasets = list(dict.fromkeys(by_key[row["cell"]].levels["dataset"] for row in rows))
-    split = str(measured["split"].iloc[0]) if rows else ""
+    datasets = list(dict.fromkeys(cell.levels["dataset"] for cell, _ in rows))
+    objective, split = drawing.summary.objective, str(measured["split"].iloc[0]) if rows else ""
     panels = []
     for dataset in datasets:
-        of_dataset = [row for row in rows if by_key[row["cell"]].levels["dataset"] == dataset]
+        of_dataset = [(cell, row) for cell, row in rows if cell.levels["dataset"] == dataset]
         for risk in risks:
-            title = risk.replace("_", " ")
-            title = f"{dataset} · {title}" if len(datasets) > 1 else title
-            series = _dots(drawing, of_dataset, risk)
-            if series:
+            called = risk.replace("_", " ")
+            title = f"{dataset} · {called}" if len(datasets) > 1 else called
+            if series := _dots(drawing, of_dataset, risk):
                 panels.append(
                     Panel(
                         title=title,
-                        x_label=f"{drawing.summary.objective} on {split}, clean",
+                        x_label=f"{objective} on {split}, clean",
                         y_label="area under the drop curve (%)",
-                        description=f"Clean {drawing.summary.objective} against the area under "
-                        f"the drop curve, {title}: "
-                        + "; ".join(
-                            hover.replace("<br>", ", ") for entry in series for hover in entry.hover
-                        ),
+                        description=f"Clean {objective} against the area under the drop curve, "
+                        f"{title}: {_said(series).replace('<br>', ', ')}",
                         series=series,
                     )
                 )
     if not panels:
         return []
     shown = {entry.look.label for panel in panels for entry in panel.series}
-    return [
-        Figure(
-            "robustness",
-            "A dot is a cell: its score on the features it was trained with, and the relative "
-            "drop of that score averaged over the severities of a risk (the area under the drop "
-            "curve over the length of its axis), means over the measured replicates, "
-            f"{_ON[split]}. The best place is the lower right: a high score that the risk hardly "
-            "lowers. An area of exactly 0 may mean that the model's scores read no features.",
-            panels,
-            tuple(look for label, look in drawing.looks().items() if label in shown),
-        ),
-        _areas_table(drawing, rows, risks),
-    ]
+    figure = Figure(
+        "robustness",
+        "A dot is a cell: its score on the features it was trained with, and the relative drop of "
+        "that score averaged over the severities of a risk (the area under the drop curve over "
+        f"the length of its axis), means over the measured replicates, {_ON[split]}. The best "
+        "place is the lower right: a high score that the risk hardly lowers. An area of exactly 0 "
+        "may mean that the model's scores read no features.",
+        panels,
+        tuple(look for label, look in drawing.looks().items() if label in shown),
+    )
+    table = Table.of_cells(
+        [
+            (cell.levels, [score(row["clean"]), *(percent(row[_AREA + risk]) for risk in risks)])
+            for cell, row in rows
+        ],
+        ["clean", *(risk.replace("_", " ") for risk in risks)],
+        among=[cell.levels for cell in drawing.summary.cells],
+        caption="Score on the features it was trained with, and the area under the drop curve of "
+        f"every risk: lower is more robust. `mgstudy robustness {drawing.summary.name}` shows "
+        "which differences are significant.",
+    )
+    return [figure, table]
 
 
-def _dots(drawing: Drawing, rows: Sequence[Mapping[str, Any]], risk: str) -> list[Series]:
-    by_key = {cell.key: cell for cell in drawing.summary.cells}
+def _dots(
+    drawing: Drawing, rows: Sequence[tuple[CellState, Mapping[str, Any]]], risk: str
+) -> list[Series]:
+    factors = [name for name in drawing.panel_factors() or ["model"] if name != "dataset"]
     found = []
     for label, look in drawing.looks().items():
         dots = [
-            row
-            for row in rows
-            if drawing.label(by_key[row["cell"]]) == label and not pd.isna(row[_AREA + risk])
+            (" · ".join(cell.levels[name] for name in factors), row["clean"], row[_AREA + risk])
+            for cell, row in rows
+            if drawing.label(cell) == label and not pd.isna(row[_AREA + risk])
         ]
         if dots:
-            names = [_name(drawing, by_key[row["cell"]].levels) for row in dots]
-            found.append(
-                Series(
-                    look,
-                    [float(row["clean"]) for row in dots],
-                    [100 * float(row[_AREA + risk]) for row in dots],
-                    hover=[
-                        f"{name}, {label}<br>clean {score(row['clean'])}, "
-                        f"area {percent(row[_AREA + risk])}"
-                        for name, row in zip(names, dots, strict=True)
-                    ],
-                )
-            )
+            hover = [
+                f"{name}, {label}<br>clean {score(clean)}, area {percent(area)}"
+                for name, clean, area in dots
+            ]
+            areas = [100 * float(area) for *_, area in dots]
+            found.append(Series(look, [float(clean) for _, clean, _ in dots], areas, hover=hover))
     return found
 
 
-def _name(drawing: Drawing, levels: Mapping[str, str]) -> str:
-    return " · ".join(
-        levels[name] for name in drawing.panel_factors() or ["model"] if name != "dataset"
-    )
-
-
-def _areas_table(
-    drawing: Drawing, rows: Sequence[Mapping[str, Any]], risks: Sequence[str]
-) -> Table:
-    factors = drawing.summary.varying_factors() or ["model"]
-    levels = {cell.key: cell.levels for cell in drawing.summary.cells}
-    return Table(
-        [*factors, "clean", *(risk.replace("_", " ") for risk in risks)],
-        [
-            [
-                *(levels[row["cell"]][name] for name in factors),
-                score(row["clean"]),
-                *(percent(row[_AREA + risk]) for risk in risks),
-            ]
-            for row in rows
-        ],
-        range(len(factors)),
-        "Score on the features it was trained with, and the area under the drop curve of every "
-        f"risk: lower is more robust. `mgstudy robustness {drawing.summary.name}` shows which "
-        "differences are significant.",
-    )
-
-
-def _records(measured: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in measured.to_dict("records")]
+def _said(series: Sequence[Series]) -> str:
+    return "; ".join(hover for entry in series for hover in entry.hover)

@@ -10,7 +10,7 @@ from scipy.interpolate import griddata
 
 from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series, Surface
-from mgstudy.report.numbers import parameter_name
+from mgstudy.report.table import parameter_name
 from mgstudy.study.search.state import CellState, RecordedTrial
 
 _MOST_VALUES_WITH_A_MEDIAN = 10

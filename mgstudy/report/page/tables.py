@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from mgstudy.report.comparison.baselines import baseline_of
-from mgstudy.report.numbers import duration, parameter_name
-from mgstudy.report.table import Place, Table
+from mgstudy.report.comparison.studies import Comparison
+from mgstudy.report.table import Table, duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.state import GPU_SECONDS, CellState, RecordedTrial, State
+from mgstudy.study.search.state import GPU_SECONDS, CellState, State
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
 _EVALUATOR_SEED = 0
+
+
+def every_metric(comparison: Comparison) -> Table:
+    """The score of every cell by every metric."""
+    factors = comparison.varying_factors()
+    by_metric = {name: comparison.of(name) for name in comparison.metrics}
+    levels = comparison.of(comparison.objective)[factors].astype(str).to_numpy().tolist()
+    scores = zip(
+        *(map(score, frame["mean"].astype(float)) for frame in by_metric.values()), strict=True
+    )
+    return Table(
+        [*factors, *by_metric],
+        [[*names, *row] for names, row in zip(levels, scores, strict=True)],
+        factors,
+        f"Every metric on the {comparison.split} split; the highest of each column is bold.",
+        strong={
+            (int(frame["mean"].argmax()), name)
+            for name, frame in by_metric.items()
+            if frame["mean"].notna().any()
+        },
+    )
 
 
 def outcomes(summary: StudySummary) -> Table:
@@ -24,15 +45,13 @@ def outcomes(summary: StudySummary) -> Table:
     rows = []
     for cell in summary.cells:
         counts = cell.counts
-        ended = counts["complete"] + counts["pruned"] + counts["failed"]
-        share = f"{counts['pruned'] / ended:.0%}" if ended else ""
-        rows.append((cell, [str(cell.budget), *(str(counts[state]) for state in states), share]))
-    return _cells_table(
-        summary,
-        ["budget", *states, "pruned share"],
+        share = f"{counts['pruned'] / cell.ended:.0%}" if cell.ended else ""
+        rows.append((cell.levels, [str(cell.budget), *(str(counts[s]) for s in states), share]))
+    return Table.of_cells(
         rows,
-        "Trials of every cell by how they ended. Every cell has the same budget, except where "
-        "nothing is searched. Pruned trials were stopped early because they did worse than "
+        ["budget", *states, "pruned share"],
+        caption="Trials of every cell by how they ended. Every cell has the same budget, except "
+        "where nothing is searched. Pruned trials were stopped early because they did worse than "
         "others of their cell at the same epoch.",
     )
 
@@ -44,21 +63,24 @@ def failures(summary: StudySummary) -> Table | None:
         by_reason: dict[str, list[str]] = {}
         for trial in cell.trials:
             if trial.state is State.FAILED:
-                by_reason.setdefault(_reason(trial), []).append(str(trial.number))
-        rows += [
-            (cell, [reason, ", ".join(numbers), str(len(numbers))])
-            for reason, numbers in by_reason.items()
-        ]
+                by_reason.setdefault(trial.reason, []).append(str(trial.number))
+        for reason, numbers in by_reason.items():
+            rows.append((cell.levels, [reason, ", ".join(numbers), str(len(numbers))]))
     if not rows:
         return None
-    titles = ["reason", "trials", "count"]
-    return _cells_table(summary, titles, rows, "Failed trials and their reasons.", texts=(0, 1))
+    return Table.of_cells(
+        rows,
+        ["reason", "trials", "count"],
+        texts=("reason", "trials"),
+        among=[cell.levels for cell in summary.cells],
+        caption="Failed trials and their reasons.",
+    )
 
 
 def endings(summary: StudySummary) -> Table:
     """Why completed trainings ended, over all cells."""
     counted = Counter(
-        _reason(trial)
+        trial.reason
         for cell in summary.cells
         for trial in cell.trials
         if trial.state is State.COMPLETE
@@ -68,22 +90,15 @@ def endings(summary: StudySummary) -> Table:
 
 def left_out(summary: StudySummary) -> Table | None:
     """Combinations of levels that cannot be trained; ``None`` if there are none."""
-    if not summary.left_out:
-        return None
     counted = Counter(entry.reason for entry in summary.left_out)
     said = "Combinations that were left out of the study before it began."
-    return _counts_table("combinations", counted, said)
+    return _counts_table("combinations", counted, said) if counted else None
 
 
-def importances(
-    summary: StudySummary,
-) -> Table | None:
+def importances(summary: StudySummary) -> Table | None:
     """How much of the scores' variance each searched parameter explains, per cell.
 
     Computed by Optuna's fANOVA (Hutter et al., ICML 2014) over the completed trials.
-
-    Args:
-        summary: The study.
 
     Returns:
         ``None`` if no cell has enough completed trials.
@@ -106,21 +121,20 @@ def importances(
         if skipped
         else ""
     )
-    return _cells_table(
-        summary,
-        names,
+    return Table.of_cells(
         [
-            (cell, [f"{shares[name]:.0%}" if name in shares else "" for name in names])
+            (cell.levels, [f"{shares[name]:.0%}" if name in shares else "" for name in names])
             for cell, shares in found
         ],
-        "Share of the variance of the completed trials' scores that each searched parameter "
-        "explains (fANOVA, as computed by Optuna). A parameter with a small share hardly mattered "
-        f"within its range.{note}",
+        names,
+        among=[cell.levels for cell in summary.cells],
+        caption="Share of the variance of the completed trials' scores that each searched "
+        "parameter explains (fANOVA, as computed by Optuna). A parameter with a small share "
+        f"hardly mattered within its range.{note}",
         shades={
-            (row, column): shares[name]
+            (row, name): share
             for row, (_, shares) in enumerate(found)
-            for column, name in enumerate(names)
-            if name in shares
+            for name, share in shares.items()
         },
     )
 
@@ -148,46 +162,22 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
             f"{cell.spent('gradient_computations'):,.0f}",
             f"× {computations / reference:.2f}" if computations and reference else "",
         ]
-        rows.append((cell, row))
+        rows.append((cell.levels, row))
     titles = ["set-up", "training", "evaluation", "processor hours"]
     titles += ["GPU hours"] if has_gpus else []
-    return _cells_table(
-        summary,
-        [*titles, "epochs", "gradient computations", "per epoch vs baseline"],
+    return Table.of_cells(
         rows,
-        "What all ended trials of a cell took together. Hours of processors and GPUs are those "
-        "that were held, however busy. A gradient computation is one forward and backward pass "
-        "over a batch; the last column is how many an epoch needs, over what the baseline's needs.",
-    )
-
-
-def _cells_table(
-    summary: StudySummary,
-    titles: Sequence[str],
-    rows: Iterable[tuple[CellState, Sequence[str]]],
-    caption: str,
-    texts: Collection[int] = (),
-    shades: Mapping[Place, float] | None = None,
-) -> Table:
-    """A table whose rows begin with the levels of a cell; places are counted after those."""
-    factors = summary.varying_factors() or ["model"]
-    first = len(factors)
-    return Table(
-        [*factors, *titles],
-        [[*(cell.levels[name] for name in factors), *row] for cell, row in rows],
-        {*range(first), *(first + column for column in texts)},
-        caption,
-        shades={(row, first + column): s for (row, column), s in (shades or {}).items()},
+        [*titles, "epochs", "gradient computations", "per epoch vs baseline"],
+        caption="What all ended trials of a cell took together. Hours of processors and GPUs are "
+        "those that were held, however busy. A gradient computation is one forward and backward "
+        "pass over a batch; the last column is how many an epoch needs, over what the baseline's "
+        "needs.",
     )
 
 
 def _counts_table(counted_thing: str, counted: Counter[str], caption: str) -> Table:
     rows = [[reason, str(count)] for reason, count in counted.most_common()]
-    return Table(["reason", counted_thing], rows, (0,), caption)
-
-
-def _reason(trial: RecordedTrial) -> str:
-    return str(trial.outcome.get("reason", "unknown"))
+    return Table(["reason", counted_thing], rows, ("reason",), caption)
 
 
 def _per_epoch(cell: CellState) -> float | None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mgstudy.files import written_whole
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE
-from mgstudy.report.comparison.evidence import ALPHA
-from mgstudy.report.comparison.statistics import CONFIDENCE, holm
+from mgstudy.report.comparison.statistics import ALPHA, holm
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.robustness.flatness.measures import MEASURES
-from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
-from mgstudy.study.storage.layout import StudyFolder
 
 
 @dataclass(frozen=True)
@@ -95,93 +89,9 @@ def measurements(plan: RobustnessPlan, results: RobustnessResults) -> list[dict[
     ]
 
 
-def write_tables(
-    tables: RobustnessTables, plan: RobustnessPlan, results: RobustnessResults
-) -> list[Path]:
-    """Write the tables as CSV files, and the same numbers as ``robustness.json``.
-
-    Returns:
-        The files.
-
-    Raises:
-        MgstudyError: If the disk is full or cannot be written to.
-    """
-    written = []
-    content: dict[str, Any] = {
-        "study": plan.summary.name,
-        "objective": plan.summary.objective,
-        "confidence": CONFIDENCE,
-        "models": [
-            {"cell": model.cell.key, "model": model.key, "seed": model.seed, "split": model.split}
-            for model in plan.trained
-        ],
-    }
-    for name in ("curves", "summary", "flatness"):
-        table: pd.DataFrame = getattr(tables, name)
-        content[name] = json.loads(table.to_json(orient="records", double_precision=15))
-        written.append(results.path / f"{name}.csv")
-        with written_whole(written[-1]) as file:
-            file.write(table.to_csv(index=False).encode())
-    content["landscapes"] = tables.landscapes
-    written.append(results.path / "robustness.json")
-    with written_whole(written[-1]) as file:
-        file.write(json.dumps(content, indent=2).encode() + b"\n")
-    return written
-
-
-def load_robustness(folder: StudyFolder) -> pd.DataFrame:
-    """Accuracy against robustness, a row per cell, as ``mgstudy robustness`` last wrote it.
-
-    Args:
-        folder: The study's folder (``StudyFolder.existing(workspace, name)``).
-
-    Returns:
-        A frame with a column per factor (the cell's levels), ``cell`` (its key), ``clean`` (the
-        objective on clean features), ``drop`` and ``area`` (means over the risks of the relative
-        drop at the highest severity, and of the area under the drop curve), ``drop/RISK`` and
-        ``area/RISK`` for each risk, and the mean over replicates of each measure of flatness as
-        ``flatness/MEASURE``. For models with item graphs it is the rebuilt graph's. All of one
-        ``split``: once a cell is confirmed, those that are not are left out. Empty when nothing was
-        measured yet.
-    """
-    path = RobustnessResults(folder).path
-    if folder.workspace is not None:
-        for name in ("summary.csv", "flatness.csv"):
-            folder.workspace.fetch(path / name, anew=True)
-    try:
-        summary = _read_csv(path / "summary.csv")
-        flatness = _read_csv(path / "flatness.csv")
-    except FileNotFoundError:
-        return pd.DataFrame()
-    if summary.empty or "split" not in summary:
-        return pd.DataFrame()
-    summary = summary[summary["split"] == main_split(summary)]
-    factors = list(summary.columns[: summary.columns.get_loc("cell")])
-    summary = summary[summary["graph"] != ItemGraph.FROZEN.value]
-    table = summary.groupby("cell", sort=False)[[*factors, "split", "clean"]].first()
-    for column, source in (("drop", "drop"), ("area", "area")):
-        wide = summary.pivot_table(
-            index="cell", columns="risk", values=source, sort=False, dropna=False
-        )
-        table[column] = wide.mean(axis=1)
-        table = table.join(wide.add_prefix(f"{column}/"))
-    if not flatness.empty:
-        wide = flatness.pivot_table(index="cell", columns="measure", values="mean", sort=False)
-        table = table.join(wide.add_prefix("flatness/"))
-    return table.reset_index()[[*factors, "cell", *(c for c in table.columns if c not in factors)]]
-
-
 def main_split(table: pd.DataFrame) -> str:
     """The split of a table's cells that are confirmed, if any is: test before validation."""
     return "test" if (table["split"] == "test").any() else "validation"
-
-
-def _read_csv(path: Any) -> pd.DataFrame:
-    try:
-        # A level may be called "none", which is no missing value.
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()
 
 
 def _summary(

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE
 from mgstudy.report.comparison.statistics import CONFIDENCE
+from mgstudy.report.drawn import write_figure
 from mgstudy.report.figures import Drawing, Figure, Panel, Series, Surface
-from mgstudy.report.printed import write_figure
 from mgstudy.report.robustness.comparison import RobustnessTables, main_split
 from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.risks.base import risks

@@ -183,6 +183,11 @@ class RecordedTrial:
         return self.files / TEST_USERS
 
     @property
+    def reason(self) -> str:
+        """Why it has ended as it has."""
+        return str(self.outcome.get("reason", "unknown"))
+
+    @property
     def test_metrics(self) -> Mapping[str, float]:
         """The mean of each metric over the users of the test split; empty unless it is a complete
         confirmation."""

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from mgstudy.report.page.content import report_content
-from mgstudy.report.page.render import render, save_report
+from mgstudy.report.page.report import render, report_content, save_report
 from mgstudy.report.results import StudyResults
 
 CHROMIUM = Path("/usr/bin/chromium")

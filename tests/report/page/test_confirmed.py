@@ -10,8 +10,7 @@ import pytest
 from scipy import stats
 
 from mgstudy.report.figures import Figure
-from mgstudy.report.page.content import ReportContent, report_content
-from mgstudy.report.page.render import render
+from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.results import StudyResults
 from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.state import Stage

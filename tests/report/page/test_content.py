@@ -7,7 +7,7 @@ import pytest
 from states import recorded, summary_of
 
 from mgstudy.report.figures import Figure, Panel
-from mgstudy.report.page.content import ReportContent, report_content
+from mgstudy.report.page.report import ReportContent, report_content
 from mgstudy.report.page.tables import costs
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table

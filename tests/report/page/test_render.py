@@ -11,8 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.report.page.content import report_content
-from mgstudy.report.page.render import render, save_report
+from mgstudy.report.page.report import render, report_content, save_report
 from mgstudy.report.results import StudyResults
 
 

@@ -10,10 +10,10 @@ import pytest
 from mgstudy import api
 from mgstudy.config.study import Robustness
 from mgstudy.report.figures import Figure
-from mgstudy.report.page.content import ReportContent, report_content
-from mgstudy.report.page.render import render
+from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.results import StudyResults
-from mgstudy.report.robustness.comparison import RobustnessTables, _summary, write_tables
+from mgstudy.report.robustness.comparison import RobustnessTables, _summary
+from mgstudy.report.robustness.formats import write_tables
 from mgstudy.report.robustness.scores import CellScores
 from mgstudy.report.table import Table
 from mgstudy.study.results.summary import summarize

@@ -12,8 +12,8 @@ import pytest
 from scipy import stats
 
 from mgstudy.report.robustness.comparison import RobustnessTables, _summary, _welch_p
+from mgstudy.report.robustness.formats import robustness_markdown
 from mgstudy.report.robustness.scores import CellScores, significance
-from mgstudy.report.robustness.text import robustness_markdown
 
 USERS, RESAMPLES = 100, 200
 

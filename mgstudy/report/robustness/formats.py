@@ -1,28 +1,63 @@
-"""Robustness for people at a terminal, as Markdown and as JSON."""
+"""Robustness in the formats people need it in: in a terminal, as Markdown, JSON and CSV."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from mgstudy.report.numbers import percent, score
+from mgstudy.files import written_whole
+from mgstudy.report.comparison.statistics import CONFIDENCE
 from mgstudy.report.robustness.comparison import RobustnessTables
-from mgstudy.report.table import Table
+from mgstudy.report.table import Table, percent, score
 from mgstudy.robustness.trained_model import ItemGraph
+from mgstudy.study.robustness.plan import RobustnessPlan
+from mgstudy.study.robustness.results import RobustnessResults
 
 _SPLITS = {"test": "test split", "validation": "validation split, of cells that are not confirmed"}
 
 
+def write_tables(
+    tables: RobustnessTables, plan: RobustnessPlan, results: RobustnessResults
+) -> list[Path]:
+    """Write the tables as CSV files, and the same numbers as ``robustness.json``.
+
+    Returns:
+        The files.
+
+    Raises:
+        MgstudyError: If the disk is full or cannot be written to.
+    """
+    written = []
+    content: dict[str, Any] = {
+        "study": plan.summary.name,
+        "objective": plan.summary.objective,
+        "confidence": CONFIDENCE,
+        "models": [
+            {"cell": model.cell.key, "model": model.key, "seed": model.seed, "split": model.split}
+            for model in plan.trained
+        ],
+    }
+    for name in ("curves", "summary", "flatness"):
+        table: pd.DataFrame = getattr(tables, name)
+        content[name] = _json_records(table)
+        written.append(results.path / f"{name}.csv")
+        with written_whole(written[-1]) as file:
+            file.write(table.to_csv(index=False).encode())
+    content["landscapes"] = tables.landscapes
+    written.append(results.path / "robustness.json")
+    with written_whole(written[-1]) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
+    return written
+
+
 def robustness_content(tables: RobustnessTables) -> dict[str, Any]:
     """Summary and flatness as JSON-like data; missing values are null."""
-    return {
-        name: json.loads(table.to_json(orient="records", double_precision=15))
-        for name, table in (("summary", tables.summary), ("flatness", tables.flatness))
-    }
+    return {name: _json_records(getattr(tables, name)) for name in ("summary", "flatness")}
 
 
 def robustness_texts(tables: RobustnessTables) -> list[Table]:
@@ -38,8 +73,7 @@ def robustness_texts(tables: RobustnessTables) -> list[Table]:
 def print_robustness(tables: RobustnessTables, console: Console) -> None:
     """Show the tables of ``robustness_texts``."""
     for table in robustness_texts(tables):
-        console.print(table.rich(), highlight=False)
-        console.print(table.caption, style="dim", soft_wrap=True)
+        console.print(table)
 
 
 def robustness_markdown(tables: RobustnessTables) -> str:
@@ -70,47 +104,43 @@ def _drops(summary: pd.DataFrame) -> Iterator[Table]:
         if not rows.empty:
             yield _cells_table(
                 rows,
-                [*factors, "clean"],
+                factors,
+                ["clean"],
                 "title",
                 f"Relative drop of the score on the {named}, averaged over each risk's severities "
                 "(area under the drop curve); of models with item graphs, with the graph built "
                 "anew unless it says frozen. 0 (unreached): the scores do not depend on the "
                 "features. *: differs from plain on the same split (Holm's p < 0.05, bootstrap "
                 "over users and seeds).",
-                texts=range(len(factors)),
             )
 
 
 def _flatness(table: pd.DataFrame) -> Table:
     texts = [f"{row['mean']:.4g}{_star(row)}" for row in table.to_dict("records")]
     measures = table["measure"].str.replace("_", " ")
-    factors = _varying(table)
     return _cells_table(
         table.assign(text=texts, measure=measures),
-        factors,
+        _varying(table),
+        [],
         "measure",
         "Mean over replicates. *: differs from plain (Holm's p < 0.05, Welch's t test over "
         "replicates).",
-        texts=range(len(factors)),
     )
 
 
 def _cells_table(
-    rows: pd.DataFrame, leading: Sequence[str], by: str, caption: str, texts: Collection[int]
+    rows: pd.DataFrame, factors: Sequence[str], numbers: Sequence[str], by: str, caption: str
 ) -> Table:
-    """A row for each cell: columns that are the same in all its rows, then the column ``text`` by
-    the values of another."""
-    cells = rows.groupby("cell", sort=False)
-    wide = (
-        cells[list(leading)]
-        .first()
-        .join(
-            rows.pivot_table(index="cell", columns=by, values="text", aggfunc="first", sort=False)
-        )
-    )
-    return Table(
-        list(map(str, wide)), wide.fillna("").astype(str).to_numpy().tolist(), texts, caption
-    )
+    """A row for each cell: factors and numbers, which are the same in all its rows, then the column
+    ``text`` by the values of another."""
+    cells = rows.groupby("cell", sort=False)[[*factors, *numbers]].first()
+    texts = rows.pivot_table(index="cell", columns=by, values="text", aggfunc="first", sort=False)
+    wide = cells.join(texts).fillna("").astype(str)
+    return Table(list(map(str, wide)), wide.to_numpy().tolist(), factors, caption)
+
+
+def _json_records(table: pd.DataFrame) -> Any:
+    return json.loads(table.to_json(orient="records", double_precision=15))
 
 
 def _varying(table: pd.DataFrame) -> list[str]:

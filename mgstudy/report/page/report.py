@@ -1,26 +1,39 @@
-"""Everything that a study's report says, before it is laid out."""
+"""A study's report: everything it says, and the HTML file it is laid out in, which loads nothing.
+
+Its plots are drawn by plotly in the reader's browser, in the colours of the page; where no script
+runs, and on paper, there are pictures in their place.
+"""
 
 from __future__ import annotations
 
+import base64
+import importlib.resources
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+from plotly.utils import PlotlyJSONEncoder
 
 from mgstudy.config.reading import yaml_text
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import written_whole
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.comparison.formats import comparison_table
 from mgstudy.report.comparison.studies import Comparison, compare_studies
+from mgstudy.report.drawn import plotly_figure, svg
 from mgstudy.report.figures import Drawing, Figure
-from mgstudy.report.numbers import duration, percent, score
 from mgstudy.report.page import scores, strengths, tables
-from mgstudy.report.robustness.comparison import load_robustness
-from mgstudy.report.table import Table
+from mgstudy.report.results import StudyResults
+from mgstudy.report.table import Table, duration, percent
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary
-
-_SPENT = ("trials", "gradients", "time")
 
 
 @dataclass(frozen=True)
@@ -77,50 +90,52 @@ def report_content(
     chosen = DEFAULT_BASELINE if baseline is None else baseline
     comparison = compare_studies([summary], chosen)
     drawing = Drawing(summary, chosen, _logarithmic(manifest))
-    processors = manifest.config.resources.cpu
-    importance = tables.importances(summary)
-    by_strength = [strengths.strengths(drawing), strengths.surfaces(drawing)]
-    dots, curves = scores.scores(drawing, comparison), scores.curves(drawing)
-    ended = [tables.outcomes(summary), tables.failures(summary), tables.endings(summary)]
     sections = (
         Section(
             "comparison",
             "Comparison",
-            [_table(comparison), *([] if dots is None else [dots]), _every_metric(comparison)],
+            _given(
+                # The page has a table of its own for what the search has spent.
+                comparison_table(comparison, costs=False),
+                scores.scores(drawing, comparison),
+                tables.every_metric(comparison),
+            ),
         ),
         Section(
             "strengths",
             "Effect of interval and strengths",
-            [figure for figure in by_strength if figure is not None],
+            _given(strengths.strengths(drawing), strengths.surfaces(drawing)),
             "No strength of what is compared was searched, or no trial that searched one is "
             "complete.",
         ),
         Section(
             "robustness",
             "Accuracy against robustness",
-            scores.accuracy_against_robustness(drawing, load_robustness(summary.folder)),
+            scores.accuracy_against_robustness(drawing, StudyResults(summary).robustness()),
             f"No risk was measured; `mgstudy robustness {summary.name}` measures them, and the "
             "report written after it shows them here.",
         ),
         Section(
-            "curves",
-            "Learning curves",
-            [curves] if curves is not None else [],
-            "No trial is complete.",
+            "curves", "Learning curves", _given(scores.curves(drawing)), "No trial is complete."
         ),
         Section(
             "importance",
             "Parameter importance",
-            [importance] if importance is not None else [],
+            _given(tables.importances(summary)),
             f"No cell has {tables.FEWEST_TRIALS_FOR_IMPORTANCE} completed trials with different "
             "scores, which an estimate needs.",
         ),
         Section(
             "trials",
             "What was pruned, what failed",
-            [table for table in (*ended, tables.left_out(summary)) if table is not None],
+            _given(
+                tables.outcomes(summary),
+                tables.failures(summary),
+                tables.endings(summary),
+                tables.left_out(summary),
+            ),
         ),
-        Section("cost", "Cost", [tables.costs(summary, chosen, processors)]),
+        Section("cost", "Cost", [tables.costs(summary, chosen, manifest.config.resources.cpu)]),
     )
     return ReportContent(
         study=summary.name,
@@ -130,10 +145,19 @@ def report_content(
         verdict=_verdict(comparison),
         missing=_missing(summary, chosen),
         sections=sections,
-        commands=_commands(summary.name),
+        commands=[
+            f"mgstudy launch {summary.name}.yaml    # the configuration below, saved under this "
+            "name",
+            f"mgstudy compare {summary.name}",
+            f"mgstudy report {summary.name}",
+        ],
         provenance=_provenance(manifest),
         configuration=yaml_text(manifest.config.model_dump(mode="json")),
     )
+
+
+def _given(*parts: Figure | Table | None) -> list[Figure | Table]:
+    return [part for part in parts if part is not None]
 
 
 def _logarithmic(manifest: StudyManifest) -> frozenset[str]:
@@ -203,46 +227,6 @@ def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
     return missing
 
 
-def _table(comparison: Comparison) -> Table:
-    whole = comparison_table(comparison)
-    # The page has tables of its own for what the search has spent.
-    shown = [title for title in whole.titles if title not in ("verdict", *_SPENT)]
-    return whole.only([*shown, "verdict"])
-
-
-def _every_metric(comparison: Comparison) -> Table:
-    factors = comparison.varying_factors()
-    by_metric = {name: comparison.of(name) for name in comparison.metrics}
-    first = comparison.of(comparison.objective).to_dict("records")
-    strong = {
-        (int(frame["mean"].to_numpy(dtype=float, na_value=float("-inf")).argmax()), place)
-        for place, frame in enumerate(by_metric.values(), start=len(factors))
-        if frame["mean"].notna().any()
-    }
-    rows = [
-        [
-            *(str(row[name]) for name in factors),
-            *(score(frame["mean"].iloc[number]) for frame in by_metric.values()),
-        ]
-        for number, row in enumerate(first)
-    ]
-    return Table(
-        [*factors, *by_metric],
-        rows,
-        range(len(factors)),
-        f"Every metric on the {comparison.split} split; the highest of each column is bold.",
-        strong=frozenset(strong),
-    )
-
-
-def _commands(study: str) -> list[str]:
-    return [
-        f"mgstudy launch {study}.yaml    # the configuration below, saved under this name",
-        f"mgstudy compare {study}",
-        f"mgstudy report {study}",
-    ]
-
-
 def _provenance(manifest: StudyManifest) -> list[tuple[str, str]]:
     environment, config = manifest.environment, manifest.config
     found = [
@@ -261,3 +245,58 @@ def _provenance(manifest: StudyManifest) -> list[tuple[str, str]]:
             (f"dataset {name}, {modality}", key) for modality, key in dataset.features.items()
         ]
     return found
+
+
+def render(content: ReportContent) -> str:
+    """The report as an HTML document: style, scripts, data and pictures are in it."""
+    pictures: dict[str, str] = {}
+    plots: dict[str, Any] = {}
+    for section in content.sections:
+        for figure in section.parts:
+            if isinstance(figure, Figure):
+                for number, panel in enumerate(figure.panels, start=1):
+                    name = f"{figure.name}-{number}"
+                    pictures[name] = _data_address(svg(panel, figure.wide))
+                    plots[name] = plotly_figure(panel)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_template_file("report.html.j2")).render(
+        content=content,
+        pictures=pictures,
+        plots=_json_in_html(plots),
+        style=Markup(_template_file("report.css")),
+        script=Markup(_template_file("report.js")),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def save_report(document: str, path: Path) -> None:
+    """Write a rendered report to a file, whole or not at all.
+
+    Raises:
+        InputError: If ``path`` is a folder.
+        MgstudyError: If the file cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, expected the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MgstudyError(f"{path.parent}: cannot be made: {error.strerror}") from error
+    with written_whole(path) as file:
+        file.write(document.encode())
+
+
+def _template_file(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath("template", name).read_text("utf-8")
+
+
+def _json_in_html(content: Any) -> Markup:
+    """JSON that can stand in a script element: nothing in it can end the element."""
+    text = json.dumps(content, cls=PlotlyJSONEncoder, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+
+
+def _data_address(document: str) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(document.encode()).decode()}"

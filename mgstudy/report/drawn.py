@@ -1,4 +1,5 @@
-"""Figures drawn by matplotlib: panels as SVG pictures in a page, and whole figures as files."""
+"""Figures drawn: by matplotlib as files and as pictures in a page, and by plotly in a page, to be
+explored."""
 
 from __future__ import annotations
 
@@ -9,12 +10,16 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import plotly.graph_objects as go
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from mgstudy.report.figures import Figure, Look, Panel, Series, Surface
 
+_ROW_PIXELS = 30
+_HEIGHT_PIXELS = 300
+_SURFACE_COLOURS = "Cividis"
 _WIDTH_INCHES = 4.6
 _HEIGHT_INCHES = 3.2
 _ROW_INCHES = 0.3
@@ -163,3 +168,126 @@ def _draw_reference(axes: Axes, reference: tuple[float, str], is_vertical: bool)
     else:
         axes.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
         axes.text(axes.get_xlim()[0], value, f" {name}", ha="left", va="bottom", fontsize=8)
+
+
+def plotly_figure(panel: Panel) -> dict[str, Any]:
+    """The panel as plotly's JSON: ``data`` and ``layout``; fonts and lines get their colours in the
+    browser."""
+    drawn: list[Any] = []
+    if panel.surface is not None:
+        drawn.append(_contour(panel.surface))
+    for number, series in enumerate(panel.series):
+        drawn += _traces(series, panel.positions(number))
+    figure = go.Figure(drawn, _layout(panel))
+    if panel.reference is not None:
+        value, name = panel.reference
+        line = {"width": 1.5, "dash": "dot"}
+        if panel.categories:
+            figure.add_vline(value, line=line, annotation={"text": name, "font": {"size": 11}})
+        else:
+            figure.add_hline(
+                value,
+                line=line,
+                annotation={"text": name, "font": {"size": 11}},
+                annotation_position="bottom left",
+            )
+    content: dict[str, Any] = figure.to_plotly_json()
+    content["layout"].pop("template", None)
+    return content
+
+
+def _traces(series: Series, y: Sequence[float]) -> list[Any]:
+    is_line, has_intervals = series.shape == "line", series.low is not None
+    marker = {"color": series.look.colour, "symbol": series.look.symbol, "opacity": 0.9}
+    drawn = [
+        go.Scatter(
+            x=list(series.x),
+            y=y,
+            name=series.label or series.look.label,
+            mode="lines" if is_line else "markers",
+            line={
+                "color": series.look.colour,
+                "width": 2,
+                "dash": "dash" if series.dashed else "solid",
+            },
+            marker={**marker, "size": 9 if has_intervals or _are_names(series.y) else 7},
+            text=list(series.hover) or None,
+            hovertemplate="%{text}<extra></extra>" if series.hover else None,
+        )
+    ]
+    if series.low is None or series.high is None:
+        return drawn
+    x, low, high = (np.asarray(ends) for ends in (series.x, series.low, series.high))
+    if not is_line:
+        ends = {"array": (high - x).tolist(), "arrayminus": (x - low).tolist()}
+        drawn[0].error_x = {
+            "type": "data",
+            "symmetric": False,
+            **ends,
+            "thickness": 1.5,
+            "width": 5,
+        }
+        return drawn
+    band = go.Scatter(
+        x=[*x, *x[::-1]],
+        y=[*high, *low[::-1]],
+        fill="toself",
+        fillcolor=series.look.colour,
+        opacity=0.15,
+        mode="none",
+        hoverinfo="skip",
+    )
+    return [band, *drawn]
+
+
+def _are_names(y: Sequence[float] | Sequence[str]) -> bool:
+    return any(isinstance(place, str) for place in y)
+
+
+def _contour(surface: Surface) -> go.Contour:
+    low, high = surface.limits or (None, None)
+    return go.Contour(
+        x=surface.x.tolist(),
+        y=surface.y.tolist(),
+        z=surface.z.tolist(),
+        colorscale=_SURFACE_COLOURS,
+        zmin=low,
+        zmax=high,
+        contours={"coloring": "heatmap"},
+        line={"width": 0.5},
+        connectgaps=False,
+        colorbar={"title": {"text": surface.label, "side": "right"}, "thickness": 10},
+        hovertemplate="%{x:.3g}, %{y:.3g}: %{z:.4f}<extra></extra>",
+    )
+
+
+def _layout(panel: Panel) -> dict[str, Any]:
+    rows = panel.heights()
+    y_axis: dict[str, Any] = {
+        "title": {"text": panel.y_label, "standoff": 8},
+        "automargin": True,
+        "zeroline": False,
+    }
+    if rows:
+        y_axis |= {"tickvals": list(rows.values()), "ticktext": list(rows)}
+        y_axis |= {"range": [-0.7, len(rows) - 0.3], "showgrid": True}
+    elif panel.y_from_zero:
+        y_axis["rangemode"] = "tozero"
+    if panel.equal_axes:
+        y_axis["scaleanchor"] = "x"
+    return {
+        "title": {"text": panel.title, "x": 0, "xref": "paper", "font": {"size": 14}},
+        "height": max(_HEIGHT_PIXELS, 110 + _ROW_PIXELS * len(rows)),
+        "margin": {"l": 8, "r": 12, "t": 40, "b": 8},
+        "xaxis": {
+            "title": {"text": panel.x_label, "standoff": 8},
+            "automargin": True,
+            "zeroline": False,
+            "type": "log" if panel.x_is_logarithmic else "linear",
+        },
+        "yaxis": y_axis,
+        "hovermode": "closest",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "showlegend": False,
+    }
