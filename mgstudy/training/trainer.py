@@ -191,7 +191,9 @@ class Trainer:
             method.load_state_dict(method_state)
         self.early_stopper.load_state_dict(state["early_stopping"])
         self.best_metrics = state["best_metrics"]
-        self._best_weights = copy.deepcopy(state["best_weights"])
+        self._best_weights = state["best_weights"] and {
+            name: value.to(self.device, copy=True) for name, value in state["best_weights"].items()
+        }
         self._random.bit_generator.state = state["numpy_random"]
         set_random_states(state, self.device)
 

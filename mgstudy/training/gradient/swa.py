@@ -50,7 +50,11 @@ class AveragingStrategy(GradientStrategy):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         average = state["average"]
-        self._average = None if average is None else [tensor.clone() for tensor in average]
+        # A checkpoint is read into memory, the weights may lie on a GPU.
+        self._average = average and [
+            tensor.to(weight.device, copy=True)
+            for tensor, weight in zip(average, self.trained, strict=True)
+        ]
         self._averaged = state["averaged"]
 
 

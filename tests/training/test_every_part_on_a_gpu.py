@@ -1,0 +1,104 @@
+"""Every part trains on a pretended GPU, stops, goes on from its checkpoint and is measured, and a
+step makes the processor wait no more often than is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pretended_gpu import PretendedGpu
+
+from mgstudy.config.training import TrainingSettings
+from mgstudy.data.dataset import Dataset
+from mgstudy.models.base import models
+from mgstudy.training.checkpoint import load_checkpoint, save_checkpoint
+from mgstudy.training.gradient.base import gradient_strategies
+from mgstudy.training.optimizers.base import optimizers
+from mgstudy.training.robust.base import robust_methods
+from mgstudy.training.run import build_trainer
+from mgstudy.training.trainer import Trainer
+
+SETTINGS = TrainingSettings(
+    epochs=2, batch_size=256, objective="recall@10", cutoffs=(5, 10), early_stopping=None
+)
+TRAINED = [model.name for model in models if model.trainable]
+WAITS = {"DAMRS": 2, "LGMRec": 2, "MVGAE": 1, "adversarial_features": 2}
+"""How often a step waits, by model or robust method; the others never do."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On tensors this small, threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def watch_steps(trainer: Trainer, gpu: PretendedGpu) -> list[tuple[Counter[str], Counter[str]]]:
+    """What each step from now on waits for, and what it sums in no certain order."""
+    assert trainer.gradient is not None
+    seen, step = [], trainer.gradient.step
+
+    def watched(loss: Any) -> torch.Tensor:
+        before = Counter(gpu.waits), Counter(gpu.unordered)
+        value = step(loss)
+        seen.append((gpu.waits - before[0], gpu.unordered - before[1]))
+        return value
+
+    trainer.gradient.step = watched  # type: ignore[method-assign]
+    return seen
+
+
+def check(dataset: Dataset, folder: Path, **parts: Any) -> None:
+    """Train for an epoch, and on from its checkpoint for another."""
+
+    def start() -> Trainer:
+        return build_trainer(dataset, settings=SETTINGS, seed=1, device="cuda", **parts)
+
+    with PretendedGpu() as gpu:
+        first = start()
+        next(first.epochs())
+        save_checkpoint(folder / "trainer.pt", first.state_dict())
+        continued = start()
+        continued.load_state_dict(load_checkpoint(folder / "trainer.pt"))
+        steps = watch_steps(continued, gpu)
+        *_, result = continued.epochs()
+        assert result.metrics is not None
+        assert continued.test_metrics().keys() == result.metrics.keys()
+        weights = continued.model.state_dict()
+        assert all(gpu.holds(weight) for weight in weights.values())
+        assert all(gpu.holds(weight) for weight in (continued._best_weights or {}).values())
+    allowed = WAITS.get(parts["model"], 0) + sum(
+        WAITS.get(name, 0) for name, _ in parts.get("robust", ())
+    )
+    assert steps[-1][0].total() <= allowed, steps[-1][0]
+    assert not steps[-1][1], steps[-1][1]
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_every_model(model: str, small_dataset: Dataset, tmp_path: Path) -> None:
+    check(small_dataset, tmp_path, model=model)
+
+
+@pytest.mark.parametrize("strategy", gradient_strategies.names())
+def test_every_strategy(strategy: str, small_dataset: Dataset, tmp_path: Path) -> None:
+    parameters = {"start": 0} if strategy == "swa" else {}
+    check(
+        small_dataset, tmp_path, model="VBPR", gradient=strategy, gradient_parameters=parameters
+    )
+
+
+@pytest.mark.parametrize("method", robust_methods.names())
+def test_every_robust_method(method: str, small_dataset: Dataset, tmp_path: Path) -> None:
+    parameters = {"warmup_epochs": 0} if method.startswith("adversarial") else {}
+    check(small_dataset, tmp_path, model="SLMRec", robust=[(method, parameters)])
+
+
+@pytest.mark.parametrize("optimizer", optimizers.names())
+def test_every_optimizer(optimizer: str, small_dataset: Dataset, tmp_path: Path) -> None:
+    check(small_dataset, tmp_path, model="BPR", optimizer=optimizer)
