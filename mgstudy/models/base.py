@@ -10,13 +10,13 @@ from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.config.parameters import ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.item_features import ItemFeatures
 from mgstudy.models.layers import xavier_uniform_embedding
+from mgstudy.models.rows import gather_rows
 from mgstudy.registry import Registry
 
 Scorer: TypeAlias = Callable[[Tensor], Tensor]
@@ -71,9 +71,9 @@ class Batch:
         table of all users and one of all items."""
         assert self.negatives is not None
         return (
-            functional.embedding(self.users, users),
-            functional.embedding(self.positives, items),
-            functional.embedding(self.negatives, items),
+            gather_rows(users, self.users),
+            gather_rows(items, self.positives),
+            gather_rows(items, self.negatives),
         )
 
     def nodes(self, user_count: int) -> Tensor:

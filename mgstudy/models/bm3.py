@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
@@ -19,6 +18,7 @@ from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.layers import dropout, feature_projections, linear
 from mgstudy.models.losses import cosine_distance
 from mgstudy.models.propagation import light_gcn_mean
+from mgstudy.models.rows import gather_rows
 
 
 class BM3(GraphRecommender):
@@ -70,8 +70,8 @@ class BM3(GraphRecommender):
 
     def loss(self, batch: Batch) -> Tensor:
         all_users, all_items = self._propagated()
-        users = functional.embedding(batch.users, all_users)
-        items = functional.embedding(batch.positives, all_items)
+        users = gather_rows(all_users, batch.users)
+        items = gather_rows(all_items, batch.positives)
         item_target = self._target(items)
         norms = torch.linalg.vector_norm(all_users) + torch.linalg.vector_norm(all_items)
         total: Tensor = self.regularization * norms / self.dataset.item_count

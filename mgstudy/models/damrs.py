@@ -19,6 +19,7 @@ from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
 from mgstudy.models.item_graphs import binary_matrix, consistent_neighbours, normalize_by_row_sums
 from mgstudy.models.losses import dot_products, sum_over_row_blocks
 from mgstudy.models.propagation import light_gcn_mean, propagate_layers
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 RELATED_ITEMS = 10
@@ -116,11 +117,11 @@ class DAMRS(GraphRecommender):
         total = self._denoised_ranking(batch, all_users, all_items + mean_view, directions)
         items = torch.unique(torch.cat([batch.positives, batch.negatives]))
         if self.preference_weight > 0:
-            users = functional.embedding(torch.unique(batch.users), all_users)
+            users = gather_rows(all_users, torch.unique(batch.users))
             divergence = preference_divergence(
                 users,
-                functional.embedding(items, all_items),
-                functional.embedding(items, mean_view),
+                gather_rows(all_items, items),
+                gather_rows(mean_view, items),
             )
             total = total + self.preference_weight * divergence
         if self.relation_weight > 0:
@@ -149,7 +150,7 @@ class DAMRS(GraphRecommender):
             positive_likelihoods, negative_likelihoods = (
                 torch.stack(
                     [
-                        torch.sigmoid((users * functional.embedding(items, view)).sum(dim=1))
+                        torch.sigmoid((users * gather_rows(view, items)).sum(dim=1))
                         for view in directions
                     ]
                 )
@@ -223,7 +224,7 @@ def relation_alignment(directions: Sequence[Tensor], items: Tensor) -> Tensor:
         items: int64, shape ``[n]``: whose relatives to align.
     """
     directions = [passed(Signal.REPRESENTATION, direction) for direction in directions]
-    rows = [functional.embedding(items, direction) for direction in directions]
+    rows = [gather_rows(direction, items) for direction in directions]
     total = sum_over_row_blocks(_summed_alignment, rows, directions)
     return total / (len(directions) * len(items))
 

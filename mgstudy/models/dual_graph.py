@@ -20,6 +20,7 @@ from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
 from mgstudy.models.layers import linear, xavier_normal_embedding
 from mgstudy.models.losses import ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate, segment_softmax
+from mgstudy.models.rows import gather_rows
 
 PROPAGATIONS = 2
 """Of the modality views over the user-item graph; fixed in the published code."""
@@ -90,7 +91,7 @@ class DualGraphRecommender(EmbeddingRecommender):
     def penalty(self, batch: Batch) -> Tensor:
         """Mean squares of the batch's preferences, by modality, and of all modality weights."""
         penalties = [
-            functional.embedding(batch.users, preference).square().mean()
+            gather_rows(preference, batch.users).square().mean()
             for preference in self.user_preferences.values()
         ]
         if self.modality_weights is not None:

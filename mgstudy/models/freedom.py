@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
@@ -21,6 +20,7 @@ from mgstudy.models.item_graphs import frozen_item_graph
 from mgstudy.models.layers import feature_projections
 from mgstudy.models.losses import ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate_layers
+from mgstudy.models.rows import gather_rows
 
 
 class FREEDOM(GraphRecommender):
@@ -85,9 +85,9 @@ class FREEDOM(GraphRecommender):
     def loss(self, batch: Batch) -> Tensor:
         assert batch.negatives is not None
         all_users, all_items = self._propagated(self.training_graph)
-        users = functional.embedding(batch.users, all_users)
+        users = gather_rows(all_users, batch.users)
         items = torch.cat([batch.positives, batch.negatives])
-        total = ranking_loss(users, *functional.embedding(items, all_items).chunk(2))
+        total = ranking_loss(users, *gather_rows(all_items, items).chunk(2))
         if self.regularization > 0:
             for modality, projection in self.projections.items():
                 projected = projection(self.features.rows(modality, items))

@@ -17,6 +17,7 @@ from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.layers import feature_projections, xavier_normal_embedding
 from mgstudy.models.losses import ranking_loss, squared_pair_penalty
 from mgstudy.models.propagation import entry_dot_products, propagate_weighted, segment_softmax
+from mgstudy.models.rows import gather_rows, linear_map
 
 PROPAGATIONS = 2
 """Of the node embedding over the refined graph; fixed in the published code."""
@@ -100,10 +101,10 @@ class GRCN(EmbeddingRecommender):
         # Only the batch's rows are joined.
         parts = [batch.rows(*tables) for tables in zip(*self._parts(), strict=True)]
         loss = ranking_loss(*(torch.cat(rows, dim=1) for rows in zip(*parts, strict=True)))
-        embeddings = functional.embedding(batch.nodes(self.dataset.user_count), self.node_embedding)
+        embeddings = gather_rows(self.node_embedding, batch.nodes(self.dataset.user_count))
         penalty = squared_pair_penalty(*embeddings.chunk(3))
         for modality, preference in self.user_preferences.items():
-            penalty = penalty + functional.embedding(batch.users, preference).square().mean()
+            penalty = penalty + gather_rows(preference, batch.users).square().mean()
             if modality == VISUAL_MODALITY:
                 penalty = penalty + preference.square().mean()
         return loss + self.regularization * penalty
@@ -134,7 +135,12 @@ class GRCN(EmbeddingRecommender):
             users = functional.normalize(users + routed)
         scores = entry_dot_products(self.to_users, users, items)
         to_users = segment_softmax(self.to_users, scores)
-        to_items = segment_softmax(self.to_items, scores[self.to_users.transpose_order])
+        by_item = linear_map(
+            scores,
+            lambda entries: entries[self.to_users.transpose_order],
+            lambda entries: entries[self.to_items.transpose_order],
+        )
+        to_items = segment_softmax(self.to_items, by_item)
         contents = (
             users + propagate_weighted(self.to_users, to_users, items),
             items + propagate_weighted(self.to_items, to_items, users),
@@ -146,8 +152,8 @@ class GRCN(EmbeddingRecommender):
     ) -> tuple[Tensor, Tensor]:
         """The node embedding over the refined graph, given each modality's attention."""
         user_confidence, item_confidence = self.split_nodes(self.confidence)
-        of_items = functional.embedding(self.to_users.columns, item_confidence)
-        of_users = functional.embedding(self.to_items.columns, user_confidence)
+        of_items = gather_rows(item_confidence, self.to_users.columns)
+        of_users = gather_rows(user_confidence, self.to_items.columns)
         user_weights = (torch.stack(to_users, dim=1) * of_items).amax(dim=1).relu()
         item_weights = (torch.stack(to_items, dim=1) * of_users).amax(dim=1).relu()
         layer = self.split_nodes(functional.normalize(self.node_embedding))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mgstudy.data.dataset import as_tensor
+from mgstudy.models.rows import gather_rows
 
 
 class FeatureTransform(Protocol):
@@ -79,7 +80,7 @@ class ItemFeatures(nn.Module):
             Shape ``[n, width]``, or ``[items, width]`` without ``items``.
         """
         table = self.table(modality)
-        rows = table if items is None else nn.functional.embedding(items, table)
+        rows = table if items is None else gather_rows(table, items)
         for transform in self._transforms:
             rows = transform(modality, rows, items)
         return rows

@@ -76,7 +76,8 @@ class ItemKNNCBF(UntrainedRecommender):
 
     def _neighbour_arrays(self) -> Mapping[str, NDArray[Any]]:
         def compute() -> dict[str, NDArray[Any]]:
-            tables = [self.features.rows(modality) for modality in self.modalities]
+            # In memory, wherever the tables lie: whoever comes first computes them for all.
+            tables = [self.features.rows(modality).cpu() for modality in self.modalities]
             return _nearest(tables, self.neighbour_count, self.shrinkage)
 
         if not self.features.constant:
@@ -99,8 +100,8 @@ def _nearest(
     # Over the tables side by side, without joining them: dot products and squared norms add up.
     norms = torch.stack([table.square().sum(dim=1) for table in tables]).sum(dim=0).sqrt()
     values, neighbours = [], []
-    for rows in torch.split(torch.arange(items, device=norms.device), block_rows(items)):
-        products = torch.zeros(len(rows), items, device=norms.device)
+    for rows in torch.split(torch.arange(items), block_rows(items)):
+        products = torch.zeros(len(rows), items)
         for table in tables:
             products.addmm_(table[rows], table.t())
         # Two items without features are not similar; without shrinkage that would be 0 / 0.
@@ -109,6 +110,6 @@ def _nearest(
         values.append(top.values)
         neighbours.append(top.indices)
     return {
-        "similarities": torch.cat(values).cpu().numpy(),
-        "neighbours": torch.cat(neighbours).int().cpu().numpy(),
+        "similarities": torch.cat(values).numpy(),
+        "neighbours": torch.cat(neighbours).int().numpy(),
     }

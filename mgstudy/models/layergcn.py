@@ -15,6 +15,7 @@ from mgstudy.models.graph import SparseGraph
 from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import propagate
+from mgstudy.models.rows import gather_rows
 
 
 class LayerGCN(GraphRecommender):
@@ -73,8 +74,8 @@ class LayerGCN(GraphRecommender):
         embeddings = self.embeddings()
         nodes = batch.nodes(self.dataset.user_count)
         refined = self._refined(self.training_graph, embeddings)
-        ranking = ranking_loss(*functional.embedding(nodes, refined).chunk(3), reduction="sum")
-        rows = functional.embedding(nodes, embeddings)
+        ranking = ranking_loss(*gather_rows(refined, nodes).chunk(3), reduction="sum")
+        rows = gather_rows(embeddings, nodes)
         return ranking + self.regularization * half_squared_sum(rows)
 
     def representations(self) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from mgstudy.models.interaction_graphs import DEGREE_EPSILON, symmetric_graph, u
 from mgstudy.models.layers import dropout, xavier_uniform_embedding
 from mgstudy.models.losses import frobenius_penalty, ranking_loss, sum_of_log_normalizers
 from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2
@@ -109,9 +110,9 @@ class LGMRec(GraphRecommender):
         nodes = batch.nodes(self.dataset.user_count)
         collaborative, content, interests = self._views()
         fused = self._fused(
-            functional.embedding(nodes, collaborative),
-            [functional.embedding(nodes, view) for view in content],
-            [functional.embedding(nodes, view) for view in interests],
+            gather_rows(collaborative, nodes),
+            [gather_rows(view, nodes) for view in content],
+            [gather_rows(view, nodes) for view in interests],
         )
         rows = fused.chunk(3)
         total = ranking_loss(*rows) + self.regularization * frobenius_penalty(*rows)
@@ -199,9 +200,9 @@ def contrast_with_all(left: Tensor, right: Tensor, rows: Tensor) -> Tensor:
     """
     rows, counts = torch.unique(rows, return_counts=True)
     everything = functional.normalize(passed(Signal.REPRESENTATION, right))
-    anchors = passed(Signal.REPRESENTATION, functional.embedding(rows, left))
+    anchors = passed(Signal.REPRESENTATION, gather_rows(left, rows))
     anchors = functional.normalize(anchors) / TEMPERATURE
-    positives = functional.embedding(rows, everything)
+    positives = gather_rows(everything, rows)
     weights = counts.to(anchors.dtype)
     attraction: Tensor = (weights * (anchors * positives).sum(dim=1)).sum()
     return sum_of_log_normalizers(anchors, everything, weights) - attraction

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
@@ -11,6 +10,7 @@ from mgstudy.models.base import Batch, GraphRecommender, Paper
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.losses import frobenius_penalty, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean
+from mgstudy.models.rows import gather_rows
 
 
 class LightGCN(GraphRecommender):
@@ -52,8 +52,8 @@ class LightGCN(GraphRecommender):
         embeddings = self.embeddings()
         nodes = batch.nodes(self.dataset.user_count)
         propagated = light_gcn_mean(self.graph, embeddings, self.layers)
-        ranking = ranking_loss(*functional.embedding(nodes, propagated).chunk(3))
-        rows = functional.embedding(nodes, embeddings).chunk(3)
+        ranking = ranking_loss(*gather_rows(propagated, nodes).chunk(3))
+        rows = gather_rows(embeddings, nodes).chunk(3)
         return ranking + self.regularization * frobenius_penalty(*rows)
 
     def representations(self) -> tuple[Tensor, Tensor]:

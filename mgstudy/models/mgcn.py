@@ -8,7 +8,6 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.config.parameters import Fixed, Space, parameter
 from mgstudy.data.dataset import Dataset
@@ -25,6 +24,7 @@ from mgstudy.models.item_graphs import weighted_neighbour_matrix
 from mgstudy.models.layers import feature_projections, linear
 from mgstudy.models.losses import half_squared_sum, info_nce, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
+from mgstudy.models.rows import gather_rows
 
 TEMPERATURE = 0.2
 """Of the contrastive loss; fixed in the published code."""
@@ -62,11 +62,9 @@ class MultiViewRecommender(GraphRecommender):
 
     def loss(self, batch: Batch) -> Tensor:
         nodes = batch.nodes(self.dataset.user_count)
-        behaviour = functional.embedding(nodes, self._behaviour_view())
+        behaviour = gather_rows(self._behaviour_view(), nodes)
         # Fusion acts on each node alone, so only the batch's nodes are fused.
-        views = {
-            name: functional.embedding(nodes, view) for name, view in self.modality_views().items()
-        }
+        views = {name: gather_rows(view, nodes) for name, view in self.modality_views().items()}
         side = self.side_view(behaviour, views)
         fused = behaviour + side
         ranking = ranking_loss(*fused.chunk(3))

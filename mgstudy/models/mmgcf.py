@@ -18,6 +18,7 @@ from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.layers import feature_projections, linear
 from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean
+from mgstudy.models.rows import gather_rows
 
 Fusion: TypeAlias = Literal["mean", "sum", "concat"]
 Weighting: TypeAlias = Literal["equal", "alpha", "normalized"]
@@ -120,11 +121,11 @@ class MMGCF(GraphRecommender):
         nodes = batch.nodes(self.dataset.user_count)
         embeddings = self.embeddings()
         propagated = light_gcn_mean(self.training_graph, embeddings, self.layers)
-        rows = functional.embedding(nodes, propagated)
+        rows = gather_rows(propagated, nodes)
         users, items = rows[: len(batch)], rows[len(batch) :]
         fused = self._fused(items, torch.cat([batch.positives, batch.negatives]))
         ranking = ranking_loss(users, *fused.chunk(2))
-        penalty = half_squared_sum(functional.embedding(nodes, embeddings)) / len(batch)
+        penalty = half_squared_sum(gather_rows(embeddings, nodes)) / len(batch)
         return ranking + self.regularization * penalty
 
     def representations(self) -> tuple[Tensor, Tensor]:

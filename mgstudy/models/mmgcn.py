@@ -19,6 +19,7 @@ from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.layers import linear, xavier_normal_embedding
 from mgstudy.models.losses import ranking_loss, squared_pair_penalty
 from mgstudy.models.propagation import propagate
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 IMAGE_WIDTH = 256
@@ -100,7 +101,7 @@ class MMGCN(EmbeddingRecommender):
         batch_items = torch.cat([batch.positives, batch.negatives])
         users, items = self._propagated(batch.users, batch_items)
         loss = ranking_loss(users, *items.chunk(2))
-        embeddings = functional.embedding(batch.nodes(self.dataset.user_count), self.node_embedding)
+        embeddings = gather_rows(self.node_embedding, batch.nodes(self.dataset.user_count))
         penalty = squared_pair_penalty(*embeddings.chunk(3))
         if VISUAL_MODALITY in self.branches:
             preference = cast(_Branch, self.branches[VISUAL_MODALITY]).user_preference
@@ -149,7 +150,7 @@ _Inputs: TypeAlias = tuple[Tensor, Tensor, Tensor]
 def _chosen(rows: Tensor | None, tables: _Inputs) -> _Inputs:
     if rows is None:
         return tables
-    x, neighbours, embedding = (functional.embedding(rows, table) for table in tables)
+    x, neighbours, embedding = (gather_rows(table, rows) for table in tables)
     return x, neighbours, embedding
 
 

@@ -18,6 +18,7 @@ from mgstudy.models.interaction_graphs import mean_graph
 from mgstudy.models.layers import dropout, linear, xavier_normal_embedding
 from mgstudy.models.losses import bpr_loss, dot_products
 from mgstudy.models.propagation import propagate
+from mgstudy.models.rows import gather_rows
 
 INPUT_SIZE = 128
 """Columns of the preferences and of the mapped features; fixed in the published code."""
@@ -133,20 +134,20 @@ class MVGAE(EmbeddingRecommender):
         return [*gaussians, self.collaborative_encoder(self.graph, self.collaborative_features)]
 
     def _sample(self, gaussian: Gaussian, nodes: Tensor) -> Tensor:
-        mean = functional.embedding(nodes, gaussian.mean)
+        mean = gather_rows(gaussian.mean, nodes)
         if not self.training or self.sampling_noise == 0:
             return mean
-        log_variance = functional.embedding(nodes, gaussian.log_variance)
+        log_variance = gather_rows(gaussian.log_variance, nodes)
         deviation = (0.5 * log_variance.clamp(max=MAXIMAL_LOG_VARIANCE)).exp()
         return mean + self.sampling_noise * torch.randn_like(mean) * deviation
 
     def _reconstruction_loss(self, samples: Tensor, positions: Tensor) -> Tensor:
-        rows = functional.embedding(positions, self._squashed(samples))
+        rows = gather_rows(self._squashed(samples), positions)
         users, positives, negatives = rows.chunk(3)
         with torch.no_grad():
             hardest = (users @ negatives.t()).argmax(dim=1)
         positive_scores = dot_products(users, positives)
-        negative_scores = dot_products(users, functional.embedding(hardest, negatives))
+        negative_scores = dot_products(users, gather_rows(negatives, hardest))
         loss = bpr_loss(self._squashed(positive_scores), self._squashed(negative_scores), "sum")
         return loss / math.log(2)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mgstudy.models.graph import SparseGraph
+from mgstudy.models.rows import linear_map
 from mgstudy.models.signals import Signal, passed
 
 EntryScale: TypeAlias = Callable[[SparseGraph], Tensor]
@@ -55,8 +56,7 @@ def propagate(graph: SparseGraph, x: Tensor, known: Tensor | None = None) -> Ten
     scaled = _scaled(graph)
     if known is not None and scaled is graph:
         return passed(Signal.HIDDEN, known)
-    product = _LinearMap.apply(x, scaled.multiply, scaled.multiply_transposed)  # type: ignore[no-untyped-call]
-    return passed(Signal.HIDDEN, product)
+    return passed(Signal.HIDDEN, linear_map(x, scaled.multiply, scaled.multiply_transposed))
 
 
 def propagate_layers(graph: SparseGraph, x: Tensor, layers: int) -> Tensor:
@@ -85,7 +85,7 @@ def light_gcn_mean(graph: SparseGraph, x: Tensor, layers: int) -> Tensor:
         return total.div_(layers + 1)
 
     graph = _scaled(graph)
-    product = _LinearMap.apply(  # type: ignore[no-untyped-call]
+    product = linear_map(
         x,
         lambda start: mean(graph.multiply, start),
         lambda start: mean(graph.multiply_transposed, start),
@@ -105,7 +105,13 @@ def propagate_weighted(structure: SparseGraph, weights: Tensor, x: Tensor) -> Te
     """
     for scale in _active_scales.get():
         weights = weights * scale(structure)
-    product = _WeightedProduct.apply(weights, x, structure)  # type: ignore[no-untyped-call]
+    product = _bilinear_map(
+        weights,
+        x,
+        lambda own, other: structure.multiply(other, own),
+        structure.dot_products,
+        structure.multiply_transposed,
+    )
     return passed(Signal.HIDDEN, product)
 
 
@@ -122,7 +128,13 @@ def entry_dot_products(structure: SparseGraph, rows: Tensor, columns: Tensor) ->
     Returns:
         Shape ``[entries]``, in the order of ``structure.columns``.
     """
-    return _EntryDotProducts.apply(rows, columns, structure)  # type: ignore[no-any-return,no-untyped-call]
+    return _bilinear_map(
+        rows,
+        columns,
+        structure.dot_products,
+        lambda gradient, other: structure.multiply(other, gradient),
+        lambda gradient, other: structure.multiply_transposed(other, gradient),
+    )
 
 
 def segment_softmax(structure: SparseGraph, scores: Tensor) -> Tensor:
@@ -133,69 +145,46 @@ def segment_softmax(structure: SparseGraph, scores: Tensor) -> Tensor:
         scores: float32, shape ``[entries]``, in the order of ``structure.columns``.
     """
     offsets, rows = structure.row_offsets.long(), structure.entry_rows
+
+    def totals(values: Tensor) -> Tensor:
+        return torch.segment_reduce(values.contiguous(), "sum", offsets=offsets)
+
+    def spread(values: Tensor) -> Tensor:
+        return values.index_select(0, rows)
+
     highest = torch.segment_reduce(scores.detach(), "max", offsets=offsets)
-    exponentials = (scores - highest.index_select(0, rows)).exp()
-    totals = torch.zeros_like(highest).index_add(0, rows, exponentials)
-    return exponentials / totals.index_select(0, rows)
+    exponentials = (scores - spread(highest)).exp()
+    return exponentials / linear_map(linear_map(exponentials, totals, spread), spread, totals)
 
 
-class _LinearMap(torch.autograd.Function):
-    """A linear map given as a function, with its adjoint as the gradient."""
+_Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
+
+def _bilinear_map(
+    left: Tensor, right: Tensor, product: _Product, left_adjoint: _Product, right_adjoint: _Product
+) -> Tensor:
+    """``product(left, right)``, linear in both and differentiable once; an adjoint makes a factor's
+    gradient from that of the product and the other factor."""
+    return _BilinearMap.apply(left, right, product, left_adjoint, right_adjoint)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _BilinearMap(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        function: Callable[[Tensor], Tensor],
-        adjoint: Callable[[Tensor], Tensor],
+        ctx: Any, left: Tensor, right: Tensor, product: _Product, *adjoints: _Product
     ) -> Tensor:
-        ctx.function, ctx.adjoint = function, adjoint
-        return function(x.detach())
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _LinearMap.apply(gradient, ctx.adjoint, ctx.function), None, None  # type: ignore[no-untyped-call]
-
-
-class _WeightedProduct(torch.autograd.Function):
-    """A sparse product that is differentiable in the matrix's entries too."""
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, x: Tensor, structure: SparseGraph) -> Tensor:
-        ctx.structure = structure
-        ctx.save_for_backward(weights, x)
-        return structure.multiply(x.detach(), weights.detach())
+        ctx.adjoints = adjoints
+        ctx.save_for_backward(left, right)
+        return product(left.detach(), right.detach())
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        structure: SparseGraph = ctx.structure
-        weights, x = ctx.saved_tensors
-        weights_gradient = x_gradient = None
-        if ctx.needs_input_grad[0]:
-            weights_gradient = structure.dot_products(gradient, x)
-        if ctx.needs_input_grad[1]:
-            x_gradient = structure.multiply_transposed(gradient, weights)
-        return weights_gradient, x_gradient, None
-
-
-class _EntryDotProducts(torch.autograd.Function):
-    """The adjoint of ``_WeightedProduct`` in the matrix's entries."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, columns: Tensor, structure: SparseGraph) -> Tensor:
-        ctx.structure = structure
-        ctx.save_for_backward(rows, columns)
-        return structure.dot_products(rows.detach(), columns.detach())
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        structure: SparseGraph = ctx.structure
-        rows, columns = ctx.saved_tensors
-        rows_gradient = columns_gradient = None
-        if ctx.needs_input_grad[0]:
-            rows_gradient = structure.multiply(columns, gradient.contiguous())
-        if ctx.needs_input_grad[1]:
-            columns_gradient = structure.multiply_transposed(rows, gradient)
-        return rows_gradient, columns_gradient, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        gradient = gradient.contiguous()
+        gradients = [
+            adjoint(gradient, other) if needed else None
+            for adjoint, other, needed in zip(
+                ctx.adjoints, reversed(ctx.saved_tensors), ctx.needs_input_grad[:2], strict=True
+            )
+        ]
+        return (*gradients, None, None, None)

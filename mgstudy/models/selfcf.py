@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
@@ -14,6 +13,7 @@ from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.layers import dropout, linear
 from mgstudy.models.losses import cosine_distance, half_squared_sum
 from mgstudy.models.propagation import light_gcn_mean
+from mgstudy.models.rows import gather_rows
 
 
 class SelfCF(GraphRecommender):
@@ -66,7 +66,7 @@ class SelfCF(GraphRecommender):
 
     def loss(self, batch: Batch) -> Tensor:
         propagated = light_gcn_mean(self._training_graph(), self.embeddings(), self.layers)
-        rows = functional.embedding(batch.nodes(self.dataset.user_count), propagated)
+        rows = gather_rows(propagated, batch.nodes(self.dataset.user_count))
         predicted_users, predicted_items = self.predictor(rows).chunk(2)
         user_targets, item_targets = dropout(rows.detach(), self.dropout, self.training).chunk(2)
         # Minus a cosine similarity is the cosine distance minus one.

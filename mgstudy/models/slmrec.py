@@ -17,6 +17,7 @@ from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.layers import linear, xavier_uniform_embedding
 from mgstudy.models.losses import info_nce
 from mgstudy.models.propagation import light_gcn_mean
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 DEGREE_EPSILON = 1e-8
@@ -105,8 +106,8 @@ class SLMRec(EmbeddingRecommender):
 
     def loss(self, batch: Batch) -> Tensor:
         user_views, item_views = self._views()
-        users = self.user_fusion(functional.embedding(batch.users, user_views))
-        views = functional.embedding(batch.positives, item_views)
+        users = self.user_fusion(gather_rows(user_views, batch.users))
+        views = gather_rows(item_views, batch.positives)
         loss = info_nce(users, self.item_fusion(views), self.temperature)
         of_embedding, of_first, *of_others = views.chunk(1 + len(self.modalities), dim=1)
         fine = self.embedding_head(of_embedding)

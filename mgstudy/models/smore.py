@@ -21,6 +21,7 @@ from mgstudy.models.item_graphs import VISUAL_MODALITY, weighted_neighbour_matri
 from mgstudy.models.layers import dropout, linear
 from mgstudy.models.mgcn import MultiViewRecommender
 from mgstudy.models.propagation import propagate_layers
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2
@@ -181,12 +182,15 @@ class SpectralLinear(nn.Module):
         self.map = linear(size, size)
         self.response = nn.Parameter(torch.randn(size // 2 + 1, 2))
         positions = torch.arange(size)
-        self.register_buffer("shifts", (positions[:, None] - positions) % size, persistent=False)
+        shifts = (positions[:, None] - positions) % size
+        self.register_buffer("shifts", shifts.flatten(), persistent=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Rows of shape ``[n, size]`` to rows of the same shape."""
-        kernel = torch.fft.irfft(torch.view_as_complex(self.response), n=len(self.shifts))
-        weight = self.map.weight @ kernel[self.shifts]
+        size = self.map.in_features
+        kernel = torch.fft.irfft(torch.view_as_complex(self.response), n=size)
+        circulant = gather_rows(kernel[:, None], self.shifts).view(size, size)
+        weight = self.map.weight @ circulant
         return passed(Signal.HIDDEN, functional.linear(rows, weight, self.map.bias))
 
 

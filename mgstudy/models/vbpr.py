@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, EmbeddingRecommender, ModalityNeed, Paper
 from mgstudy.models.layers import linear, xavier_uniform_embedding
 from mgstudy.models.losses import frobenius_penalty, ranking_loss
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 
@@ -59,7 +59,7 @@ class VBPR(EmbeddingRecommender):
 
     def loss(self, batch: Batch) -> Tensor:
         assert batch.negatives is not None
-        users = functional.embedding(batch.users, self.user_embedding)
+        users = gather_rows(self.user_embedding, batch.users)
         items = torch.cat([batch.positives, batch.negatives])
         positives, negatives = self._item_representations(items).chunk(2)
         ranking = ranking_loss(users, positives, negatives)
@@ -70,9 +70,7 @@ class VBPR(EmbeddingRecommender):
 
     def _item_representations(self, items: Tensor | None) -> Tensor:
         embeddings = (
-            self.item_embedding
-            if items is None
-            else functional.embedding(items, self.item_embedding)
+            self.item_embedding if items is None else gather_rows(self.item_embedding, items)
         )
         # A sum of projections, so that the tables need not be joined into one.
         weights = torch.split(self.projection.weight, self.widths, dim=1)

@@ -14,7 +14,9 @@ from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
 from mgstudy.models.base import Batch, EmbeddingRecommender, Recommender
 from mgstudy.models.losses import dot_products
+from mgstudy.models.rows import gather_rows
 from mgstudy.robustness.risks.base import Tables, spread
+from mgstudy.training.checkpoint import seeded
 from mgstudy.training.robust.adversarial_features import ItemDisplacements, feature_gradients
 
 _PAIRS_AT_ONCE = 2048
@@ -110,9 +112,9 @@ class FeatureAttack:
         assert isinstance(self.model, EmbeddingRecommender)
         all_users, all_items = self.model.representations()
         users, positives, negatives = self._columns
-        of_users = functional.embedding(users, all_users)
-        margins = dot_products(of_users, functional.embedding(positives, all_items)) - dot_products(
-            of_users, functional.embedding(negatives, all_items)
+        of_users = gather_rows(all_users, users)
+        margins = dot_products(of_users, gather_rows(all_items, positives)) - dot_products(
+            of_users, gather_rows(all_items, negatives)
         )
         return functional.softplus(-margins).mean()
 
@@ -122,8 +124,7 @@ class FeatureAttack:
         columns = [torch.split(column, _PAIRS_AT_ONCE) for column in self._columns]
         losses = []
         # What a model draws in its loss is the same in every step.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_LOSS_SEED)
+        with seeded(_LOSS_SEED, self._device):
             for users, positives, negatives in zip(*columns, strict=True):
                 sampled = negatives if self.model.samples_negatives else None
                 losses.append(self.model.loss(Batch(users, positives, sampled, _PAIRS_AT_ONCE)))

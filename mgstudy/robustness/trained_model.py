@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.derived import Arrays, DerivedArrays
 from mgstudy.models.base import Recommender
 from mgstudy.models.graph import SparseGraph
 from mgstudy.models.item_features import ItemFeatures
+from mgstudy.models.rows import gather_rows
 from mgstudy.robustness.risks.base import Risk
 from mgstudy.training.evaluation import Evaluator
 
@@ -217,7 +217,7 @@ class ChangedFeatures:
         if modality not in self._tables:
             return rows
         table = self._tables[modality]
-        values = table if items is None else functional.embedding(items, table)
+        values = table if items is None else gather_rows(table, items)
         return rows + values if self._trained else values
 
 

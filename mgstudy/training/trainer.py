@@ -37,8 +37,10 @@ class Trainer:
         trainer.restore_best()
 
     Two sources of randomness are used: a NumPy generator of the trainer's own for the order of the
-    batches and the negatives, and torch's global one for what models draw. With the same seeds the
-    numbers are the same to the bit on the same machine, library versions and number of threads.
+    batches and the negatives, and torch's global ones for what models draw. With the same seeds the
+    numbers are the same to the bit on the same machine, library versions and number of threads; on
+    a GPU too, where nothing is summed in an order that could change (a model that cannot do without
+    says so). A GPU draws and rounds differently from a processor, and from another kind of GPU.
 
     Args:
         model: The model, on the device it is to be trained on.

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -60,13 +61,17 @@ class PretendedGpu:
     does in a backward pass.
 
     Attributes:
+        generator: Its random numbers' state; they are drawn from that of memory.
         waits: How often the processor had to wait for the device, or to copy between both, by what
             for; clear it to begin anew.
+        operations: How often each elementary operation was made on the device.
         unordered: How often floating-point numbers were summed in no certain order, by operation.
     """
 
     def __init__(self) -> None:
+        self.generator = torch.Generator()
         self.waits: Counter[str] = Counter()
+        self.operations: Counter[str] = Counter()
         self.unordered: Counter[str] = Counter()
         # Kept alive, so that no other storage ever has the address of one that is known.
         self._storages: dict[int, torch.UntypedStorage] = {}
@@ -76,11 +81,21 @@ class PretendedGpu:
     def __enter__(self) -> PretendedGpu:
         for owner, name, stand_in in (
             (torch, "Generator", _Generator),
-            (torch.cuda, "get_rng_state", lambda device=GPU: torch.get_rng_state()),
-            (torch.cuda, "set_rng_state", lambda state, device=GPU: torch.set_rng_state(state)),
+            (torch.cuda, "default_generators", (self.generator,)),
+            (torch.cuda, "get_rng_state", lambda device=GPU: self.generator.get_state()),
+            (torch.cuda, "set_rng_state", lambda s, device=GPU: self.generator.set_state(s)),
+            (torch.cuda, "manual_seed_all", self.generator.manual_seed),
         ):
             self._stack.enter_context(patch.object(owner, name, stand_in))
-        self._stack.enter_context(_Calls(self))
+        calls, apply = _Calls(self), BackwardCFunction.apply
+
+        def seen(function: Any, *gradients: Any) -> Any:
+            # Torch hides a backward pass from those who watch calls.
+            with calls:
+                return apply(function, *gradients)
+
+        self._stack.enter_context(patch.object(BackwardCFunction, "apply", seen))
+        self._stack.enter_context(calls)
         self._stack.enter_context(_Operations(self))
         return self
 
@@ -115,6 +130,7 @@ class PretendedGpu:
         here = [tensor for tensor in tensors if self.holds(tensor)]
         if not here or self._copying:
             return False
+        self.operations[name] += 1
         in_memory = [tensor for tensor in tensors if not self.holds(tensor) and tensor.dim() > 0]
         if name in _WAITS:
             self.waits[name] += 1
@@ -212,7 +228,7 @@ class _Calls(TorchFunctionMode):
         device, dtype = named.get("device"), named.get("dtype")
         for target in targets:
             if isinstance(target, Tensor):
-                device, dtype = target.device, target.dtype
+                device, dtype = GPU if self.gpu.holds(target) else MEMORY, target.dtype
             elif isinstance(target, torch.dtype):
                 dtype = target
             elif isinstance(target, str | torch.device):
@@ -221,4 +237,3 @@ class _Calls(TorchFunctionMode):
         if device is not None:
             result = self.gpu.copied(result, to_gpu=torch.device(device).type == "cuda")
         return result.clone() if copy and result is tensor else result
-

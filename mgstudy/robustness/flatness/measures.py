@@ -22,6 +22,7 @@ from mgstudy.robustness.flatness.loss_surface import (
     top_eigenvalue,
     trace,
 )
+from mgstudy.training.checkpoint import seeded
 
 MEASURES = {
     "loss": "training loss",
@@ -121,8 +122,7 @@ def batch_losses(model: Recommender, settings: FlatnessSettings, batch_size: int
 
 def _repeatable(model: Recommender, batch: Batch, seed: int) -> Loss:
     def loss() -> Tensor:
-        with torch.random.fork_rng(), _attributes_kept(model):
-            torch.manual_seed(seed)
+        with seeded(seed, batch.users.device), _attributes_kept(model):
             return model.loss(batch)
 
     return loss

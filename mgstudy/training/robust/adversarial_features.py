@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.models.item_features import ItemFeatures
+from mgstudy.models.rows import gather_rows, sum_rows
 from mgstudy.models.signals import signals_unnoted
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
@@ -114,7 +115,7 @@ class ItemDisplacements:
         if modality not in self._displacements:
             return rows
         row_of, moves = self._displacements[modality]
-        return rows + functional.embedding(row_of if items is None else row_of[items], moves)
+        return rows + gather_rows(moves, row_of if items is None else row_of[items])
 
 
 def fast_gradient(features: ItemFeatures, loss: LossClosure, epsilon: float) -> ItemDisplacements:
@@ -184,5 +185,4 @@ def _all_items(rows: Tensor) -> Tensor:
 def _summed_by_item(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     items, rows = torch.unique(torch.cat([items for items, _ in parts]), return_inverse=True)
     gradients = torch.cat([gradient for _, gradient in parts])
-    total = gradients.new_zeros(len(items), gradients.shape[1])
-    return items, total.index_add_(0, rows, gradients)
+    return items, sum_rows(gradients, rows, len(items))

@@ -16,6 +16,7 @@ from mgstudy.models.base import Batch, Recommender
 from mgstudy.models.graph import SparseGraph
 from mgstudy.models.propagation import entries_scaled
 from mgstudy.models.signals import Signal, signals_noted
+from mgstudy.training.checkpoint import seeded
 
 
 class Reach(Enum):
@@ -39,15 +40,14 @@ def reach_of(model: type[Recommender]) -> frozenset[Reach]:
     Raises:
         InputError: If the model cannot be tried out.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
+    try:
+        with seeded(0):
             return _try_out(model)
-        except Exception as error:
-            raise InputError(
-                f"{model.name} cannot be tried out on a small dataset, so what robust methods "
-                f"could reach in it is unknown: {error}"
-            ) from error
+    except Exception as error:
+        raise InputError(
+            f"{model.name} cannot be tried out on a small dataset, so what robust methods "
+            f"could reach in it is unknown: {error}"
+        ) from error
 
 
 def embedding_tables(model: Recommender) -> Mapping[str, nn.Parameter]:
