@@ -29,6 +29,44 @@ def no_progress(activity: str, done: int, total: int) -> None:
     """The ``Progress`` that tells nobody."""
 
 
+def absolute(path: Path | str) -> Path:
+    """A path from the root on, with ``~`` filled in.
+
+    Raises:
+        InputError: If that is the home of nobody.
+    """
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise InputError(f"{path}: nobody's home is known by `~` here") from None
+
+
+def content_of(path: Path) -> bytes | None:
+    """What is in a file; ``None`` where there is none.
+
+    Raises:
+        MgstudyError: If what is there is no file or cannot be read: nobody knows what it says.
+    """
+    try:
+        _refuse_what_is_no_file(path)
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        if not path.is_symlink():
+            return None
+        raise MgstudyError(f"{path}: cannot be read: the link leads nowhere") from error
+    except OSError as error:
+        raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_what_is_no_file(path: Path) -> os.stat_result:
+    """Whoever opens a pipe may wait for ever for somebody to write to it."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
+        raise InputError(f"{path}: is a {kind}, expected a file")
+    return status
+
+
 class SourceFile(BaseModel):
     """A raw file as it was when it was read.
 
@@ -59,10 +97,7 @@ def identify(
     identified: dict[Path, SourceFile] = {}
     for path in paths:
         try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode):
-                kind = "folder" if path.is_dir() else "pipe, socket or device"
-                raise InputError(f"{path}: is a {kind}, expected a file")
+            status = _refuse_what_is_no_file(path)
             file = remembered.get(path)
             if file is None or (file.size, file.modified_ns) != (
                 status.st_size,
@@ -118,9 +153,10 @@ def locked(path: Path) -> Iterator[None]:
     Creates the folder of ``path``, where the lock lies beside it.
 
     Raises:
+        InputError: If ``path`` has no name.
         MgstudyError: If the folder cannot be written to.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    lock = FileLock(_beside(path, "lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -147,7 +183,7 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         MgstudyError: If the disk is full or cannot be written to.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = _beside(path, "partial")
     with _said_of_writing(path):
         raw = _Target(partial, path)
     try:
@@ -163,6 +199,12 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
     with _said_of_writing(path):
         _flush_folder(path.parent)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    if not path.name:
+        raise InputError(f"'{path}' is not the name of a file")
+    return path.with_name(f".{path.name}.{kind}")
 
 
 class _Target(io.FileIO):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fsspec import get_filesystem_class
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import locked, written_whole
+from mgstudy.files import absolute, locked, written_whole
 from mgstudy.fingerprint import fingerprint
 from mgstudy.urls import first_line, redacted
 
@@ -44,15 +46,19 @@ class Workspace:
             home: A folder, or a URL such as ``s3://bucket/studies``.
 
         Raises:
-            InputError: If that is a file.
+            InputError: If that is a file, or no folder can be called so; or if nothing here knows
+                such URLs.
         """
         chosen = str(home or os.environ.get(HOME_VARIABLE) or ".")
         if "://" in chosen:
             shared = SharedFiles.at(chosen)
             return cls(shared.copy, shared)
-        folder = Path(chosen).expanduser().absolute()
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"{folder}: is a file, expected the folder of a workspace")
+        folder = absolute(chosen)
+        try:
+            if folder.exists() and not folder.is_dir():
+                raise InputError(f"{folder}: is a file, expected the folder of a workspace")
+        except (OSError, ValueError) as error:  # Too long, or a NUL character.
+            raise InputError(f"{folder}: cannot be a workspace: {first_line(error)}") from error
         return cls(folder)
 
     @property
@@ -128,10 +134,16 @@ class SharedFiles:
 
     @classmethod
     def at(cls, url: str) -> SharedFiles:
-        """The files at ``url``, copied below ``MGSTUDY_CACHE`` or ``~/.cache/mgstudy``."""
+        """The files at ``url``, copied below ``MGSTUDY_CACHE`` or ``~/.cache/mgstudy``.
+
+        Raises:
+            InputError: If nothing that is installed knows such URLs, or nobody's home is known.
+        """
         url = url.rstrip("/")
-        cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "mgstudy")
-        return cls(url, cache.absolute() / "workspaces" / fingerprint({"url": url})[:16])
+        with _said_of_protocol(url):
+            get_filesystem_class(url.partition("://")[0])
+        cache = absolute(os.environ.get(CACHE_VARIABLE) or "~/.cache/mgstudy")
+        return cls(url, cache / "workspaces" / fingerprint({"url": url})[:16])
 
     def url_of(self, path: Path) -> str:
         """The URL of the file or folder whose copy is at ``path``."""
@@ -190,18 +202,25 @@ class SharedFiles:
         url = self.url_of(path)
         shown = redacted(url)
         try:
-            files, remote = url_to_fs(url)
-            # Another machine may have written since this process last looked.
-            files.invalidate_cache()
-            return act(files, str(remote))
+            with _said_of_protocol(url):
+                files, remote = url_to_fs(url)
+                # Another machine may have written since this process last looked.
+                files.invalidate_cache()
+                return act(files, str(remote))
         except MgstudyError:
             raise
-        except (ImportError, ValueError) as error:
-            extra = _EXTRAS.get(url.partition("://")[0])
-            advice = f"; pip install 'mgstudy[{extra}]'" if extra else ""
-            raise InputError(f"{shown}: {first_line(error)}{advice}") from error
         except Exception as error:  # Every file system has errors of its own.
             raise MgstudyError(f"{shown}: cannot be reached: {first_line(error)}") from error
+
+
+@contextmanager
+def _said_of_protocol(url: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        extra = _EXTRAS.get(url.partition("://")[0])
+        advice = f"; pip install 'mgstudy[{extra}]'" if extra else ""
+        raise InputError(f"{redacted(url)}: {first_line(error)}{advice}") from error
 
 
 def _download(files: Any, remote: str, path: Path) -> None:

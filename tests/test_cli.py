@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 import re
 import socket
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from programs import MGSTUDY, finished
 
+from mgstudy.cli.app import typed
 from mgstudy.config.document import load_document
 from mgstudy.config.reading import yaml_text
 
@@ -411,6 +414,42 @@ def test_a_failure_of_the_environment_ends_with_1(
     assert code == 1
     assert line.startswith("error: ")
     assert str(home / ".mgstudy" / "studies") in line
+
+
+def test_a_command_that_is_printed_can_be_typed() -> None:
+    assert typed("compare", "s", home="my data$") == "`mgstudy compare s --home 'my data$'`"
+    assert typed("ui", home=None) == "`mgstudy ui`"
+
+
+def test_an_encoding_that_lacks_a_character_ends_no_command(
+    command: Command, raw: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="ascii"))
+    code, _, err = command("plan", study_file, "--set", "question=± 1 café?")
+    sys.stdout.flush()
+    assert (code, err) == (0, "")
+    assert b"? 1 caf??" in written.getvalue()
+
+
+def test_a_page_needs_the_name_of_a_file(command: Command, raw: Path) -> None:
+    command("prepare", raw / "toy.yaml")
+    code, out, err = command("data", "describe", "toy", "--html", "")
+    assert (code, out, err) == (2, "", "error: '.' is not the name of a file\n")
+
+
+def test_too_little_memory_is_said_in_one_line(
+    command: Command, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def allocate(path: Path) -> None:
+        np.zeros(2**59)
+
+    monkeypatch.setattr("mgstudy.data.sources.mmrec.open_array", allocate)
+    code, out, err = command("prepare", raw / "toy.yaml")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: there is not enough memory: Unable to allocate 4.00 EiB")
+    assert len(err.splitlines()) == 1
 
 
 def test_the_version_is_that_of_the_package(command: Command) -> None:

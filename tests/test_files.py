@@ -6,7 +6,7 @@ import pytest
 from programs import finished
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import identify, written_whole
+from mgstudy.files import content_of, identify, locked, written_whole
 
 
 def test_a_known_file_is_read_again_only_when_its_size_or_time_changed(tmp_path: Path) -> None:
@@ -35,6 +35,31 @@ def test_a_known_file_is_read_again_only_when_its_size_or_time_changed(tmp_path:
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder, expected a file"):
         identify([tmp_path])
+
+
+def test_what_is_in_a_file_is_known_or_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert content_of(path) is None
+    path.write_bytes(b"content")
+    assert content_of(path) == b"content"
+    with pytest.raises(MgstudyError, match="cannot be read: Not a directory"):
+        content_of(path / "below")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in {
+        "loop": "Too many levels",
+        "dangling": "the link leads nowhere",
+        "pipe": "is a pipe, socket or device, expected a file",
+    }.items():
+        with pytest.raises(MgstudyError, match=said):
+            content_of(tmp_path / name)
+
+
+def test_what_has_no_name_cannot_be_written() -> None:
+    for opened in (locked(Path()), written_whole(Path())):
+        with pytest.raises(InputError, match=r"'\.' is not the name of a file"), opened:
+            pass
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

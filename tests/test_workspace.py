@@ -28,6 +28,29 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
         Workspace.resolve(tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [
+        ("~nosuchuser/x", "^~nosuchuser/x: nobody's home is known by `~` here"),
+        ("x" * 300, "x: cannot be a workspace: .*File name too long"),
+        ("nosuch://x", "^nosuch://x: Protocol not known: nosuch"),
+    ],
+)
+def test_what_no_workspace_can_be_called_is_refused(home: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Workspace.resolve(home)
+
+
+def test_a_copy_of_a_url_needs_a_home_or_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    monkeypatch.delenv("MGSTUDY_CACHE", raising=False)
+    with pytest.raises(InputError, match=r"^~/.cache/mgstudy: nobody's home is known"):
+        Workspace.resolve("memory://team")
+
+
 def test_a_connection_that_breaks_while_a_file_is_read_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import sys
 
@@ -20,8 +21,15 @@ def main() -> None:
     environment, 130 after an interruption."""
     for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
         importlib.import_module(module.name)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal's encoding lacks, or a file's name has that is no text, ends no command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
+    except MemoryError as error:
+        typer.echo(f"error: there is not enough memory: {error or 'none is left'}", err=True)
+        sys.exit(MgstudyError.exit_code)
     except MgstudyError as error:
         for line in redacted(str(error)).splitlines():
             typer.echo(f"error: {line}", err=True)

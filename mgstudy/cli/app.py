@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,6 +58,12 @@ def make_console() -> Console:
 def print_json(content: Any) -> None:
     """Print as JSON."""
     typer.echo(json.dumps(content, indent=2))
+
+
+def typed(*words: str, **options: str | None) -> str:
+    """A command as it can be typed, in backquotes; an option without a value is left out."""
+    given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
+    return f"`{shlex.join(['mgstudy', *words, *given])}`"
 
 
 def _print_version(asked: bool) -> None:

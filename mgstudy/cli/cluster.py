@@ -22,6 +22,7 @@ from mgstudy.cli.app import (
     app,
     make_console,
     print_json,
+    typed,
 )
 from mgstudy.cluster import jobs as studies
 from mgstudy.cluster.address import Cluster, connect
@@ -210,10 +211,10 @@ def _follow(cluster: Cluster, job: Job) -> None:
 
 
 def _left(job: Job, address: str | None) -> str:
-    at = f" --address {address}" if address else ""
     return (
-        f"{job.id} goes on without this terminal; `mgstudy logs {job.study} --follow{at}` shows "
-        f"it, `mgstudy stop {job.study}{at}` stops it"
+        f"{job.id} goes on without this terminal; "
+        f"{typed('logs', job.study, '--follow', address=address)} shows it, "
+        f"{typed('stop', job.study, address=address)} stops it"
     )
 
 

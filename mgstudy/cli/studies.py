@@ -18,6 +18,7 @@ from mgstudy.cli.app import (
     app,
     make_console,
     print_json,
+    typed,
 )
 from mgstudy.errors import MgstudyError
 
@@ -90,11 +91,10 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     from mgstudy.report.console.status import failed_trials  # noqa: PLC0415
 
     summary = launched.summary
-    home_option = f" --home {home}" if home else ""
     if launched.undelivered:
         console.print(
             f"{launched.undelivered} records wait for MLflow; "
-            f"`mgstudy sync {summary.name}{home_option}` delivers them when it is back",
+            f"{typed('sync', summary.name, home=home)} delivers them when it is back",
             style="yellow",
             soft_wrap=True,
         )
@@ -105,8 +105,8 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     for line in failed_trials(summary):
         console.print(line, style="red", markup=False, soft_wrap=True)
     console.print(
-        f"next: `mgstudy compare {summary.name}{home_option}` for this table in other formats, "
-        f"`mgstudy ui{home_option}` to look inside",
+        f"next: {typed('compare', summary.name, home=home)} for this table in other formats, "
+        f"{typed('ui', home=home)} to look inside",
         markup=False,
         soft_wrap=True,
     )

@@ -10,14 +10,19 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+LONGEST_NAME = 100
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=LONGEST_NAME)]
+"""What can name a folder: letters, digits and `_.-`."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
 """What every random generator we use accepts as a seed."""
@@ -33,6 +38,15 @@ class Settings(Section):
     """A section in which nothing is converted: text is not a number, nor a number a truth value."""
 
     model_config = ConfigDict(allow_inf_nan=False, strict=True)
+
+
+def name_fault(name: str) -> str:
+    """Why a text cannot name a folder, if it cannot."""
+    if len(name) > LONGEST_NAME:
+        return f"a name of {len(name):,} characters, expected at most {LONGEST_NAME}"
+    if re.fullmatch(NAME_PATTERN[1:-1], name):
+        return ""
+    return f"expected letters, digits and `_.-`, got {name!r}"
 
 
 def short_name(name: str) -> str:
@@ -71,8 +85,9 @@ class Level(Section):
     @classmethod
     def _label_can_name_a_folder(cls, label: str, info: ValidationInfo) -> str:
         is_default = label == short_name(info.data.get("name", ""))
-        if not is_default and not re.match(NAME_PATTERN, label):
-            raise ValueError(f"expected letters, digits and `_.-`, got {label!r}")
+        fault = "" if is_default else name_fault(label)
+        if fault:
+            raise ValueError(fault)
         return label
 
     @model_validator(mode="before")
@@ -100,9 +115,7 @@ class ChangedDataset(Section):
     """
 
     name: str = Field(min_length=1, description="name of a prepared dataset")
-    label: Annotated[str, StringConstraints(pattern=NAME_PATTERN)] = Field(
-        description="how the level is called in tables: letters, digits and `_.-`"
-    )
+    label: Name = Field(description="how the level is called in tables: letters, digits and `_.-`")
     features: dict[str, dict[str, Any]] = Field(
         min_length=1,
         description="risks by name, applied in this order, each with `severity`, `seed` (0 when "
@@ -118,7 +131,14 @@ class ChangedDataset(Section):
         return self
 
 
-DatasetLevel = str | ChangedDataset
+def _kind_of_level(level: Any) -> str:
+    return "changed" if isinstance(level, dict | ChangedDataset) else "prepared"
+
+
+DatasetLevel = Annotated[
+    Annotated[str, Tag("prepared")] | Annotated[ChangedDataset, Tag("changed")],
+    Discriminator(_kind_of_level),
+]
 """A prepared dataset as it is, or with changed features."""
 
 

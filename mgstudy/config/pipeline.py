@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
-from mgstudy.config.factors import NAME_PATTERN, Settings
+from mgstudy.config.factors import LONGEST_NAME, Name, Settings
 
 MODALITY_PATTERN = r"^[a-z][a-z0-9_]*$"
 """Modality names appear in file, column and parameter names."""
 
-Modality = Annotated[str, StringConstraints(pattern=MODALITY_PATTERN)]
+Modality = Annotated[str, StringConstraints(pattern=MODALITY_PATTERN, max_length=LONGEST_NAME)]
 
 
 def _with_settings(entry: Any) -> Any:
@@ -72,9 +72,7 @@ class FeaturesConfig(Settings):
 class PipelineConfig(Settings):
     """What one pipeline file asks for: a dataset's name, where it comes from and how it is made."""
 
-    name: str = Field(
-        pattern=NAME_PATTERN, description="name of the dataset, as study files refer to it"
-    )
+    name: Name = Field(description="name of the dataset, as study files refer to it")
     description: str = Field("", description="what the data is, for people")
     source: SourceConfig = Field(description="where the data comes from")
     steps: list[StepConfig] = Field(

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mgstudy.config.factors import (
-    NAME_PATTERN,
     Factors,
     Level,
+    Name,
     PartLevel,
     Section,
     Seed,
@@ -265,7 +265,7 @@ class Robustness(Settings):
 class StudyConfig(Settings):
     """One study: what one YAML file asks for."""
 
-    name: str = Field(pattern=NAME_PATTERN, description="letters, digits and `_.-`")
+    name: Name = Field(description="letters, digits and `_.-`")
     question: str = Field("", description="the question the study answers, for tables and reports")
     factors: Factors
     space: SearchSpace = Field(default_factory=SearchSpace)

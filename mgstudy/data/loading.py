@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from mgstudy.config.factors import NAME_PATTERN
+from mgstudy.config.factors import name_fault
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.layouts import read_features, read_interactions
@@ -57,8 +55,8 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
     Raises:
         InputError: If no dataset of that name is prepared, or it is no name.
     """
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InputError(f"a dataset's name: expected letters, digits and `_.-`, got {name!r}")
+    if fault := name_fault(name):
+        raise InputError(f"a dataset's name: {fault}")
     workspace.fetch(workspace.manifest(name), anew=True)
     manifest = Manifest.read(workspace.manifest(name))
     if manifest is None:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.interactions import Counts, StepRecord
 from mgstudy.data.tables import FORMAT, StoredTable, refuse_other_format
-from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import SourceFile, locked, written_whole
+from mgstudy.errors import InputError
+from mgstudy.files import SourceFile, content_of, locked, written_whole
 
 
 class FeatureTable(StoredTable):
@@ -82,14 +82,9 @@ class Manifest(BaseModel):
             InputError: If the file is not a manifest, or one of another format.
             MgstudyError: If it cannot be read.
         """
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError as error:
-            if not path.is_symlink():
-                return None
-            raise MgstudyError(f"{path}: cannot be read: the link leads nowhere") from error
-        except OSError as error:
-            raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
+        content = content_of(path)
+        if content is None:
+            return None
         try:
             written = json.loads(content)
             if isinstance(written, dict) and "pipeline" in written:

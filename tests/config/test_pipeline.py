@@ -31,6 +31,7 @@ def test_settings_of_the_source_are_carried_unread() -> None:
         ({"name": "a", "source": {}}, ("source", "kind"), "missing"),
         ({"name": "a", "source": {"kind": 3}}, ("source", "kind"), "string_type"),
         ({"name": "../a", "source": {"kind": "b"}}, ("name",), "string_pattern_mismatch"),
+        ({"name": "a" * 101, "source": {"kind": "b"}}, ("name",), "string_too_long"),
         ({"name": 3, "source": {"kind": "b"}}, ("name",), "string_type"),
         ({"name": "a", "source": {"kind": "b"}, "sorce": 1}, ("sorce",), "extra_forbidden"),
     ],

@@ -72,6 +72,20 @@ def test_levels_are_called_by_their_label_or_their_short_name() -> None:
             "factors.model.0.label: expected letters",
         ),
         ({"name": "../s"}, "name: string should match pattern"),
+        ({"name": "a" * 101}, "name: string should have at most 100 characters, got a text"),
+        ({"name": '"s\\n"'}, "name: string should match pattern"),
+        (
+            {"factors__model": '[{name: BPR, label: "a\\n"}]'},
+            "factors.model.0.label: expected letters, digits and `_.-`, got 'a\\n'",
+        ),
+        (
+            {"factors__model": f"[{{name: BPR, label: {'a' * 101}}}]"},
+            "factors.model.0.label: a name of 101 characters, expected at most 100",
+        ),
+        (
+            {"factors__dataset": f"[{{name: a, label: {'a' * 101}, features: {{swap: {{}}}}}}]"},
+            "string should have at most 100 characters",
+        ),
         ({"trials": "0"}, "s.yaml:5: trials: input should be greater than or equal to 1, got 0"),
         ({"trials": "yes"}, "s.yaml:5: trials: input should be a valid integer, got 'yes'"),
         ({"trials": "true"}, "s.yaml:5: trials: input should be a valid integer, got True"),

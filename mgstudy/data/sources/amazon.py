@@ -42,8 +42,8 @@ class _Amazon(LogSource):
 
     parameters: Parameters
 
-    def log(self) -> Path:
-        return self.parameters.reviews
+    def logs(self) -> list[Path]:
+        return [self.parameters.reviews]
 
     def items(self) -> Path | None:
         return self.parameters.metadata

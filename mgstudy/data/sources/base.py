@@ -15,40 +15,52 @@ from pydantic import AfterValidator, Field
 from mgstudy.config.parameters import ParameterSet
 from mgstudy.data.interactions import RawInteractions
 from mgstudy.errors import InputError
-from mgstudy.files import Progress, listed, no_progress
+from mgstudy.files import Progress, absolute, listed, no_progress
 from mgstudy.registry import Registry
 
 DuplicateItems = Literal["error", "first", "last"]
 
-RawPath = Annotated[Path, Field(strict=False), AfterValidator(lambda p: p.expanduser().absolute())]
+
+def _absolute(path: Path) -> Path:
+    try:
+        return absolute(path)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+RawPath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 """A raw file or folder as a source sees it: what was given as a URL has been fetched by then."""
 
 
-def only_file(folder: Path, ending: str, setting: str, name: str | None = None) -> str:
-    """The name of a file in a folder: the given one, or of the only one with an ending.
-
-    Args:
-        folder: The folder.
-        ending: What the name ends in, such as ``.inter``.
-        setting: What in the pipeline file can name it.
-        name: What does name it there.
+def names_in(folder: Path) -> list[str]:
+    """The names of the files in a source's folder.
 
     Raises:
-        InputError: If there is no such folder, or not one such file and no name.
+        InputError: If there is no such folder.
     """
     if not folder.is_dir():
         raise InputError(
             f"{folder}: no such folder; set source.path to where the data was downloaded"
         )
-    if name is not None:
-        return name
-    names = [path.name for path in listed(folder) if path.name.endswith(ending)]
+    return [path.name for path in listed(folder)]
+
+
+def only_one(names: Collection[str], expected: str, folder: Path, setting: str) -> str:
+    """The only one of some names that were found in a folder.
+
+    Args:
+        names: What was found.
+        expected: What was looked for, for messages.
+        folder: Where.
+        setting: What in the pipeline file says which one.
+
+    Raises:
+        InputError: If there is none or more than one.
+    """
     if len(names) != 1:
-        found = f"several ({', '.join(names)})" if names else "none"
-        raise InputError(
-            f"{folder}: expected one *{ending} file, found {found}; name it in {setting}"
-        )
-    return names[0]
+        found = f"several ({', '.join(sorted(names))})" if names else "none"
+        raise InputError(f"{folder}: expected one {expected}, found {found}; name it in {setting}")
+    return next(iter(names))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.delimited import Dialect, read_delimited
-from mgstudy.data.interactions import UNSPLIT, RawInteractions, StepRecord
+from mgstudy.data.interactions import SPLITS, UNSPLIT, RawInteractions, StepRecord
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import LATEST, Column, Columns, Unit
 from mgstudy.data.sources.base import DuplicateItems, Recipe, Source
@@ -51,7 +51,7 @@ class LogParameters(ParameterSet):
 
 
 class LogSource(Source):
-    """A log of interactions in one file, and records of its items in another."""
+    """A log of interactions in a file, or one for each split, and its items' records in another."""
 
     time_type: ClassVar[pa.DataType] = pa.int64()
     interactions_settings: ClassVar[tuple[str, ...]] = ()
@@ -66,8 +66,8 @@ class LogSource(Source):
         self.duplicate_items = self.parameters.duplicate_items
 
     @abstractmethod
-    def log(self) -> Path:
-        """The file of the interactions."""
+    def logs(self) -> list[Path]:
+        """The file of the interactions, or those of training, validation and test."""
 
     @abstractmethod
     def items(self) -> Path | None:
@@ -89,15 +89,17 @@ class LogSource(Source):
 
     def interactions_recipe(self) -> Recipe:
         names = {"malformed_share", "timestamp_unit", *self.interactions_settings}
-        return Recipe(self.parameters.model_dump(include=names), {"interactions": self.log()})
+        logs = self.logs()
+        files = dict(zip(SPLITS, logs, strict=True)) if len(logs) > 1 else {"interactions": logs[0]}
+        return Recipe(self.parameters.model_dump(include=names), files)
 
     def interactions(self) -> RawInteractions:
         unit, names = self.parameters.timestamp_unit, self.columns()
         types = (Column(), Column(), Column(pa.float64()), Column(self.time_type, unit=unit))
         columns = {name: kind for name, kind in zip(names, types, strict=True) if name is not None}
-        malformed = self._malformed(self.log())
-        tables = self.tables(malformed, columns)
-        return interactions_of(tables, names, malformed, unit)
+        files = [self._malformed(path) for path in self.logs()]
+        tables = [self.tables(malformed, columns) for malformed in files]
+        return interactions_of(tables, names, files, unit)
 
     def item_recipe(self) -> Recipe:
         names = {"malformed_share", "duplicate_items", *self.items_settings}
@@ -140,7 +142,7 @@ class LogSource(Source):
 
 
 def interactions_of(
-    tables: Iterable[pa.Table], names: LogColumns, malformed: Malformed, unit: Unit
+    logs: Sequence[Iterable[pa.Table]], names: LogColumns, files: Sequence[Malformed], unit: Unit
 ) -> RawInteractions:
     """Number users and items of a log in order of first appearance.
 
@@ -148,22 +150,25 @@ def interactions_of(
     items and by a few bytes per row.
 
     Args:
-        tables: The rows.
+        logs: The rows of all interactions, or of each split.
         names: Of their columns.
-        malformed: The file, and how many of its lines were passed over.
+        files: Where they are from, and how many lines were passed over.
         unit: Of the times.
 
     Raises:
         InputError: If a time is implausible in its unit.
     """
-    path, columns = malformed.path, names.present()
+    path, columns = files[0].path, names.present()
     chunks: dict[str, list[pa.Array]] = {field: [] for field in columns}
-    for table in tables:
-        for field, name in columns.items():
-            if field in ("user", "item"):
-                chunks[field].append(table[name].combine_chunks().dictionary_encode())
-            else:
-                chunks[field] += table[name].chunks
+    sizes = [0] * len(logs)
+    for position, tables in enumerate(logs):
+        for table in tables:
+            sizes[position] += table.num_rows
+            for field, name in columns.items():
+                if field in ("user", "item"):
+                    chunks[field].append(table[name].combine_chunks().dictionary_encode())
+                else:
+                    chunks[field] += table[name].chunks
     codes, keys, numbers = {}, {}, {}
     for field, arrays in chunks.items():
         column = pa.chunked_array(arrays)
@@ -185,9 +190,9 @@ def interactions_of(
                 "set source.timestamp_unit: seconds"
             )
         times = times // 1000
-    rows, passed_over = len(codes["user"]), malformed.count
+    rows, passed_over = len(codes["user"]), sum(malformed.count for malformed in files)
     step = StepRecord(
-        name=f"read {path.name}",
+        name=f"read {', '.join(malformed.path.name for malformed in files)}",
         rows_in=rows + passed_over,
         rows_out=rows,
         counts={"malformed lines": passed_over} if passed_over else {},
@@ -195,7 +200,7 @@ def interactions_of(
     return RawInteractions(
         users=codes["user"],
         items=codes["item"],
-        splits=np.full(rows, UNSPLIT, dtype=np.int8),
+        splits=np.repeat(range(len(sizes)) if sizes[1:] else UNSPLIT, sizes).astype(np.int8),
         user_count=len(keys["user"]),
         item_count=len(keys["item"]),
         origin=str(path),

@@ -37,8 +37,8 @@ class MicroLens(LogSource):
 
     parameters: Parameters
 
-    def log(self) -> Path:
-        return self.parameters.pairs
+    def logs(self) -> list[Path]:
+        return [self.parameters.pairs]
 
     def items(self) -> Path | None:
         return self.parameters.titles

@@ -21,10 +21,9 @@ from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.interactions import RawInteractions, StepRecord
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Column, Columns
-from mgstudy.data.sources.base import RawPath, Recipe, Source, only_file
+from mgstudy.data.sources.base import RawPath, Recipe, Source, names_in, only_one
 from mgstudy.data.sources.binary import open_array
 from mgstudy.errors import InputError
-from mgstudy.files import listed
 from mgstudy.limits import limit
 
 USER, ITEM, SPLIT = "userID", "itemID", "x_label"
@@ -60,10 +59,12 @@ class MMRec(Source):
 
     def resolved(self) -> MMRec:
         settings = self.parameters
-        folder, modalities = settings.path, settings.modalities
-        name = only_file(folder, ".inter", "source.interactions", settings.interactions)
+        there, modalities = names_in(settings.path), settings.modalities
+        name = settings.interactions
+        if name is None:
+            names = [name for name in there if name.endswith(".inter")]
+            name = only_one(names, "*.inter file", settings.path, "source.interactions")
         if modalities is None:
-            there = {path.name for path in listed(folder)}
             usual = USUAL_FEATURES.items()
             modalities = {modality: name for modality, name in usual if name in there}
         found = {"interactions": name, "modalities": modalities}

@@ -73,8 +73,8 @@ class MovieLens(LogSource):
 
     parameters: Parameters
 
-    def log(self) -> Path:
-        return self.parameters.path / self._layout().ratings
+    def logs(self) -> list[Path]:
+        return [self.parameters.path / self._layout().ratings]
 
     def items(self) -> Path | None:
         return self.parameters.path / self._layout().movies

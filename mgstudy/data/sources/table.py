@@ -44,8 +44,8 @@ class Table(LogSource):
 
     parameters: Parameters
 
-    def log(self) -> Path:
-        return self.parameters.interactions
+    def logs(self) -> list[Path]:
+        return [self.parameters.interactions]
 
     def items(self) -> Path | None:
         return self.parameters.items

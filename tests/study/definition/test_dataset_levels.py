@@ -61,6 +61,10 @@ def test_only_named_modalities_change(workspace: Workspace) -> None:
     [
         ("{gausian_noise: {severity: 1}}", "unknown risk 'gausian_noise'; did you mean"),
         ("{gaussian_noise: {severity: -1}}", "severity: -1 is not valid"),
+        (
+            "{gaussian_noise: {severity: 1e300}}",
+            "severity 1e+300 makes image features",
+        ),
         ("{swap: {severity: 1.5}}", "severity: 1.5 is not valid"),
         ("{swap: {severity: [0.1, 0.2]}}", "severity: expected one number"),
         ("{swap: {seed: 1}}", "`severity` is missing"),
