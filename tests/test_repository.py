@@ -157,7 +157,8 @@ def test_pin_lies_in_the_range_of_pyproject(requirement: Requirement) -> None:
 
 
 DISTRIBUTIONS = packages_distributions()
-OURS = {"mgstudy", *(path.stem for path in ROOT.glob("tests/helpers/*.py"))}
+SCRIPTS = [path for folder in ("helpers", "fuzz") for path in ROOT.glob(f"tests/{folder}/*.py")]
+OURS = {"mgstudy", *(path.stem for path in SCRIPTS)}
 PUBLISHED_WITH = {"pydantic_core": "pydantic"}
 """Packages that another one's documentation has its users import."""
 

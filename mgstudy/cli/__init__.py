@@ -15,12 +15,19 @@ from mgstudy.urls import redacted
 
 __all__ = ["app", "main"]
 
+_LONGEST = 2000
+
+
+def import_commands() -> None:
+    """Import every file of commands, so that the application has them."""
+    for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+        importlib.import_module(module.name)
+
 
 def main() -> None:
     """Run the command line; the exit code is 0, 2 for wrong input, 1 for a failure of the
     environment, 130 after an interruption."""
-    for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
-        importlib.import_module(module.name)
+    import_commands()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's encoding lacks, or a file's name has that is no text, ends no command.
         if isinstance(stream, io.TextIOWrapper):
@@ -31,6 +38,13 @@ def main() -> None:
         typer.echo(f"error: there is not enough memory: {error or 'none is left'}", err=True)
         sys.exit(MgstudyError.exit_code)
     except MgstudyError as error:
-        for line in redacted(str(error)).splitlines():
-            typer.echo(f"error: {line}", err=True)
+        for line in redacted(str(error)).split("\n"):
+            typer.echo(f"error: {_printable(line)}", err=True)
         sys.exit(error.exit_code)
+
+
+def _printable(line: str) -> str:
+    """A line in which what came from outside is shown, whatever it holds, and not all of it where
+    that is endless."""
+    shown = "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in line)
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST // 2]} ... {shown[-300:]}"

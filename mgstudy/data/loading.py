@@ -8,7 +8,7 @@ from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.layouts import read_features, read_interactions
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import repair
-from mgstudy.data.tables import DamagedTableError, TableStore
+from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, suggestion
 from mgstudy.workspace import Workspace
 
@@ -19,8 +19,8 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
     Its fingerprints are the keys of its tables: what they were made from.
 
     Raises:
-        InputError: If no dataset of that name is prepared, or a table is damaged and its source is
-            gone or has changed.
+        InputError: If no dataset of that name is prepared, its manifest is not that of its tables,
+            or a table is damaged and its source is gone or has changed.
     """
     manifest = read_manifest(workspace, name)
     store = TableStore(workspace.tables)
@@ -33,7 +33,13 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
             store.check(key)
     except DamagedTableError:
         manifest = repair(manifest, workspace)
-    splits = read_interactions(store.path(manifest.interactions.key))
+    interactions = store.path(manifest.interactions.key)
+    if read_facts(interactions)["counts"] != manifest.counts.model_dump():
+        raise InputError(
+            f"{workspace.manifest(name)}: its counts are not those of {interactions.name}; prepare "
+            "the dataset again"
+        )
+    splits = read_interactions(interactions)
     return Dataset(
         name=name,
         user_count=manifest.counts.users,

@@ -14,6 +14,7 @@ from mgstudy.files import Progress
 from mgstudy.limits import limit, more_than
 
 BLOCK_BYTES = 4 << 20
+_SMALL = 64 << 20
 GZIP_MAGIC, ZSTANDARD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -92,9 +93,11 @@ def open_stream(path: Path, progress: Progress) -> Iterator[Callable[[int], byte
         What reads so many bytes, or what is left.
 
     Raises:
-        InputError: If it cannot be read, or is cut short or damaged, also inside the block.
+        InputError: If it cannot be read, is cut short or damaged, or holds more than
+            ``mgstudy.limits`` allows; also inside the block.
     """
     compression: str | None = None
+    unpacked = 0
     try:
         with path.open("rb") as file:
             magic = file.read(4)
@@ -108,7 +111,10 @@ def open_stream(path: Path, progress: Progress) -> Iterator[Callable[[int], byte
                 stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), compression)
 
             def read(size: int) -> bytes:
+                nonlocal unpacked
                 if content := stream.read(size):
+                    unpacked += len(content)
+                    refuse_too_much(path, unpacked, total)
                     progress(f"read {path.name}", file.tell(), max(total, file.tell()))
                 return content
 
@@ -120,6 +126,22 @@ def open_stream(path: Path, progress: Progress) -> Iterator[Callable[[int], byte
                 "download it again"
             ) from error
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def refuse_too_much(path: Path, unpacked: int, size: int) -> None:
+    """Stop where a small file holds very much, as one does that was made to fill a memory.
+
+    Args:
+        path: The file.
+        unpacked: Bytes that were or will be read from it.
+        size: Its own bytes.
+
+    Raises:
+        InputError: If that is more than ``mgstudy.limits`` allows.
+    """
+    if unpacked > max(_SMALL, size * limit("MGSTUDY_BYTES_PER_BYTE")):
+        most = more_than("MGSTUDY_BYTES_PER_BYTE", f"times its {size:,} bytes")
+        raise InputError(f"{path}: unpacks to {most}")
 
 
 def line_blocks(path: Path, progress: Progress) -> Iterator[Block]:

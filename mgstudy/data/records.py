@@ -20,6 +20,7 @@ import pyarrow.json
 from mgstudy.data.reading import Block, Malformed, line_blocks
 from mgstudy.errors import InputError
 from mgstudy.files import Progress
+from mgstudy.limits import limit, more_than
 
 Record = Mapping[str, Any]
 Unit = Literal["seconds", "milliseconds"]
@@ -235,6 +236,9 @@ def _parse_json(line: bytes) -> Record | str:
 
 
 def _parse_literal(line: bytes) -> Record | str:
+    if len(line) > limit("MGSTUDY_LITERAL_BYTES"):
+        most = more_than("MGSTUDY_LITERAL_BYTES", "bytes")
+        return f"not JSON, and as a Python literal has {most}"
     try:
         record = ast.literal_eval(line.decode("utf-8"))
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:

@@ -5,9 +5,11 @@ import json
 import re
 
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import zstandard
 
+from mgstudy.data import reading
 from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.reading import Malformed, line_blocks
 from mgstudy.data.records import (
@@ -15,6 +17,7 @@ from mgstudy.data.records import (
     read_item_records,
     read_json_lines,
 )
+from mgstudy.data.sources.binary import parquet_tables
 from mgstudy.errors import InputError
 from mgstudy.files import no_progress
 
@@ -211,6 +214,35 @@ def test_a_line_without_end_is_refused_by_a_limit_that_can_be_raised(tmp_path, m
         list(line_blocks(path, no_progress))
     monkeypatch.setenv("MGSTUDY_LINE_BYTES", "200000")
     assert len(list(line_blocks(path, no_progress))) == 1
+
+
+def test_a_small_file_that_holds_very_much_is_refused_unless_it_is_allowed(
+    tmp_path, monkeypatch
+) -> None:
+    lines, columns = tmp_path / "lines.gz", tmp_path / "columns.parquet"
+    lines.write_bytes(gzip.compress(b"a,b\n" * 100_000))
+    table = pa.table({"user": ["u"] * 1_000_000, "item": ["i"] * 1_000_000})
+    pyarrow.parquet.write_table(table, columns)
+    monkeypatch.setattr(reading, "_SMALL", 1000)
+    wanted = {"user": Column(), "item": Column()}
+    for path, read in (
+        (lines, lambda: list(line_blocks(lines, no_progress))),
+        (columns, lambda: list(parquet_tables(columns, wanted))),
+    ):
+        monkeypatch.delenv("MGSTUDY_BYTES_PER_BYTE", raising=False)
+        said = rf"{path}: unpacks to more than 100 times its [\d,]+ bytes; set \$MGSTUDY_BYTES"
+        with pytest.raises(InputError, match=said):
+            read()
+        monkeypatch.setenv("MGSTUDY_BYTES_PER_BYTE", "100000")
+        assert read()
+
+
+def test_a_python_literal_has_a_limit_of_its_own(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "meta.json"
+    path.write_text("{'asin': 'B1', 'title': 'a long one'}\n", "utf-8")
+    monkeypatch.setenv("MGSTUDY_LITERAL_BYTES", "20")
+    with pytest.raises(InputError, match=r"line 1: not JSON, and as a Python literal has more"):
+        list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
 
 
 def test_a_file_without_records_is_refused(tmp_path) -> None:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from mgstudy.data.reading import refuse_too_much
 from mgstudy.data.records import TEXT, Column, Columns
 from mgstudy.errors import InputError
 
@@ -69,8 +70,8 @@ def open_parquet(path: Path, columns: Sequence[str] = ()) -> Iterator[pyarrow.pa
     """Open a Parquet file that has these columns.
 
     Raises:
-        InputError: If it is none, has not exactly one column of each name, or is damaged, also
-            inside the block.
+        InputError: If it is none, has not exactly one column of each name, holds more than
+            ``mgstudy.limits`` allows, or is damaged; also inside the block.
     """
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -80,6 +81,14 @@ def open_parquet(path: Path, columns: Sequence[str] = ()) -> Iterator[pyarrow.pa
                     raise InputError(f"{path}: no column {name!r}; it has {', '.join(names)}")
                 if names.count(name) > 1:
                     raise InputError(f"{path}: has two columns {name!r}")
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            values = sum(
+                group.column(position).num_values
+                for group in groups
+                for position in range(group.num_columns)
+                if group.column(position).path_in_schema.partition(".")[0] in columns
+            )
+            refuse_too_much(path, 8 * values, path.stat().st_size)
             yield file
     except (pa.ArrowException, OSError) as error:
         fault = str(error).splitlines()[0]

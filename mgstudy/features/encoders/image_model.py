@@ -12,6 +12,7 @@ from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import RawPath, Recipe
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import listed
 from mgstudy.fingerprint import fingerprint
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -38,14 +39,9 @@ class ImageModel(Encoder):
     parameters: Parameters
 
     def recipe(self) -> Recipe:
-        folder = self.parameters.folder
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder of images")
         # Hashing a hundred thousand images takes longer than asking for their sizes and times.
         states = [
-            [path.name, path.stat().st_size, path.stat().st_mtime_ns]
-            for path in sorted(folder.iterdir())
-            if path.suffix.lower() in SUFFIXES
+            [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in self._images()
         ]
         settings = self.parameters.model_dump(include={"library", "model"})
         return Recipe({**settings, "images": fingerprint({"files": states})})
@@ -76,12 +72,22 @@ class ImageModel(Encoder):
             )
         return Encoded(values, known, lambda row, _: f"image of item {items.name(row)!r}")
 
+    def _images(self) -> Iterator[Path]:
+        folder = self.parameters.folder
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder of images")
+        for path in listed(folder):
+            if path.suffix.lower() in SUFFIXES:
+                if not path.is_file():  # Nobody may ever write to a pipe.
+                    raise InputError(f"{path}: is no file, or a link that leads nowhere")
+                yield path
+
     def _paths(self, items: Items) -> dict[int, Path]:
         ids = items.ids()
         found: dict[int, Path] = {}
-        for path in sorted(self.parameters.folder.iterdir()):
+        for path in self._images():
             item = ids.get(path.stem)
-            if path.suffix.lower() in SUFFIXES and item is not None:
+            if item is not None:
                 if item in found:
                     raise InputError(f"{path}: the item has an image already, {found[item].name}")
                 found[item] = path

@@ -1,9 +1,11 @@
 import importlib.util
+import os
 
 import numpy as np
 import pytest
 
 from mgstudy.errors import InputError
+from mgstudy.features.encoders.image_model import ImageModel
 
 
 @pytest.mark.skipif(
@@ -30,3 +32,13 @@ def test_images_alike_have_features_alike(tmp_path, encode, library: str, model:
     noise, first, second = encoded.values[:3]
     assert encoded.known.tolist() == [True, True, True, False, False]
     assert np.linalg.norm(first - second) < np.linalg.norm(first - noise)
+
+
+def test_what_is_called_like_an_image_and_is_no_file_is_refused(tmp_path) -> None:
+    encoder = ImageModel(ImageModel.Parameters(folder=tmp_path))
+    for make in (os.mkfifo, lambda path: path.symlink_to("nowhere")):
+        path = tmp_path / "B1.jpg"
+        make(path)
+        with pytest.raises(InputError, match=r"B1\.jpg: is no file, or a link that leads nowhere"):
+            encoder.recipe()
+        path.unlink()
