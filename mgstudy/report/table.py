@@ -107,19 +107,26 @@ class Table:
         """For a terminal: whatever its width, no name and no number is broken or lost.
 
         Where it is too narrow, columns that say the same in every row are said once, below; then
-        spare ones are left out, and notes get lines of their own; and where even that is too wide,
-        each row becomes a few lines.
+        spare ones are left out, or notes get lines of their own, or both; and where even that is
+        too wide, each row becomes a few lines.
         """
         width, places = options.max_width, range(len(self.titles))
-        shared: Collection[int] = ()
-        if self._widths(places, width) is None and len(self.rows) > 1:
-            same = [place for place in places if len({row[place] for row in self.rows}) == 1]
-            shared = same if len(same) < len(places) else ()
         spare, notes = (
-            [c for c in places if self.titles[c] in titles and c not in shared]
+            [place for place in places if self.titles[place] in titles]
             for titles in (self.spare, self.notes)
         )
-        for left_out, below in (([], []), (spare, []), ([], notes), (spare, notes)):
+        same = [place for place in places if len({row[place] for row in self.rows}) == 1]
+        if len(self.rows) == 1 or len(same) == len(places):
+            same = []
+        said_once = [place for place in same if place in notes]
+        for shared, left_out, below in (
+            ([], [], []),
+            (same, [], []),
+            (same, spare, []),
+            (said_once, [], notes),
+            (same, [], notes),
+            (same, spare, notes),
+        ):
             columns = [c for c in places if c not in {*shared, *left_out, *below}]
             if (widths := self._widths(columns, width)) is not None:
                 yield from self._head(widths)
@@ -132,11 +139,11 @@ class Table:
             else:
                 yield self._line(cells, widths)
             for place in below:
-                if row[place]:
+                if row[place] and place not in shared:
                     note = Text(f"{self.titles[place]}: {_one_line(row[place])}")
                     yield from _wrapped(note, console, width, _GAP)
         said = [f"{self.titles[place]} {self.rows[0][place] or 'none'}" for place in shared]
-        gone = [self.titles[place] for place in left_out]
+        gone = [self.titles[place] for place in left_out if place not in shared]
         sentences = [
             f"In every row: {', '.join(said)}." if said else "",
             f"Left out for want of room: {', '.join(gone)}." if gone else "",

@@ -117,13 +117,16 @@ def test_what_all_rows_share_is_said_once_and_no_more_leaves_than_must() -> None
 
 
 def test_the_verdict_gets_a_line_of_its_own_where_that_makes_the_rest_fit() -> None:
-    assert shown(COMPARED, 80).splitlines() == [
+    assert shown(COMPARED, 86).splitlines()[1] == (
+        "baby  FREEDOM  plain              0.0991 ± 0.0012        0.0431      20  2 h 5 min"
+    )
+    assert shown(COMPARED, 70).splitlines() == [
         "model    gradient                 recall@20  best ndcg@20       time",
         "FREEDOM  plain              0.0991 ± 0.0012        0.0431  2 h 5 min",
         "  verdict: baseline",
         "VBPR     mirror_gradient  0.1021 ± 0.0012**        0.0441      1 min",
-        "  verdict: no difference found after correction, p=0.021 before it (3 of 4 pairs",
-        "  of seeds)",
+        "  verdict: no difference found after correction, p=0.021 before it (3",
+        "  of 4 pairs of seeds)",
         "In every row: data baby, trials 20. Scores.",
     ]
     # Titles take two lines before anything is left out.

@@ -159,7 +159,7 @@ def print_comparison(
     """
     questions = dict.fromkeys(study.question for study in comparison.studies if study.question)
     for question in questions:
-        console.print(question, highlight=False, markup=False, soft_wrap=True)
+        console.print(question, highlight=False, markup=False)
     tables = [comparison_table(comparison, asked)]
     if found is not None:
         tables += [published_table(found)]

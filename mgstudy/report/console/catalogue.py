@@ -82,8 +82,10 @@ def print_model(name: str, console: Console) -> None:
     )
     console.print(f"modalities: {content['modalities']}", highlight=False)
     console.print()
-    console.print(inspect.getdoc(model) or "", highlight=False, markup=False)
-    console.print()
+    for paragraph in (inspect.getdoc(model) or "").split("\n\n"):
+        is_prose = not any(line.startswith((" ", "-")) for line in paragraph.splitlines())
+        said = " ".join(paragraph.split()) if is_prose else paragraph
+        console.print(said, highlight=False, markup=False, end="\n\n")
     parameters = [
         [
             f"model.{model.name}.{parameter}",

@@ -98,7 +98,6 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
         f"{content['slots']} at once {where} ({content['cpu_per_trial']:g} CPU, "
         f"{content['gpu_per_trial']:g} GPU each)",
         highlight=False,
-        soft_wrap=True,
     )
     if content["question"]:
         console.print(content["question"], markup=False, highlight=False)
@@ -118,14 +117,10 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     console.print(table)
     fixed = [f"{name}={level}" for name, level in levels[0].items() if name not in table.titles]
     console.print(f"the same in every cell: {', '.join(fixed) or 'nothing'}", highlight=False)
-    console.print(_time_text(content), highlight=False, soft_wrap=True)
+    console.print(_time_text(content), highlight=False)
     for reason, count in Counter(entry["reason"] for entry in content["left_out"]).items():
-        console.print(
-            f"left out: {count} combinations: {reason}",
-            markup=False,
-            style="yellow",
-            soft_wrap=True,
-        )
+        said = f"left out: {count} combinations: {reason}"
+        console.print(said, markup=False, highlight=False, style="yellow")
 
 
 def _states(study: Study) -> dict[str, CellState]:

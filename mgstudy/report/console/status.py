@@ -68,13 +68,13 @@ def print_status(summary: StudySummary, console: Console) -> None:
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_cells_table(summary))
     for line in driver_lines(summary):
-        console.print(line, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        console.print(line, style="yellow", highlight=False, markup=False)
     for line in [*failed_trials(summary), *_retried_lines(summary)]:
-        console.print(line, style="red", markup=False, soft_wrap=True)
+        console.print(line, style="red", highlight=False, markup=False)
     if summary.left_out:
-        console.print(f"{len(summary.left_out)} combinations left out:")
+        console.print(f"{len(summary.left_out)} combinations left out:", highlight=False)
         for reason, count in Counter(entry.reason for entry in summary.left_out).items():
-            console.print(f"  {count}: {reason}", markup=False, soft_wrap=True)
+            console.print(f"  {count}: {reason}", highlight=False, markup=False)
 
 
 def state_of(summary: StudySummary) -> str:
