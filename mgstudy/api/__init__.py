@@ -22,7 +22,15 @@ from mgstudy.api.launching import (
     read_launched_study,
     resume,
 )
-from mgstudy.api.results import Synced, compare, load_study, read_summary, sync, write_report
+from mgstudy.api.results import (
+    Synced,
+    compare,
+    load_study,
+    read_summary,
+    serve_pages,
+    sync,
+    write_report,
+)
 from mgstudy.api.robustness import measure_robustness
 from mgstudy.study.definition.study import read_study
 
@@ -45,6 +53,7 @@ __all__ = [
     "read_study",
     "read_summary",
     "resume",
+    "serve_pages",
     "sync",
     "verify_cache",
     "write_report",

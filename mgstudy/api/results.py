@@ -20,10 +20,11 @@ from mgstudy.study.results.summary import StudySummary, summarize, summarize_as
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
+from mgstudy.tracking import ui
 from mgstudy.tracking.models import cells_without_model, register_models
 from mgstudy.tracking.projection import Projection
-from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore, using_mlflow
-from mgstudy.urls import PASSWORD_MASK, expand_url, first_line
+from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore, tracking_uri, using_mlflow
+from mgstudy.urls import PASSWORD_MASK, expand_url, first_line, redacted
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -189,6 +190,54 @@ def _register(
         models = register_models(store, study, summary, progress)
     missing = cells_without_model(store, summary)
     return models, f"no model is registered of {', '.join(missing)}: {reason}" if missing else ""
+
+
+def serve_pages(
+    study: str | None = None,
+    home: Path | str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    optuna_port: int | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Say where the pages of studies are, and serve them until the process is told to end: MLflow's
+    UI, unless the store is a server that has one, and Optuna's dashboard.
+
+    Args:
+        study: The study whose pages are named; every one when not given.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        host: Address to listen on.
+        port: Port of MLflow's UI.
+        optuna_port: Port of Optuna's dashboard on the study's storage; it is not served when not
+            given.
+        say: Told each line.
+
+    Raises:
+        InputError: If there is no such study, or the dashboard is not installed or needs to be told
+            which study it is to show.
+        MgstudyError: If a port is taken, or a study cannot be read.
+    """
+    workspace = Workspace.resolve(home)
+    uri = tracking_uri(workspace)
+    storage = None if optuna_port is None else ui.dashboard_storage(workspace, study)
+    is_remote = uri.startswith(("http:", "https:"))
+    if not is_remote:
+        ui.refuse_taken_port(host, port, "--port")
+    if optuna_port is not None:
+        ui.refuse_taken_port(host, optuna_port, "--optuna-port")
+    address = redacted(uri).rstrip("/") if is_remote else f"http://{host}:{port}"
+    if is_remote:
+        say(f"MLflow's UI is where its server is: {address}")
+    else:
+        say(f"MLflow's UI on {redacted(uri)}: {address} (Ctrl-C ends it)")
+    studies = workspace.names(workspace.studies) if study is None else [study]
+    for title, page in ui.study_pages(workspace, studies, address).items():
+        say(f"  {title}\n    {page}")
+    dashboard = None
+    if storage is not None and optuna_port is not None:
+        dashboard = storage, optuna_port
+        say(f"Optuna's dashboard on {redacted(storage)}: http://{host}:{optuna_port}")
+    ui.serve(host, None if is_remote else (uri, port), dashboard)
 
 
 @using_mlflow()
