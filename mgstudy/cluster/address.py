@@ -43,6 +43,17 @@ class Cluster:
     asks_for_token: bool
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
+    def ask(self, request: str, *arguments: str) -> Any:
+        """What Ray's client answers to a request, for example ``get_job_logs``.
+
+        Raises:
+            MgstudyError: If the cluster does not answer, or cannot.
+        """
+        try:
+            return getattr(self.client, request)(*arguments)
+        except (RuntimeError, OSError) as error:
+            raise MgstudyError(f"the cluster does not answer: {first_line(error)}") from error
+
     def nodes(self) -> list[dict[str, float]]:
         """What each living node has in all, as ``ray.nodes()`` names it: ``CPU``, ``GPU``, ...
 

@@ -7,8 +7,8 @@ import re
 import shlex
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -86,8 +86,7 @@ def jobs(cluster: Cluster, study: str | None = None) -> list[Job]:
         cluster: The cluster.
         study: Only the attempts at this study.
     """
-    with _answers():
-        known = [_job(details) for details in cluster.client.list_jobs()]
+    known = map(_job, cluster.ask("list_jobs"))
     return sorted(
         (job for job in known if job.study and study in (None, job.study)),
         key=lambda job: (job.started or datetime.min.replace(tzinfo=UTC), job.attempt),
@@ -121,22 +120,16 @@ def submit(cluster: Cluster, submission: Submission) -> tuple[Job, bool]:
     if under_way := [job for job in attempts if not job.is_over]:
         return under_way[-1], False
     attempt = str(1 + max((job.attempt for job in attempts), default=0))
-    is_new = True
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), **submission.environment}
     with submission.packed() as archive:
-        try:
-            _start(
-                cluster,
-                submission.words(),
-                submission_id=f"mgstudy-{submission.study}-{attempt}",
-                runtime_env={"working_dir": archive, "env_vars": variables},
-                metadata={_STUDY: submission.study, _ATTEMPT: attempt},
-            )
-        except RuntimeError as error:
-            if "already exists" not in str(error):
-                raise MgstudyError(f"the cluster refused the job: {first_line(error)}") from error
-            is_new = False
-    return latest(cluster, submission.study), is_new
+        python = _start(
+            cluster,
+            submission.words(),
+            submission_id=f"mgstudy-{submission.study}-{attempt}",
+            runtime_env={"working_dir": archive, "env_vars": variables},
+            metadata={_STUDY: submission.study, _ATTEMPT: attempt},
+        )
+    return latest(cluster, submission.study), python is not None
 
 
 def check_remotely(
@@ -157,14 +150,13 @@ def check_remotely(
     if submission is not None:
         asked = ("file", "overrides", "home")
         request["study"] = {item: getattr(submission, item) for item in asked}
-    with submission.packed() if submission else nullcontext() as archive, _answers():
+    with submission.packed() if submission else nullcontext() as archive:
         given = submission and {"working_dir": archive, "env_vars": dict(submission.environment)}
         words = ["-m", "mgstudy.cluster.doctor", json.dumps(request)]
         python = _start(cluster, words, submission_id=name, runtime_env=given)
     try:
         status = _wait(cluster, name, _CHECK_SECONDS, waiting).status
-        with _answers():
-            output = str(cluster.client.get_job_logs(name))
+        output = str(cluster.ask("get_job_logs", name))
     finally:
         # Checks do not stay in the list of jobs.
         with suppress(RuntimeError, OSError):
@@ -237,8 +229,7 @@ def follow(cluster: Cluster, job: Job, show: Callable[[str], None]) -> Job:
 
 def logs(cluster: Cluster, job: Job) -> str:
     """A job's output so far."""
-    with _answers():
-        return str(cluster.client.get_job_logs(job.id))
+    return str(cluster.ask("get_job_logs", job.id))
 
 
 def stop(cluster: Cluster, job: Job, waiting: Waiting = lambda status: None) -> Job:
@@ -247,18 +238,16 @@ def stop(cluster: Cluster, job: Job, waiting: Waiting = lambda status: None) -> 
     Raises:
         MgstudyError: If it does not end in time.
     """
-    with _answers():
-        cluster.client.stop_job(job.id)
+    cluster.ask("stop_job", job.id)
     return _wait(cluster, job.id, STOP_SECONDS + 30, waiting)
 
 
 def find(cluster: Cluster, identifier: str) -> Job:
     """A job by Ray's submission id."""
-    with _answers():
-        return _job(cluster.client.get_job_info(identifier))
+    return _job(cluster.ask("get_job_info", identifier))
 
 
-def _start(cluster: Cluster, words: list[str], **job: Any) -> str:
+def _start(cluster: Cluster, words: list[str], **job: Any) -> str | None:
     """Submit a job to a head that may have started a moment ago and not be ready yet.
 
     Args:
@@ -267,7 +256,10 @@ def _start(cluster: Cluster, words: list[str], **job: Any) -> str:
         job: What else ``submit_job`` takes.
 
     Returns:
-        That Python.
+        That Python; ``None`` if there is a job of that id.
+
+    Raises:
+        MgstudyError: If the cluster does not take it.
     """
     from mgstudy.private.ray import worker_interpreter  # noqa: PLC0415
 
@@ -278,9 +270,11 @@ def _start(cluster: Cluster, words: list[str], **job: Any) -> str:
             # Without a shell in between, the signal that stops the job reaches mgstudy.
             cluster.client.submit_job(entrypoint=f"exec {shlex.join([python, *words])}", **job)
             return python
-        except (LookupError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and _NOT_READY not in str(error):
-                raise
+        except (LookupError, RuntimeError, OSError) as error:
+            if "already exists" in str(error):
+                return None
+            if not isinstance(error, LookupError) and _NOT_READY not in str(error):
+                raise MgstudyError(f"the cluster refused the job: {first_line(error)}") from error
             if time.monotonic() > deadline:
                 raise MgstudyError(
                     f"{cluster.address} takes no jobs: the agent of its head does not run; another "
@@ -302,14 +296,6 @@ def _wait(cluster: Cluster, identifier: str, most_seconds: float, waiting: Waiti
         f"job {identifier} at {cluster.address} has not ended after {most_seconds:g} s; "
         "look at it in the dashboard"
     )
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        raise MgstudyError(f"the cluster does not answer: {first_line(error)}") from error
 
 
 def _job(details: Any) -> Job:
