@@ -1,8 +1,8 @@
 """What figures show, apart from how they are drawn.
 
 A figure is a row of small panels, one plot each, so that it is as legible on a phone as on a desk.
-A panel is drawn by matplotlib (``printed``), for files, for paper and for readers without scripts,
-and in a report's page by plotly as well (``page.render``), to be explored.
+A panel is drawn by matplotlib, for files, for paper and for readers without scripts, and in a
+report's page by plotly as well, to be explored (``drawn``).
 """
 
 from __future__ import annotations
@@ -160,23 +160,25 @@ class Drawing:
     baseline: Mapping[str, str]
     logarithmic: frozenset[str]
 
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The factors that the baseline fixes: their levels are what is compared in a panel."""
-        return tuple(self.baseline)
-
     def panel_factors(self) -> list[str]:
-        """The other factors that vary: each combination of their levels has a panel."""
+        """The factors that vary and that the baseline does not fix: each combination of their
+        levels has a panel, in which the others are compared."""
         return [name for name in self.summary.varying_factors() if name not in self.baseline]
 
     def label(self, cell: CellState) -> str:
         """What a cell is called inside its panel."""
-        return " ".join(cell.levels[factor] for factor in self.compared)
+        return " ".join(cell.levels[factor] for factor in self.baseline)
 
     def looks(self) -> dict[str, Look]:
-        """How each label looks, the same in every figure."""
+        """How each label looks, the same in every figure: grey for the baseline's."""
+        neutral = " ".join(self.baseline.values())
         labels = list(dict.fromkeys(self.label(cell) for cell in self.summary.cells))
-        return _looks(labels, " ".join(self.baseline.values()))
+        others = [label for label in labels if label != neutral]
+        found = {neutral: Look(neutral, NEUTRAL, SYMBOLS[0])}
+        for number, label in enumerate(others):
+            symbol = SYMBOLS[1 + number % (len(SYMBOLS) - 1)]
+            found[label] = Look(label, COLOURS[number % len(COLOURS)], symbol)
+        return {label: found[label] for label in labels}
 
     def panels(self) -> Iterator[tuple[str, list[CellState]]]:
         """The title and the cells of every panel."""
@@ -186,16 +188,3 @@ class Drawing:
             grouped.setdefault(tuple(cell.levels[name] for name in factors), []).append(cell)
         for levels, cells in grouped.items():
             yield " · ".join(levels) or cells[0].levels["model"], cells
-
-
-def _looks(labels: Sequence[str], neutral: str | None) -> dict[str, Look]:
-    """A look for every label: grey for the one that others are compared with."""
-    found: dict[str, Look] = {}
-    others = [label for label in labels if label != neutral]
-    if neutral is not None and neutral in labels:
-        found[neutral] = Look(neutral, NEUTRAL, SYMBOLS[0])
-    for number, label in enumerate(others):
-        found[label] = Look(
-            label, COLOURS[number % len(COLOURS)], SYMBOLS[1 + number % (len(SYMBOLS) - 1)]
-        )
-    return {label: found[label] for label in labels}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.results import RobustnessResults
-from mgstudy.study.search.state import CellState, RecordedTrial, Stage
+from mgstudy.study.search.state import CellState, RecordedTrial
 from mgstudy.workspace import Workspace
 
 
@@ -121,13 +121,13 @@ class StudyResults:
                 {
                     "cell": cell.key,
                     **cell.levels,
-                    "stage": stage.value,
+                    "stage": trial.stage.value,
                     "trial": trial.number,
                     "epoch": epoch,
                     "value": value,
                 }
                 for cell in self.summary.cells
-                for stage, trial in _stages(cell)
+                for trial in (*cell.trials, *cell.confirmations)
                 for epoch, value in sorted(trial.values.items())
             ]
         )
@@ -210,11 +210,6 @@ def _trial_row(
         **{name: outcome.get(name) for name in costs},
         **{name: value for name, value in outcome.items() if name.startswith("seconds_")},
     }
-
-
-def _stages(cell: CellState) -> Iterator[tuple[Stage, RecordedTrial]]:
-    yield from ((Stage.SEARCH, trial) for trial in cell.trials)
-    yield from ((Stage.CONFIRMATION, replicate) for replicate in cell.confirmations)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -35,25 +35,14 @@ NO_USERS = dict.fromkeys(_USER_COLUMNS, math.nan)
 """The columns of a cell that has no test over users."""
 
 
-class HasLevels(Protocol):
-    """A cell, or what it has come to."""
-
-    @property
-    def levels(self) -> Mapping[str, str]:
-        """Factor to the label of its level."""
-
-
-AnyCell = TypeVar("AnyCell", bound=HasLevels)
-
-
-def is_baseline(cell: HasLevels, baseline: Mapping[str, str]) -> bool:
+def is_baseline(cell: CellState, baseline: Mapping[str, str]) -> bool:
     """Whether a cell has the baseline's levels."""
     return all(cell.levels.get(factor) == level for factor, level in baseline.items())
 
 
 def baseline_of(
-    cell: HasLevels, candidates: Iterable[AnyCell], baseline: Mapping[str, str]
-) -> AnyCell | None:
+    cell: CellState, candidates: Iterable[CellState], baseline: Mapping[str, str]
+) -> CellState | None:
     """The candidate that differs from the cell only in having the baseline's levels.
 
     Args:

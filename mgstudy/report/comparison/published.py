@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.resources
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import io
 
 import pandas as pd
 
@@ -20,35 +16,20 @@ CAVEAT = (
     "split itself; ours are means over seeds of the configuration that was best on validation."
 )
 
+_OURS = ("study", "cell", "dataset", "model", "gradient", "metric", "mean", "low", "high")
 
-@dataclass(frozen=True)
-class Published:
-    """One published figure: a metric on the test split.
 
-    Attributes:
-        dataset: ``baby``, ``sports`` or ``elec``, as the reference repositories call them.
-        model: The model's name.
-        gradient: ``plain``, or ``mirror_gradient`` as published (loss-scaled).
-        metric: For example ``recall@20``.
-        value: Rounded to four decimals by its authors.
-        source: Where it stands.
+def published_figures() -> pd.DataFrame:
+    """Every figure that is shipped: a metric on the test split.
+
+    Returns:
+        Columns ``dataset`` (``baby``, ``sports`` or ``elec``, as the reference repositories call
+        them), ``model``, ``gradient`` (``plain``, or ``mirror_gradient`` as published:
+        loss-scaled), ``metric``, ``value`` (rounded to four decimals by its authors) and
+        ``source`` (where it stands).
     """
-
-    dataset: str
-    model: str
-    gradient: str
-    metric: str
-    value: float
-    source: str
-
-
-def published_figures() -> list[Published]:
-    """Every figure that is shipped."""
     file = importlib.resources.files("mgstudy.report.comparison").joinpath("published.csv")
-    return [
-        Published(**{**row, "value": float(row["value"])})  # type: ignore[arg-type]
-        for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())
-    ]
+    return pd.read_csv(io.BytesIO(file.read_bytes()))
 
 
 def against_published(comparison: Comparison) -> pd.DataFrame:
@@ -56,34 +37,34 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
 
     A cell has one if its model has, its features are the prepared ones, it uses no robust method,
     its gradient strategy is ``plain`` or Mirror Gradient that may be loss-scaled, and a word of its
-    dataset's name is the published one's
-    (``baby`` in ``amazon_baby``).
+    dataset's name is the published one's (``baby`` in ``amazon_baby``).
 
     Returns:
         Columns ``study``, ``cell``, ``dataset``, ``model``, ``gradient``, ``metric``, ``mean``,
         ``low``, ``high``, ``published``, ``difference``, ``relative_difference`` and ``source``;
         no rows where nothing is published.
     """
-    figures: dict[tuple[str, str, str, str], list[Published]] = {}
-    for figure in published_figures():
-        key = (figure.dataset, figure.model, figure.gradient, figure.metric)
-        figures.setdefault(key, []).append(figure)
-    entries = {
-        (study.name, entry.key): entry
+    strategies = {
+        (study.name, entry.key): _published_gradient(entry)
         for study in comparison.studies
         for entry in study.manifest.cells
         if entry.levels["dataset"] not in study.changed_datasets
     }
-    rows = []
-    for row in comparison.table.to_dict("records"):
-        entry = entries.get((row["study"], row["cell"]))
-        gradient = None if entry is None else _published_gradient(entry)
-        if gradient is None:
-            continue
-        for word in re.split(r"[^a-z0-9]+", row["dataset"].lower()):
-            key = (word, row["model"], gradient, row["metric"])
-            rows += [_row(row, figure) for figure in figures.get(key, [])]
-    return pd.DataFrame(rows, columns=_COLUMNS)
+    ours = comparison.table[[*_OURS]]
+    keys = zip(ours["study"], ours["cell"], strict=True)
+    ours = ours.assign(
+        published_gradient=[strategies.get(key) or "" for key in keys],
+        word=ours["dataset"].str.lower().str.split(r"[^a-z0-9]+", regex=True),
+    )
+    figures = published_figures().rename(
+        columns={"dataset": "word", "gradient": "published_gradient", "value": "published"}
+    )
+    found = ours.explode("word").merge(
+        figures, on=["word", "model", "published_gradient", "metric"]
+    )
+    found["difference"] = found["mean"] - found["published"]
+    found["relative_difference"] = found["mean"] / found["published"] - 1
+    return found[[*_OURS, "published", "difference", "relative_difference", "source"]]
 
 
 def published_table(found: pd.DataFrame) -> Table:
@@ -114,23 +95,6 @@ def nothing_published(comparison: Comparison) -> str:
         f"No published figures for the cells on {', '.join(datasets)}: those that are shipped are "
         "of Amazon Baby, Sports and Elec, for models with or without Mirror Gradient alone."
     )
-
-
-_COLUMNS = [
-    "study", "cell", "dataset", "model", "gradient", "metric", "mean", "low", "high",
-    "published", "difference", "relative_difference", "source",
-]  # fmt: skip
-
-
-def _row(row: Mapping[Any, Any], figure: Published) -> dict[str, Any]:
-    taken = ("study", "cell", "dataset", "model", "gradient", "metric", "mean", "low", "high")
-    return {
-        **{name: row[name] for name in taken},
-        "published": figure.value,
-        "difference": row["mean"] - figure.value,
-        "relative_difference": row["mean"] / figure.value - 1,
-        "source": figure.source,
-    }
 
 
 def _published_gradient(entry: CellEntry) -> str | None:

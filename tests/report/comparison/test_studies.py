@@ -467,12 +467,12 @@ def test_published_figures_stand_beside_ours(cell: Simulate) -> None:
 def test_shipped_figures_are_those_of_their_sources() -> None:
     from mgstudy.report.comparison.published import published_figures
 
-    figures = {(f.dataset, f.model, f.gradient, f.metric): f.value for f in published_figures()}
+    figures = published_figures().set_index(["dataset", "model", "gradient", "metric"])["value"]
     assert figures["sports", "VBPR", "mirror_gradient", "recall@5"] == 0.0375
     assert figures["elec", "FREEDOM", "plain", "ndcg@5"] == 0.0171
     assert figures["baby", "FREEDOM", "plain", "recall@20"] == 0.0992
     # Two sources give FREEDOM on Sports, at other cutoffs.
-    assert len(published_figures()) == len(figures) == 286
+    assert figures.index.is_unique and len(figures) == 286
 
 
 # As pandas tables.
