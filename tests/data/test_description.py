@@ -80,4 +80,4 @@ def test_command(raw, workspace, tmp_path, command, printed) -> None:
     assert described["users"] == 4
     page = tmp_path / "toy.html"
     assert command(*arguments, "--html", page).code == 0
-    assert page.read_text("utf-8").count('class="bar"') == 6
+    assert page.read_text("utf-8").count("--share: ") == 6

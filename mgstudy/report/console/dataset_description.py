@@ -6,6 +6,7 @@ from jinja2 import Environment
 
 from mgstudy.data.description import DatasetDescription, Degrees
 from mgstudy.data.manifest import Manifest
+from mgstudy.report.table import Table
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ data.name }}</title>
@@ -14,25 +15,17 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #1b1b1b; background: #fff }
 table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .8rem .15rem 0;
-       text-align: right; font-variant-numeric: tabular-nums } td:first-child, th:first-child
-       { text-align: left } th { border-bottom: 1px solid #999 }
-.bar { background: #2f6db3; height: 1rem } pre { white-space: pre-wrap } .found { color: #a11 }
+       text-align: right; font-variant-numeric: tabular-nums } th:first-child { text-align: left }
+       tbody th { font-weight: normal } thead th { border-bottom: 1px solid #999 }
+td[style] { width: 14rem; background: linear-gradient(to right, #2f6db3 calc(100% * var(--share)),
+            transparent 0) } pre { white-space: pre-wrap } .found { color: #a11 }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); gap: 2rem }
-.histogram td:last-child { width: 14rem; text-align: left }
 </style></head><body>
 <h1>{{ data.name }}</h1><p>{{ data.description }}</p>
-<table><tr><th>users</th><th>items</th>{% for split in data.interactions %}<th>{{ split }}</th>
-{% endfor %}<th>sparsity</th></tr>
-<tr><td>{{ "{:,}".format(data.users) }}</td><td>{{ "{:,}".format(data.items) }}</td>
-{% for count in data.interactions.values() %}<td>{{ "{:,}".format(count) }}</td>{% endfor %}
-<td>{{ "{:.4%}".format(data.sparsity) }}</td></tr></table>
+{{ size.html() }}
 <h2>Training interactions</h2><div class="pair">
-{% for title, degrees in (("per user", data.user_degrees), ("per item", data.item_degrees)) %}
-<section><h3>{{ title }}</h3><table class="histogram">
-<tr><th>interactions</th><th>count</th><th></th></tr>
-{% for row in bars(degrees) %}<tr><td>{{ row.range }}</td><td>{{ "{:,}".format(row.count) }}</td>
-<td><div class="bar" style="width: {{ row.width }}%"></div></td></tr>
-{% endfor %}</table></section>{% endfor %}</div>
+{% for title, table in degrees.items() %}<section><h3>per {{ title }}</h3>
+{{ table.html() }}</section>{% endfor %}</div>
 <h2>Everything else</h2><pre>{{ text }}</pre>
 <h2>Leakage</h2>{% if data.leakage.findings %}<ul class="found">
 {% for finding in data.leakage.findings %}<li>{{ finding }}</li>{% endfor %}</ul>
@@ -107,20 +100,26 @@ def description_text(data: DatasetDescription) -> str:
 
 def description_page(data: DatasetDescription) -> str:
     """The description as one self-contained HTML page."""
+    counts = (data.users, data.items, *data.interactions.values())
+    row = [*(f"{count:,}" for count in counts), f"{data.sparsity:.4%}"]
     template = Environment(autoescape=True).from_string(_PAGE)
-    return template.render(data=data, text=description_text(data), bars=_bars)
+    return template.render(
+        data=data,
+        size=Table(["users", "items", *data.interactions, "sparsity"], [row], texts=()),
+        degrees={"user": _histogram(data.user_degrees), "item": _histogram(data.item_degrees)},
+        text=description_text(data),
+    )
 
 
-def _bars(degrees: Degrees) -> list[dict[str, object]]:
-    histogram = degrees.histogram
-    most = max(1, *histogram.counts)
-    rows = []
-    for low, high, count in zip(
-        histogram.edges, histogram.edges[1:], histogram.counts, strict=False
-    ):
-        limits = f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}"
-        rows.append({"range": limits, "count": count, "width": round(100 * count / most, 1)})
-    return rows
+def _histogram(degrees: Degrees) -> Table:
+    counts, edges = degrees.histogram.counts, degrees.histogram.edges
+    most = max(1, *counts)
+    rows = [
+        [f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}", f"{count:,}", ""]
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    ]
+    bars = {(row, ""): count / most for row, count in enumerate(counts)}
+    return Table(["interactions", "count", ""], rows, ["interactions"], shades=bars)
 
 
 def _quantiles(degrees: Degrees) -> str:
