@@ -17,7 +17,6 @@ from mgstudy.report.robustness.comparison import main_split
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.search.state import CellState, RecordedTrial
 from mgstudy.workspace import Workspace
 
@@ -165,13 +164,12 @@ class StudyResults:
             left out. Empty when nothing was measured yet.
         """
         folder = self.summary.folder
-        path = RobustnessResults(folder).path
+        paths = [folder.robustness / name for name in ("summary.csv", "flatness.csv")]
         if folder.workspace is not None:
-            for name in ("summary.csv", "flatness.csv"):
-                folder.workspace.fetch(path / name, anew=True)
+            for path in paths:
+                folder.workspace.fetch(path, anew=True)
         try:
-            summary = _read_csv(path / "summary.csv")
-            flatness = _read_csv(path / "flatness.csv")
+            summary, flatness = map(_read_csv, paths)
         except FileNotFoundError:
             return pd.DataFrame()
         if summary.empty or "split" not in summary:

@@ -29,7 +29,7 @@ class RobustnessResults:
     @property
     def path(self) -> Path:
         """Where tables, plots and the measurements themselves are."""
-        return self.folder.path / "robustness"
+        return self.folder.robustness
 
     @property
     def log(self) -> Path:

@@ -74,6 +74,11 @@ class StudyFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def robustness(self) -> Path:
+        """What was measured of the trained models' robustness, with its tables and plots."""
+        return self.path / "robustness"
+
+    @property
     def ray(self) -> Path:
         """Ray Tune's own files; nothing reads them back."""
         return self.path / "ray"
