@@ -42,6 +42,48 @@ def for_a_while(
             logging.getLogger(name).setLevel(level)
 
 
+def usable_cpus() -> int:
+    """CPUs that this process may use: of those of the machine, the ones it is bound to (taskset,
+    SLURM), and no more than SLURM has allocated or the quota of its control group allows."""
+    bound = hasattr(os, "sched_getaffinity")
+    limits = [len(os.sched_getaffinity(0)) if bound else os.cpu_count() or 1]
+    if (allocated := os.environ.get("SLURM_CPUS_ON_NODE", "")).isdecimal():
+        limits.append(int(allocated))
+    return max(1, int(min(limits + _cpu_quotas(Path("/")))))
+
+
+def _cpu_quotas(root: Path) -> list[float]:
+    """What the control groups of this process allow, in CPUs.
+
+    Args:
+        root: Of the file system; something else in tests.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # Not Linux.
+        return []
+    found = []
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            top = root / "sys/fs/cgroup" / controllers
+            folder = top / path.lstrip("/")
+            # Quotas of the groups around it hold, too. In a container, the path may be the host's.
+            found += [q for group in {folder, *folder.parents, top} for q in _cpu_quota(group)]
+    return found
+
+
+def _cpu_quota(group: Path) -> list[float]:
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((group / name).read_text() for name in names).split()
+        except (OSError, ValueError):
+            continue
+        if quota.isdecimal() and int(period):  # "max", or -1, is no quota.
+            return [int(quota) / int(period)]
+    return []
+
+
 def package_versions(names: Iterable[str] = _NAMED) -> dict[str, str]:
     """The versions of those of these distributions that are installed; by default of those that
     results depend on."""

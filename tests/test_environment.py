@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from mgstudy.environment import for_a_while
+from mgstudy.environment import _cpu_quotas, for_a_while, usable_cpus
 
 
 def test_what_is_changed_for_a_while_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,3 +24,57 @@ def test_what_is_changed_for_a_while_is_put_back(monkeypatch: pytest.MonkeyPatch
     assert os.environ["MGSTUDY_A"] == "theirs"
     assert "MGSTUDY_B" not in os.environ
     assert logger.level == logging.INFO
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux binds processes to CPUs")
+def test_a_process_uses_the_cpus_that_it_is_bound_to() -> None:
+    one = str(min(os.sched_getaffinity(0)))
+    command = "from mgstudy.environment import usable_cpus; print(usable_cpus())"
+    bound = subprocess.run(
+        ["taskset", "-c", one, sys.executable, "-c", command],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert bound.stdout == "1\n"
+
+
+def test_what_slurm_has_allocated_is_no_more_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    of_ours = usable_cpus()
+    for allocated, usable in (("1", 1), ("100000", of_ours), ("", of_ours), ("2(x3)", of_ours)):
+        monkeypatch.setenv("SLURM_CPUS_ON_NODE", allocated)
+        assert usable_cpus() == usable
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quotas"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, []),
+        ("0::/", {"cpu.max": "150000 100000"}, [1.5]),
+        ("0::/a/job", {"a/cpu.max": "400000 100000", "a/job/cpu.max": "50000 100000"}, [0.5, 4.0]),
+        ("0::/the/host's/path", {"cpu.max": "200000 100000"}, [2.0]),
+        (
+            "5:cpu,cpuacct:/job\n4:memory:/job",
+            {
+                "cpu,cpuacct/job/cpu.cfs_quota_us": "300000",
+                "cpu,cpuacct/job/cpu.cfs_period_us": "100000",
+                "memory/cpu.max": "100000 100000",
+            },
+            [3.0],
+        ),
+        (
+            "5:cpu:/",
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            [],
+        ),
+    ],
+)
+def test_quotas_of_control_groups_are_read(
+    groups: str, files: dict[str, str], quotas: list[float], tmp_path: Path
+) -> None:
+    assert _cpu_quotas(tmp_path) == []
+    files = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in {"proc/self/cgroup": groups, **files}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    assert sorted(_cpu_quotas(tmp_path)) == quotas

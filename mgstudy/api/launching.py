@@ -26,9 +26,10 @@ from mgstudy.study.definition.schema import study_schema
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.popularity import read_popularity
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.driver import KeepBestCheckpoint, ray_session, run_trials
+from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.study.running.ray_session import with_ray
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
@@ -204,9 +205,8 @@ def _run(
 ) -> bool:
     """Run what is left, if anything is; whether all of it ran."""
     config = study.config
-    if record.remaining() == 0:
-        return True
-    with ray_session():
+
+    def run() -> bool:
         database = expand_url(study.folder.storage_url(config))
         refuse_local_file(database, len(alive_nodes()))
         resources = trial_resources(config.resources, alive_nodes())
@@ -220,6 +220,9 @@ def _run(
         finally:
             if display is not None:
                 display.stop()
+                told.remove(display)
+
+    return record.remaining() == 0 or with_ray(run, config.retries.ray)
 
 
 def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:

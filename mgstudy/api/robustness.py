@@ -23,8 +23,8 @@ from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
-from mgstudy.study.running.driver import ray_session
 from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.study.running.ray_session import with_ray
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.urls import first_line
@@ -87,9 +87,13 @@ def measure(
     )
     with results.writing():
         if progress.total:
-            with ray_session(), progress.shown() as on_result:
+
+            def run() -> None:
                 resources = trial_resources(plan.study.config.resources, alive_nodes())
-                run_robustness(plan, results, resources, on_result)
+                with progress.shown() as on_result:
+                    run_robustness(plan, results, resources, on_result)
+
+            with_ray(run, plan.study.config.retries.ray)
         # What was measured before belongs into the tables too.
         everything = plan_robustness(study, summary, settings) if cells or risks else plan
         tables = robustness_tables(everything, results)

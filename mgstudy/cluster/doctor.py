@@ -35,8 +35,8 @@ from mgstudy.cluster.machines import (
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import read_study
-from mgstudy.study.running.driver import ray_session
 from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.study.running.ray_session import ray_session
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage, refuse_local_file
 from mgstudy.tracking.store import tracking_uri

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from mgstudy.environment import usable_cpus
 from mgstudy.urls import first_line
 
 _MARK = "mgstudy-findings: "
@@ -102,7 +103,10 @@ def look(folder: Path = Path("/tmp")) -> Machine:
     shares = sys.platform != "linux" or shared >= _LEAST_SHARED_MEMORY * memory
     findings = [
         fine(host, ", ".join(f"{name} {number}" for name, number in versions.items())),
-        fine(host, f"{psutil.cpu_count() or 1} CPUs, {memory / 2**30:.0f} GiB memory"),
+        fine(
+            host,
+            f"{usable_cpus()} CPUs, {memory / 2**30:.0f} GiB memory",
+        ),
         _look_at_gpus(host),
         fine(host, disk_text) if free >= _LEAST_DISK else warning(host, disk_text, disk_advice),
         fine(host, shared_text) if shares else warning(host, shared_text, shared_advice),

@@ -171,6 +171,12 @@ class Retries(Settings):
         description="how often a trial goes on after a lost machine, a killed process or too "
         "little memory; a diverged loss, a wrong setting or a bug ends it at once",
     )
+    ray: int = Field(
+        3,
+        ge=0,
+        description="how often a launch starts Ray anew where it had started it and Ray died, and "
+        "goes on by itself; no trial is charged for it",
+    )
     stop_after_failures: int | None = Field(
         10,
         ge=1,

@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import signal
+import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray._private.utils as ray_utils
+import ray._private.worker as ray_worker
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.job_config import JobConfig
+from ray.tune.experiment import Trial
 
 from mgstudy.environment import for_a_while
+
+logger = logging.getLogger(__name__)
 
 _GRACE = "_actor_force_cleanup_timeout"
 _WORKER_COMMAND = "--python_worker_command="
 _TIMEOUT_SECONDS = 10
+_VITAL = ("raylet", "gcs_server")
 
 
 def use_token_that_is_here() -> None:
@@ -62,6 +72,92 @@ def stop_trials_at_once(tune_controller: Any) -> None:
         setattr(tune_controller, _GRACE, 0)
 
 
+@contextmanager
+def trial_errors_told(tell: Callable[[str, BaseException | None], None]) -> Iterator[None]:
+    """Be told of the exception that broke a trial, with Ray Tune's id of the trial.
+
+    Stands in for an argument of ``TrialScheduler.on_trial_error``: Tune keeps no more than text of
+    most exceptions. And it knows of two kinds only; by any other of Ray's, such as the one of the
+    memory monitor, it would end the whole run. Those come as the ``__cause__`` of one it knows.
+    """
+    handle_error, task_failed = Trial.handle_error, RayActorManager._actor_task_failed
+
+    def told(trial: Any, exc: BaseException | None = None) -> None:
+        tell(trial.trial_id, exc)
+        handle_error(trial, exc)
+
+    def failed(manager: Any, tracked_actor_task: Any, exception: BaseException) -> None:
+        if isinstance(exception, RayError) and not isinstance(
+            exception, RayActorError | RayTaskError
+        ):
+            known = RayActorError(error_msg=str(exception))
+            known.__cause__ = exception
+            exception = known
+        task_failed(manager, tracked_actor_task, exception)
+
+    Trial.handle_error, RayActorManager._actor_task_failed = told, failed
+    try:
+        yield
+    finally:
+        Trial.handle_error, RayActorManager._actor_task_failed = handle_error, task_failed
+
+
+def dead_process() -> str | None:
+    """What has become of a process without which the Ray that this process started is dead;
+    ``None`` while it lives.
+
+    Stands in for a way to ask. Ray itself notices after seconds, and then ends this process, too,
+    without a word as soon as it needs the object store.
+    """
+    node = ray_worker._global_node
+    for kind, process in [] if node is None else node.dead_processes():
+        if kind in _VITAL:
+            code = process.returncode
+            ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited ({code})"
+            return f"its {kind} {ended}"
+    return None
+
+
+@contextmanager
+def errors_told_in_a_line() -> Iterator[None]:
+    """Let Ray tell of what goes wrong on its machines in one line each, on standard error.
+
+    Stands in for an option of ``ray.init``, which with ``log_to_driver=False`` still prints them
+    whole; the end of a raylet with twenty lines of its log, where Ray's death is told of anyway.
+    """
+    printed = ray_worker.print_to_stdstream
+
+    def tell(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        if dead_process() is None:
+            for message in data["lines"]:
+                logger.warning("Ray: %s", message.strip().partition("\n")[0])
+
+    ray_worker.print_to_stdstream = tell
+    try:
+        yield
+    finally:
+        ray_worker.print_to_stdstream = printed
+
+
+class _Importable(list[str]):
+    """Folders from which workers import what this process imports from there, and no other."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        here = {str(Path(folder).absolute()) for folder in sys.path}
+        super().extend(folder for folder in folders if folder in here)
+
+
+def job_that_imports_as_here() -> JobConfig:
+    """A job whose workers do not import from the current folder, unless this process does.
+
+    Stands in for an option of ``ray.init``, which puts that folder in front of the workers' path:
+    a file ``random.py`` that happens to lie there would break every one of them.
+    """
+    job = JobConfig()
+    job._py_driver_sys_path = _Importable()
+    return job
+
+
 def ignored_below(folder: Path) -> list[Callable[[Path], bool]]:
     """What the ``.gitignore`` and ``.rayignore`` of one folder leave out of a working directory.
 
@@ -70,7 +166,6 @@ def ignored_below(folder: Path) -> list[Callable[[Path], bool]]:
     Returns:
         Functions that say whether a path below the folder is left out.
     """
-    logger = logging.getLogger(__name__)  # Its own would tell of every folder.
     return list(get_excludes_from_ignore_files(folder, include_gitignore=True, logger=logger))
 
 

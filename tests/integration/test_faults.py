@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from disks import small_disk
@@ -90,6 +91,31 @@ def test_nodes_may_come_and_go(home: Path, cluster: Cluster) -> None:
     check_against_the_library(launched.summary, study)
     assert replace.reports >= 72
     assert len(replace.interrupted) >= 1
+
+
+def test_ray_that_dies_is_started_anew_and_the_study_goes_on(home: Path, tmp_path: Path) -> None:
+    path = home / "dies.yaml"
+    # None of the trials has a retry, and none needs one.
+    text = STUDY.format(name="dies").replace("max_retries: 20", "max_retries: 0")
+    path.write_text(text.replace("BPR", "their_parts:Gated"))
+    gate = tmp_path / "gate"
+    with started(MGSTUDY, "launch", path, environment={"GATE": gate}) as process:
+        wait_until(lambda: list(tmp_path.glob("waiting-*")), process=process)
+        (raylet,) = (
+            child for child in psutil.Process(process.pid).children() if child.name() == "raylet"
+        )
+        raylet.kill()
+        gate.touch()
+        out, err = process.communicate()
+    assert process.returncode == 0, (out, err)
+    lines = [line for line in err.splitlines() if "Ray" in line]
+    told = "Ray has died: its raylet was ended by SIGKILL; starting Ray anew, and going on"
+    assert lines == [told], err
+    assert "raylet" not in out
+    study = api.read_study(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GATE", str(gate))
+        check_against_the_library(summarize(Workspace(home), "dies"), study)
 
 
 @pytest.fixture

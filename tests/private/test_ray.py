@@ -11,14 +11,30 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray._private import worker as ray_worker
+from ray._private.node import Node
+from ray.air.execution._internal import TrackedActor
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train._internal.storage import StorageContext
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.experiment import Trial
 
-from mgstudy.private.ray import ignored_below, sigterm_left_alone, stop_trials_at_once
+from mgstudy.private.ray import (
+    dead_process,
+    errors_told_in_a_line,
+    ignored_below,
+    job_that_imports_as_here,
+    sigterm_left_alone,
+    stop_trials_at_once,
+    trial_errors_told,
+)
 
 CONNECTING = """
 import http.server, os, threading
@@ -127,6 +143,81 @@ def test_stop_trials_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     stop_trials_at_once(controller)
     controller._cleanup_stopping_actors(force_all=True)
     assert actors.killed == [actor]
+
+
+def test_trial_errors_told() -> None:
+    counted = SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
+    trial: Any = SimpleNamespace(
+        trial_id="7", is_restoring=False, local_path=None, run_metadata=counted
+    )
+    told: dict[str, BaseException | None] = {}
+    error = OutOfMemoryError("the memory monitor's")
+    with trial_errors_told(told.__setitem__):
+        Trial.handle_error(trial, error)
+    assert told == {"7": error}
+    Trial.handle_error(trial, None)
+    assert told == {"7": error}
+    assert counted.num_failures == 2
+
+
+def test_an_error_that_tune_does_not_know_ends_no_run() -> None:
+    failed: list[BaseException] = []
+    actor = TrackedActor(1, on_error=lambda actor, exception: failed.append(exception))
+    task = TrackedActorTask(actor)
+    manager: Any = SimpleNamespace(
+        _failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None
+    )
+    error = OutOfMemoryError("the memory monitor's")
+    with pytest.raises(RuntimeError, match="unexpected"):
+        RayActorManager._actor_task_failed(manager, task, error)
+    with trial_errors_told(lambda trial, error: None):
+        RayActorManager._actor_task_failed(manager, task, error)
+    assert isinstance(failed[0], RayActorError)
+    assert failed[0].__cause__ is error
+
+
+def test_dead_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Started:
+        dead: tuple[Any, ...] = ()
+
+        def dead_processes(self) -> Any:
+            return self.dead
+
+    monkeypatch.setattr(ray_worker, "_global_node", None)
+    assert dead_process() is None
+    killed = subprocess.Popen(["sleep", "60"])
+    killed.kill()
+    killed.wait(timeout=60)
+    node = Started()
+    monkeypatch.setattr(ray_worker, "_global_node", node)
+    node.dead = (("log_monitor", killed),)
+    assert dead_process() is None
+    node.dead = (("log_monitor", killed), ("raylet", killed))
+    assert dead_process() == "its raylet was ended by SIGKILL"
+    assert callable(Node.dead_processes)
+
+
+def test_errors_told_in_a_line(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = {"lines": ["One thing is wrong.\nAnd its log:"], "pid": "raylet", "is_err": False}
+    with errors_told_in_a_line():
+        ray_worker.print_to_stdstream(data, ignore_prefix=False)
+    assert capsys.readouterr().out == ""
+    assert caplog.messages == ["Ray: One thing is wrong."]
+    ray_worker.print_to_stdstream(data, ignore_prefix=False)
+    assert "And its log" in capsys.readouterr().out
+
+
+def test_job_that_imports_as_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/elsewhere"])
+    for there, given in ((False, ["/elsewhere"]), (True, ["/elsewhere", str(tmp_path)])):
+        job = job_that_imports_as_here()
+        if there:
+            sys.path.insert(0, "")
+        job._py_driver_sys_path.extend(["/elsewhere", str(tmp_path)])
+        assert list(job._get_proto_job_config().py_driver_sys_path) == given
 
 
 def test_ignored_below(tmp_path: Path) -> None:

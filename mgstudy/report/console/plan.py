@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from mgstudy.environment import usable_cpus
 from mgstudy.report.table import Table, duration
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
@@ -85,7 +85,7 @@ def plan_content(
 
 
 def _this_machine() -> dict[str, float]:
-    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+    return {"CPU": float(usable_cpus()), "GPU": float(torch.cuda.device_count())}
 
 
 def print_plan(content: dict[str, Any], console: Console) -> None:

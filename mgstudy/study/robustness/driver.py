@@ -20,8 +20,10 @@ from mgstudy.robustness.flatness.measures import measure_flatness, measure_lands
 from mgstudy.robustness.trained_model import TrainedModel, UserMetrics, resampled_means
 from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.running.failures import cause_of, reason_of
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import TrialResources
+from mgstudy.study.running.ray_session import raise_if_ray_died
 from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
@@ -31,6 +33,7 @@ Progress: TypeAlias = Callable[[TrainedCell, Task, Measurements], None]
 """Told of every task as soon as its result is on disk."""
 _SIGNIFICANT_DIGITS = 7
 _ATTEMPTS = 3
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ def run_robustness(
 
     Raises:
         MgstudyError: If a worker fails again and again, naming the model.
+        RayDiedError: If Ray died.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; what was measured is kept.
     """
     waiting = [(trained, tasks, 1) for trained, tasks in remaining_tasks(plan, results)]
@@ -106,7 +110,8 @@ def run_robustness(
                     job = _job(plan, trained, tasks, resources)
                     generator = work.remote(job, datasets[trained.cell.dataset], resources.cpu)
                     running[generator] = (trained, tasks, attempt)
-                for generator in ray.wait(list(running), num_returns=1)[0]:
+                raise_if_ray_died()
+                for generator in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
                     trained, tasks, attempt = running[generator]
                     try:
                         measurements: Measurements = ray.get(next(generator))
@@ -115,6 +120,7 @@ def run_robustness(
                         results.publish()
                         continue
                     except ray.exceptions.RayError as error:
+                        raise_if_ray_died()
                         del running[generator]
                         _raise_if_hopeless(trained, error, attempt)
                         waiting.insert(0, (trained, tasks, attempt + 1))
@@ -252,6 +258,5 @@ def _raise_if_hopeless(trained: TrainedCell, error: ray.exceptions.RayError, att
     cause = getattr(error, "cause", None)
     if isinstance(cause, MgstudyError):
         raise cause
-    said = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    if cause is not None or attempt >= _ATTEMPTS:
-        raise MgstudyError(f"measuring {trained.key} failed: {said}") from error
+    if cause_of(error) is None or attempt >= _ATTEMPTS:
+        raise MgstudyError(f"measuring {trained.key} failed: {reason_of(error)}") from error

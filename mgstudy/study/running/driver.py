@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
-import socket
-import tempfile
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 from typing import Any
 
-import ray
 from ray import tune
 
 from mgstudy.environment import for_a_while
 from mgstudy.errors import MgstudyError
-from mgstudy.private.ray import use_token_that_is_here
-from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
+from mgstudy.private.ray import dead_process, trial_errors_told
+from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import GpuPacking, TrialResources
+from mgstudy.study.running.ray_session import raise_if_ray_died
 from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.tune_bridge import Heartbeat, OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.search.events import StudyListener, TrialRequest
@@ -28,99 +23,6 @@ from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Lease
 from mgstudy.study.storage.write_behind import WriteBehindStorage
-from mgstudy.urls import first_line
-
-_REACH_SECONDS = 5.0
-_RAY_ENVIRONMENT = {
-    # The Optuna storage is the truth: Ray's own logs and experiment snapshots would be written
-    # after every result and never read.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-
-
-@contextmanager
-def ray_session() -> Iterator[None]:
-    """Connect to the cluster of ``RAY_ADDRESS``, or start Ray on this machine until the end.
-
-    A session that the caller has already opened is used and left open.
-
-    Raises:
-        MgstudyError: If no cluster answers at that address, it does not let us in, or Ray does not
-            start.
-        KeyboardInterrupt: If Ctrl-C or SIGTERM comes meanwhile.
-    """
-    # Ray would print the traceback of every failed trial, which the record keeps.
-    with for_a_while(_RAY_ENVIRONMENT, {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}):
-        if ray.is_initialized():
-            yield
-            return
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        require_cluster(address)
-        if address != "local":
-            use_token_that_is_here()
-        try:
-            _init_ray(address)
-            with terminated_like_interrupt():
-                yield
-        finally:
-            ray.shutdown()
-
-
-def _init_ray(address: str) -> None:
-    try:
-        # Ray imports much while it starts, and other threads import what MLflow needs.
-        with interrupt_deferred():
-            ray.init(
-                address=address,
-                include_dashboard=False if address == "local" else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-    except Exception as error:  # Ray tells of a start that timed out by a bare Exception.
-        raise _cannot_begin(address, error) from error
-
-
-def require_cluster(address: str) -> None:
-    """Look whether anything answers at an address of ``RAY_ADDRESS``: Ray itself would try for
-    minutes.
-
-    Raises:
-        MgstudyError: If nothing does.
-    """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if not host or not port.isdecimal():
-        return  # ``auto`` and ``local``, or something that Ray knows better.
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
-    except OSError as error:
-        raise _no_cluster(address, error) from error
-
-
-def _cannot_begin(address: str, error: Exception) -> MgstudyError:
-    reason = first_line(error).rstrip(".")
-    if address == "local":
-        return MgstudyError(
-            f"Ray does not start on this machine: {reason}; make sure that memory, processors and "
-            f"space under {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()} are free "
-            "(RAY_TMPDIR chooses another place, by a short path), then give the same command again"
-        )
-    return MgstudyError(
-        f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
-        "unset RAY_ADDRESS to run here"
-    )
-
-
-def _no_cluster(address: str, error: OSError) -> MgstudyError:
-    return MgstudyError(
-        f"no Ray cluster answers at RAY_ADDRESS={address}: {error.strerror or error}; start it, "
-        "correct the address, or unset RAY_ADDRESS to run on this machine"
-    )
 
 
 class KeepBestCheckpoint(StudyListener):
@@ -190,6 +92,10 @@ def run_trials(
         folder: The study's folder.
         held: The hold on it, told that the driver moves.
         trial: What runs a trial in a worker.
+
+    Raises:
+        RayDiedError: If Ray died.
+        MgstudyError: If everything fails for one reason, or the storage takes nothing more.
     """
     if record.remaining() == 0:
         return True
@@ -229,13 +135,20 @@ def run_trials(
     # By default Ray starts one worker after another, each taking seconds.
     at_once = {"TUNE_MAX_PENDING_TRIALS_PG": str(resources.slots)}
     try:
-        with terminated_like_interrupt(), for_a_while(at_once):
+        with (
+            terminated_like_interrupt(),
+            for_a_while(at_once),
+            trial_errors_told(searcher.errors.__setitem__),
+        ):
             tuner.fit()
     except Exception:
         # Ray tells of a driver's own failures as if they were a trial's.
         if (failure := storage_failure(record)) is not None:
             raise failure from None
         raise
+    finally:
+        record.release()
+    raise_if_ray_died()
     if (failure := storage_failure(record)) is not None:
         raise failure
     if searcher.storm.reason is not None:
@@ -248,7 +161,8 @@ def run_trials(
 
 
 class _StopWhenHopeless(tune.Stopper):  # type: ignore[misc]
-    """Ends a study in which everything fails for one reason, or whose storage has given up."""
+    """Ends a study in which everything fails for one reason, whose storage has given up, or whose
+    Ray has died."""
 
     def __init__(self, searcher: OptunaSearcher) -> None:
         self.searcher = searcher
@@ -260,7 +174,7 @@ class _StopWhenHopeless(tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Whether the study is to end."""
         failed = storage_failure(self.searcher.record) is not None
-        return failed or self.searcher.storm.reason is not None
+        return failed or self.searcher.storm.reason is not None or dead_process() is not None
 
 
 def storage_failure(record: StudyRecord) -> MgstudyError | None:

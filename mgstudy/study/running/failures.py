@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+
+from mgstudy.urls import redacted
+
 
 class Cause(StrEnum):
     """What broke a trial, where that is no fault of the trial's own."""
@@ -15,18 +19,44 @@ class Cause(StrEnum):
     MEMORY = "out of memory"
 
 
-_RAISED_BY_CODE = re.compile(r"\bray::\w|error raised in its creation task")
-"""How Ray reports an exception of the code in a worker, rather than the loss of the worker."""
+_NOT_BY_CODE = re.compile(r"^(ray\.exceptions\.\w+|MemoryError)\b", re.MULTILINE)
+"""An exception in the text that Ray keeps of a worker that could not be made."""
 
 
-def cause_of(report: str) -> Cause | None:
+def cause_of(error: BaseException | None) -> Cause | None:
     """What broke the worker of a trial; ``None`` for a mistake that another try would repeat.
 
     Args:
-        report: What Ray says of it. A trial ends by itself whatever goes wrong in it, so an
-            exception that gets as far as Ray comes from making the worker.
+        error: What Ray raises of it, if that is known. A trial ends by itself whatever goes wrong
+            in it, so an exception of code that gets as far as Ray comes from making the worker.
     """
-    return None if _RAISED_BY_CODE.search(report) else Cause.WORKER
+    root = _root(error)
+    if isinstance(root, OutOfMemoryError | MemoryError):
+        return Cause.MEMORY
+    if isinstance(root, RayActorError) and root.actor_init_failed:
+        named = _NOT_BY_CODE.search(str(root))
+        if named is None:
+            return None
+        return Cause.MEMORY if named[0].endswith("MemoryError") else Cause.WORKER
+    return Cause.WORKER if root is None or isinstance(root, RayError) else None
+
+
+def reason_of(error: BaseException | None) -> str:
+    """Why a worker broke, in a line: Ray's memory monitor says it in the first, all else in the
+    last."""
+    lines = [line.strip() for line in str(error or "unknown").splitlines() if line.strip()]
+    line = lines[0] if isinstance(_root(error), OutOfMemoryError) else lines[-1]
+    return f"the worker broke: {redacted(line)}"
+
+
+def _root(error: BaseException | None) -> BaseException | None:
+    """What was raised at first."""
+    while isinstance(error, RayError):
+        within = error.cause if isinstance(error, RayTaskError) else error.__cause__
+        if within is None:
+            break
+        error = within
+    return error
 
 
 def larger_share(gpu: float) -> float:

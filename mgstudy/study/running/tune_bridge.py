@@ -19,13 +19,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from mgstudy.private.ray import stop_trials_at_once
-from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share
+from mgstudy.private.ray import dead_process, stop_trials_at_once
+from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share, reason_of
 from mgstudy.study.running.placement import GpuPacking
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import GPU_SECONDS
 from mgstudy.study.storage.lease import Lease
+from mgstudy.urls import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     Attributes:
         running: Ray's trial id to the trial it runs.
         pruned: Ray's ids of the trials that the pruner has decided to stop.
-        errors: Ray's id to what it reported of a trial whose worker broke.
+        errors: Ray's id to what it raised of a trial whose worker broke.
         spent: Ray's id to what its trial had cost at its last validation.
         storm: Whether all that was tried failed alike.
     """
@@ -69,7 +70,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.packing = packing
         self.running: dict[str, TrialRequest] = {}
         self.pruned: set[str] = set()
-        self.errors: dict[str, str] = {}
+        self.errors: dict[str, BaseException | None] = {}
         self.spent: dict[str, dict[str, Any]] = {}
         self.storm = FailureStorm(record.config.retries.stop_after_failures)
         self._problems: set[str] = set()
@@ -107,15 +108,20 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             self.packing.ended(trial_id)
         if request is None:
             return
+        if error and dead_process() is not None:
+            return  # All that ran was interrupted, and no trial is to blame.
         spent = self.spent.pop(trial_id, {})
         self.say_problem(request, result or {})
         outcome = json.loads((result or {}).get(OUTCOME, "{}"))
         if error:
-            report = self.errors.pop(trial_id, "")
-            lines = [line.strip() for line in report.splitlines() if line.strip()]
-            reason = f"the worker broke: {lines[-1] if lines else 'unknown'}"
-            outcome = {**spent, "failed": True, "reason": reason, "traceback": report}
-            cause = cause_of(report)
+            broke = self.errors.pop(trial_id, None)
+            outcome = {
+                **spent,
+                "failed": True,
+                "reason": reason_of(broke),
+                "traceback": redacted(str(broke)),
+            }
+            cause = cause_of(broke)
         else:
             cause = Cause(outcome["cause"]) if "cause" in outcome else None
         if trial_id in self.pruned:
@@ -193,11 +199,6 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
             self.searcher.pruned.add(trial.trial_id)
             return str(TrialScheduler.STOP)
         return str(TrialScheduler.CONTINUE)
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Keep what Ray knows of a broken worker, for the trial's record."""
-        text = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-        self.searcher.errors[trial.trial_id] = text
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Report the last validation, which Ray does not show a scheduler of a finished trial."""

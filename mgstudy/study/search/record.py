@@ -301,6 +301,12 @@ class StudyRecord:
             listener.trial_interrupted(trial, reason)
         return True
 
+    def release(self) -> None:
+        """Nothing that was handed out runs any more: what has not ended is interrupted."""
+        for record in self.cells.values():
+            record.at_work.clear()
+            record.changed()
+
     def retries(self, trial: TrialRequest) -> list[str]:
         """What broke the trial so far, a cause for each time it runs again."""
         attributes = self.storage.get_trial(trial.storage_id).user_attrs

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import itertools
-import socket
 from pathlib import Path
 
 import pytest
-import ray
 
-from mgstudy.errors import MgstudyError
-from mgstudy.study.running.driver import KeepBestCheckpoint, ray_session, require_cluster
+from mgstudy.study.running.driver import KeepBestCheckpoint
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.checkpoints import CheckpointFolder
@@ -85,39 +82,3 @@ def test_the_winners_weights_stay_in_whatever_order_tied_trials_end(
     keep.sweep()
     assert kept(state.key, tmp_path) == [0]
     assert state.winner is state.best
-
-
-def test_an_address_at_which_nothing_listens_is_said_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # Nobody listens on it.
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        for given in (address, f"ray://{address}"):
-            monkeypatch.setenv("RAY_ADDRESS", given)
-            with (
-                pytest.raises(MgstudyError, match=f"no Ray cluster answers at RAY_ADDRESS={given}"),
-                ray_session(),
-            ):
-                pass
-        taken.listen()
-        require_cluster(address)
-    for name in ("auto", "local"):
-        require_cluster(name)
-
-
-@pytest.mark.parametrize("kind", ["a file", "too long"])
-def test_a_ray_that_does_not_start_is_one_line(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / ("file" if kind == "a file" else "x" * 120)
-    if kind == "a file":
-        folder.touch()
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    with pytest.raises(MgstudyError) as raised, ray_session():
-        pass
-    (line,) = str(raised.value).splitlines()
-    assert line.startswith("Ray does not start on this machine: ")
-    assert str(folder) in line
-    assert not ray.is_initialized()

@@ -1,22 +1,70 @@
 from __future__ import annotations
 
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
+import ray
+from ray.exceptions import RayActorError, RayTaskError
 
-from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share
-
-
-@pytest.mark.parametrize(
-    ("report", "cause"),
-    [
-        ("Failure # 1\nThe actor died unexpectedly before finishing this task.", Cause.WORKER),
-        ("Failure # 1\nThe node hosting it was terminated", Cause.WORKER),
-        ("", Cause.WORKER),
-        ("ray::StudyTrial.train() (pid=3, ip=1.2.3.4)\nKeyError: 'a bug'", None),
-        ("The actor died because of an error raised in its creation task, ray::...", None),
-    ],
+from mgstudy.study.running.failures import (
+    Cause,
+    FailureStorm,
+    cause_of,
+    larger_share,
+    reason_of,
 )
-def test_what_code_raised_is_told_from_what_was_lost(report: str, cause: Cause | None) -> None:
-    assert cause_of(report) is cause
+
+RECORDED = json.loads(Path(__file__).with_name("recorded_failures.json").read_text())
+"""What Ray 2.60 handed on of trials that were broken on purpose."""
+
+
+def as_raised(recorded: dict[str, Any]) -> BaseException:
+    """The exception again, of the class that was recorded."""
+    name, text, within = recorded["class"], recorded["text"], recorded["within"]
+    root: Exception | None = None
+    if within is not None:
+        root = getattr(ray.exceptions, within, None) or getattr(builtins, within)
+        root = root(text)
+    if name == "RayTaskError":
+        return RayTaskError("train", text, root).as_instanceof_cause()
+    error = (
+        RayActorError(error_msg=text, actor_init_failed=recorded["in_creation"])
+        if name.startswith(("Actor", "RayActor"))
+        else getattr(ray.exceptions, name)(text)
+    )
+    error.__cause__ = root
+    return error
+
+
+@pytest.mark.parametrize("recorded", RECORDED, ids=lambda recorded: recorded["what"])
+def test_causes_are_told_apart_as_ray_raises_them(recorded: dict[str, Any]) -> None:
+    cause = cause_of(as_raised(recorded))
+    assert cause is (recorded["cause"] and Cause[recorded["cause"]])
+
+
+def test_what_ray_loses_breaks_no_trial_by_its_own_fault() -> None:
+    for name in ("LocalRayletDiedError", "OwnerDiedError", "OutOfDiskError", "NodeDiedError"):
+        lost = getattr(ray.exceptions, name)
+        error = lost("ab", None, "") if name == "OwnerDiedError" else lost("gone")
+        assert cause_of(error) is Cause.WORKER
+        assert cause_of(RayTaskError("train", "", error).as_instanceof_cause()) is Cause.WORKER
+    assert cause_of(None) is Cause.WORKER
+    assert cause_of(ValueError("of the driver's own")) is None
+
+
+def test_the_reason_is_a_line_that_says_it_and_holds_no_secret() -> None:
+    reasons = {entry["what"]: reason_of(as_raised(entry)) for entry in RECORDED}
+    assert reasons["a bug while it was made"] == "the worker broke: KeyError: 'a bug'"
+    for what in ("while it trained", "while it was made"):
+        monitored = reasons[f"the memory monitor killed it {what}"]
+        assert monitored.startswith("the worker broke: 1 worker(s) were killed due to the node")
+    assert "exit code 3" in reasons["a worker raised SystemExit"]
+    assert reason_of(None) == "the worker broke: unknown"
+    secret = RayActorError(error_msg="cannot reach http://me:secret@host")
+    assert reason_of(secret) == "the worker broke: cannot reach http://me:***@host"
 
 
 def test_out_of_memory_gets_twice_the_share_up_to_the_whole_gpu() -> None:

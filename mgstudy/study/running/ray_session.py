@@ -1,0 +1,207 @@
+"""Ray, for as long as something needs it: started on this machine, or a cluster joined."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+
+from mgstudy.environment import for_a_while, usable_cpus
+from mgstudy.errors import MgstudyError
+from mgstudy.private.ray import (
+    dead_process,
+    errors_told_in_a_line,
+    job_that_imports_as_here,
+    use_token_that_is_here,
+)
+from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
+from mgstudy.urls import first_line
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_REACH_SECONDS = 5.0
+_TOKEN = secrets.token_hex(32)
+"""Of a Ray that lives no longer than this process, where HOME holds none."""
+_RAY_ENVIRONMENT = {
+    # The Optuna storage is the truth: Ray's own logs and experiment snapshots would be written
+    # after every result and never read.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+_WHAT_THEN = (
+    "where memory ran out, lower `resources: {max_concurrent: ...}`; the same command goes on"
+)
+
+
+class RayDiedError(MgstudyError):
+    """Ray itself has died, not just a worker of it."""
+
+
+def with_ray(act: Callable[[], Result], restarts: int) -> Result:
+    """Do what needs Ray, in a ``ray_session``. When Ray dies meanwhile, it is started anew, and
+    ``act`` called again for what is left.
+
+    Args:
+        act: What to do; it calls ``raise_if_ray_died`` now and then.
+        restarts: How often Ray is started anew.
+
+    Raises:
+        RayDiedError: If Ray has died more often, or was not started here.
+    """
+    for left in reversed(range(restarts + 1)):
+        was_open = ray.is_initialized()
+        try:
+            with ray_session():
+                try:
+                    return act()
+                except Exception:  # What Ray raises when it dies is of many kinds.
+                    raise_if_ray_died()
+                    raise
+        except RayDiedError as died:
+            if was_open or left == 0:
+                raise RayDiedError(f"{died}; {_WHAT_THEN}") from died
+            logger.warning("%s; starting Ray anew, and going on", died)
+    raise AssertionError("the last try returns or raises")
+
+
+def raise_if_ray_died() -> None:
+    """Look whether the Ray that this process has started still lives.
+
+    Raises:
+        RayDiedError: If it does not.
+    """
+    if (dead := dead_process()) is not None:
+        raise RayDiedError(f"Ray has died: {dead}")
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """Connect to the cluster of ``RAY_ADDRESS``, or start Ray on this machine until the end.
+
+    A session that the caller has already opened is used and left open.
+
+    Raises:
+        MgstudyError: If no cluster answers at that address, it does not let us in, or Ray does not
+            start.
+        KeyboardInterrupt: If Ctrl-C or SIGTERM comes meanwhile.
+    """
+    # Ray would print the traceback of every failed trial, which the record keeps.
+    quiet = {"ray": logging.ERROR, "ray.tune": logging.CRITICAL}
+    with for_a_while(_RAY_ENVIRONMENT, quiet), errors_told_in_a_line(), _last_words():
+        if ray.is_initialized():
+            yield
+            return
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        require_cluster(address)
+        if address != "local":
+            use_token_that_is_here()
+        try:
+            with for_a_while(_token() if address == "local" else {}):
+                _init_ray(address)
+            with terminated_like_interrupt():
+                yield
+        finally:
+            ray.shutdown()
+
+
+def _init_ray(address: str) -> None:
+    own: dict[str, Any] = (
+        {"include_dashboard": False, "num_cpus": usable_cpus()} if address == "local" else {}
+    )
+    if not address.startswith("ray://"):
+        own["job_config"] = job_that_imports_as_here()
+    try:
+        # Ray imports much while it starts, and other threads import what MLflow needs.
+        with interrupt_deferred():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
+    except Exception as error:  # Ray tells of a start that timed out by a bare Exception.
+        raise _cannot_begin(address, error) from error
+
+
+def _token() -> dict[str, str]:
+    """What protects a Ray that is started here, as a variable: Ray keeps a token in HOME, if
+    there is one that can be written to."""
+    try:
+        folder = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    except RuntimeError:  # Nobody knows where HOME is.
+        return {"RAY_AUTH_TOKEN": _TOKEN}
+    while not folder.exists():
+        folder = folder.parent
+    return {} if os.access(folder, os.W_OK) or folder.is_file() else {"RAY_AUTH_TOKEN": _TOKEN}
+
+
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Have another process speak if this one ends without a word: so Ray ends the process it is in
+    when it finds that a part of itself is gone."""
+    told = (
+        "error: killed, from outside or by Ray because a part of it died; what is recorded is "
+        "kept, and the same command goes on"
+    )
+    try:
+        witness = subprocess.Popen(
+            ["sh", "-c", 'read -r ended || echo "$0" >&2', told],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not meant for it.
+        )
+    except OSError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        witness.communicate(b"ended\n")
+
+
+def require_cluster(address: str) -> None:
+    """Look whether anything answers at an address of ``RAY_ADDRESS``: Ray itself would try for
+    minutes.
+
+    Raises:
+        MgstudyError: If nothing does.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # ``auto`` and ``local``, or something that Ray knows better.
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _cannot_begin(address: str, error: Exception) -> MgstudyError:
+    reason = first_line(error).rstrip(".")
+    if address == "local":
+        return MgstudyError(
+            f"Ray does not start on this machine: {reason}; make sure that memory, processors and "
+            f"space under {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()} are free "
+            "(RAY_TMPDIR chooses another place, by a short path), then give the same command again"
+        )
+    return MgstudyError(
+        f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
+        "unset RAY_ADDRESS to run here"
+    )
+
+
+def _no_cluster(address: str, error: OSError) -> MgstudyError:
+    return MgstudyError(
+        f"no Ray cluster answers at RAY_ADDRESS={address}: {error.strerror or error}; start it, "
+        "correct the address, or unset RAY_ADDRESS to run on this machine"
+    )
