@@ -129,7 +129,7 @@ class Table:
         ):
             columns = [c for c in places if c not in {*shared, *left_out, *below}]
             if (widths := self._widths(columns, width)) is not None:
-                yield from self._head(widths)
+                yield from self._head(widths) if self.rows else ()
                 break
         for number, row in enumerate(self.rows):
             # As texts, since square brackets in cells are meant and no markup.

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from mgstudy.report.comparison.published import nothing_published, published_table
+from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison, known_metrics, mark
 from mgstudy.report.table import Table, count, duration, percent, score
 from mgstudy.study.results.summary import StudySummary
@@ -157,19 +157,13 @@ def print_comparison(
         asked: The metrics that are shown; ``default_metrics`` when not given.
         found: Published figures beside ours, see ``against_published``.
     """
-    questions = dict.fromkeys(study.question for study in comparison.studies if study.question)
-    for question in questions:
-        console.print(question, highlight=False, markup=False)
-    tables = [comparison_table(comparison, asked)]
-    if found is not None:
-        tables += [published_table(found)]
-    for number, table in enumerate(tables):
+    for question in dict.fromkeys(study.question for study in comparison.studies):
+        if question:
+            console.print(question, highlight=False, markup=False)
+    for number, table in enumerate(_tables(comparison, asked, found)):
         if number:
             console.print()
-        if table.rows:
-            console.print(table)
-        else:
-            console.print(nothing_published(comparison), style="dim", highlight=False)
+        console.print(table)
 
 
 def to_markdown(
@@ -178,13 +172,17 @@ def to_markdown(
     found: pd.DataFrame | None = None,
 ) -> str:
     """The tables that a terminal shows, as Markdown."""
-    tables = [comparison_table(comparison, asked)]
-    if found is not None:
-        tables += [published_table(found)]
     return "\n\n".join(
-        f"{table.markdown()}\n\n{table.caption}" if table.rows else nothing_published(comparison)
-        for table in tables
+        f"{table.markdown()}\n\n{table.caption}" if table.rows else table.caption
+        for table in _tables(comparison, asked, found)
     )
+
+
+def _tables(
+    comparison: Comparison, asked: Sequence[str] | None, found: pd.DataFrame | None
+) -> list[Table]:
+    published = [] if found is None else [published_table(found, comparison)]
+    return [comparison_table(comparison, asked), *published]
 
 
 def to_latex(
@@ -196,7 +194,7 @@ def to_latex(
     label = "+".join(study.name for study in comparison.studies)
     tables = [paper_table(comparison, asked).latex(label)]
     if found is not None and not found.empty:
-        tables.append(published_table(found).latex(f"{label}-published"))
+        tables.append(published_table(found, comparison).latex(f"{label}-published"))
     return "\n".join(tables)
 
 

@@ -67,11 +67,13 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
     return found[[*_OURS, "published", "difference", "relative_difference", "source"]]
 
 
-def published_table(found: pd.DataFrame) -> Table:
-    """Our figures beside published ones; without rows where nothing is published.
+def published_table(found: pd.DataFrame, comparison: Comparison) -> Table:
+    """Our figures beside published ones; without rows, and said to be so, where nothing is
+    published.
 
     Args:
         found: What ``against_published`` returns.
+        comparison: Our cells.
     """
     levels = ["dataset", "model", "gradient", "metric"]
     titles = [*levels, "ours", "published", "difference", "source"]
@@ -85,16 +87,12 @@ def published_table(found: pd.DataFrame) -> Table:
         ]
         for row in found.to_dict("records")
     ]
-    return Table(titles, rows, levels, CAVEAT, notes=("source",))
-
-
-def nothing_published(comparison: Comparison) -> str:
-    """That nothing is published for these cells."""
-    datasets = sorted({cell.levels["dataset"] for s in comparison.studies for cell in s.cells})
-    return (
-        f"No published figures for the cells on {', '.join(datasets)}: those that are shipped are "
-        "of Amazon Baby, Sports and Elec, for models with or without Mirror Gradient alone."
+    datasets = ", ".join(sorted(set(comparison.table["dataset"])))
+    nothing = (
+        f"No published figures for the cells on {datasets}: those that are shipped are of Amazon "
+        "Baby, Sports and Elec, for models with or without Mirror Gradient alone."
     )
+    return Table(titles, rows, levels, CAVEAT if rows else nothing, notes=("source",))
 
 
 def _published_gradient(entry: CellEntry) -> str | None:

@@ -11,7 +11,7 @@ from scipy.interpolate import griddata
 from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series, Surface
 from mgstudy.report.table import parameter_name
-from mgstudy.study.search.state import CellState, RecordedTrial
+from mgstudy.study.search.state import CellState, RecordedTrial, best_of
 
 _MOST_VALUES_WITH_A_MEDIAN = 10
 _TRIALS_BEHIND_A_MEDIAN = 2
@@ -47,7 +47,7 @@ def strengths(drawing: Drawing) -> Figure | None:
                 )
     if not panels:
         return None
-    shown = {label: look for label, look in known.items() if _searches_strength(drawing, label)}
+    shown = dict.fromkeys(series.look for panel in panels for series in panel.series)
     return Figure(
         "strengths",
         f"Best validation {drawing.summary.objective} of every completed trial over the strengths "
@@ -55,7 +55,7 @@ def strengths(drawing: Drawing) -> Figure | None:
         "repeat, join their medians. The dotted line is the baseline's best trial: dots above "
         "it are settings that beat it in the search.",
         panels,
-        tuple(shown.values()),
+        tuple(shown),
     )
 
 
@@ -92,11 +92,6 @@ def _strength_names(cells: Sequence[CellState]) -> list[str]:
             if name in cell.searched and name.partition(".")[0] in _STRENGTH_FACTORS
         )
     )
-
-
-def _searches_strength(drawing: Drawing, label: str) -> bool:
-    cells = [cell for cell in drawing.summary.cells if drawing.label(cell) == label]
-    return bool(_strength_names(cells))
 
 
 def _completed(cell: CellState) -> list[RecordedTrial]:
@@ -137,12 +132,8 @@ def _marginal(look: Look, cell: CellState, name: str) -> list[Series]:
 
 
 def _extremes(cells: Sequence[CellState], name: str) -> str:
-    best = max(
-        (trial for cell in cells if name in cell.searched for trial in _completed(cell)),
-        key=lambda trial: trial.value or 0.0,
-        default=None,
-    )
-    if best is None or best.value is None:
+    best = best_of(cell.best for cell in cells if name in cell.searched and cell.best is not None)
+    if best is None:
         return "no completed trial"
     return f"the best is {best.value:.4f} at {best.parameters[name]}"
 

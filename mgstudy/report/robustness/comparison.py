@@ -53,7 +53,7 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     """
     measured = measurements(plan, results)
     levels = {cell.key: dict(cell.levels) for cell in plan.summary.cells}
-    scores = {key: CellScores(key, _of_cell(measured, key)) for key in levels}
+    scores = {key: CellScores(key, [m for m in measured if m["cell"] == key]) for key in levels}
     rows = [
         {**levels[key], **row}
         for key, cell in scores.items()
@@ -141,28 +141,26 @@ def _flatness(
 ) -> pd.DataFrame:
     values: dict[tuple[str, str], list[float]] = {}
     for found in measured:
-        if found["kind"] == "flatness":
-            for name in MEASURES:
-                if name in found:
-                    values.setdefault((found["cell"], name), []).append(float(found[name]))
+        for name in MEASURES if found["kind"] == "flatness" else ():
+            if name in found:
+                values.setdefault((found["cell"], name), []).append(float(found[name]))
     rows = []
     for (key, name), of_replicates in values.items():
-        mean, deviation = _mean_and_deviation(of_replicates)
-        row: dict[str, Any] = {
-            **levels[key],
-            "cell": key,
-            "measure": name,
-            "mean": mean,
-            "deviation": deviation,
-            "replicates": len(of_replicates),
-            "ratio": math.nan,
-            "p": math.nan,
-        }
-        baseline = values.get((_baseline(key, levels), name))
-        if baseline is not None:
-            row["ratio"] = mean / np.mean(baseline) if np.mean(baseline) else math.nan
-            row["p"] = _welch_p(of_replicates, baseline)
-        rows.append(row)
+        mean, several = float(np.mean(of_replicates)), len(of_replicates) > 1
+        baseline = values.get((_baseline(key, levels), name), [])
+        reference = float(np.mean(baseline)) if baseline else math.nan
+        rows.append(
+            {
+                **levels[key],
+                "cell": key,
+                "measure": name,
+                "mean": mean,
+                "deviation": float(np.std(of_replicates, ddof=1)) if several else math.nan,
+                "replicates": len(of_replicates),
+                "ratio": mean / reference if reference else math.nan,
+                "p": _welch_p(of_replicates, baseline),
+            }
+        )
     return _with_holm(pd.DataFrame(rows))
 
 
@@ -171,10 +169,6 @@ def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
         table["p_holm"] = holm(table["p"].tolist())
         table["significant"] = table["p_holm"] < ALPHA
     return table
-
-
-def _of_cell(measured: Iterable[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    return [found for found in measured if found["cell"] == key]
 
 
 def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
@@ -187,8 +181,3 @@ def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:
     if min(len(left), len(right)) < 2 or len(set(left) | set(right)) < 2:
         return math.nan
     return float(stats.ttest_ind(left, right, equal_var=False).pvalue)
-
-
-def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    return float(np.mean(values)), deviation

@@ -464,6 +464,18 @@ def test_published_figures_stand_beside_ours(cell: Simulate) -> None:
     assert found["source"].str.startswith("https://github.com/").all()
 
 
+def test_that_nothing_is_published_is_said_in_place_of_the_table(cell: Simulate) -> None:
+    comparison = compare_studies([study(cell("VBPR", "plain", constant(0.1, 0.2, 0.3)))])
+    found = against_published(comparison)
+    assert found.empty
+    said = "No published figures for the cells on sim: those that are shipped are of Amazon"
+    text = StringIO()
+    formats.print_comparison(comparison, Console(file=text, width=200), found=found)
+    assert text.getvalue().splitlines()[-1].startswith(said)
+    assert formats.to_markdown(comparison, found=found).splitlines()[-1].startswith(said)
+    assert formats.to_latex(comparison, found=found).count("tabular") == 2
+
+
 def test_shipped_figures_are_those_of_their_sources() -> None:
     from mgstudy.report.comparison.published import published_figures
 
