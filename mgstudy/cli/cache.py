@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from mgstudy.cli.app import AsJson, Home, app, make_console, print_json
 
@@ -22,16 +21,18 @@ app.add_typer(cache, name="cache")
 def list_entries(home: Home = None, as_json: AsJson = False) -> None:
     """List tables, derived arrays and fetched files, with what refers to them."""
     from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.table import Table  # noqa: PLC0415
 
     entries = api.list_cache(home)
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
         return
-    table = Table("key", "kind", "size", "written", "used by", box=None, pad_edge=False)
-    for entry in entries:
-        used_by = ", ".join(entry.used_by) or "nothing"
-        table.add_row(entry.key, entry.kind, decimal(entry.size), entry.modified, used_by)
-    make_console().print(table)
+    titles = ["key", "kind", "size", "written", "used by"]
+    rows = [
+        [e.key, e.kind, decimal(e.size), e.modified, ", ".join(e.used_by) or "nothing"]
+        for e in entries
+    ]
+    make_console().print(Table(titles, rows, titles[:2], notes=("used by",)))
     total = sum(entry.size for entry in entries)
     unused = sum(entry.size for entry in entries if not entry.used_by)
     typer.echo(f"{len(entries)} entries, {decimal(total)}, of which {decimal(unused)} are unused")
