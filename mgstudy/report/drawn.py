@@ -155,93 +155,68 @@ def _draw_surface(axes: Axes, surface: Surface) -> None:
 
 
 def _handle(look: Look) -> Line2D:
-    return Line2D(
-        [], [], color=look.colour, marker=_MARKERS[look.symbol], linestyle="", label=look.label
-    )
+    marker = _MARKERS[look.symbol]
+    return Line2D([], [], color=look.colour, marker=marker, linestyle="", label=look.label)
 
 
 def _draw_reference(axes: Axes, reference: tuple[float, str], is_vertical: bool) -> None:
     value, name = reference
-    if is_vertical:
-        axes.axvline(value, color="#555555", linestyle=":", linewidth=1.2)
-        axes.text(value, axes.get_ylim()[1], name, ha="center", va="bottom", fontsize=8)
-    else:
-        axes.axhline(value, color="#555555", linestyle=":", linewidth=1.2)
-        axes.text(axes.get_xlim()[0], value, f" {name}", ha="left", va="bottom", fontsize=8)
+    line = axes.axvline if is_vertical else axes.axhline
+    line(value, color="#555555", linestyle=":", linewidth=1.2)
+    x, y = (value, axes.get_ylim()[1]) if is_vertical else (axes.get_xlim()[0], value)
+    said, side = (name, "center") if is_vertical else (f" {name}", "left")
+    axes.text(x, y, said, ha=side, va="bottom", fontsize=8)
 
 
 def plotly_figure(panel: Panel) -> dict[str, Any]:
     """The panel as plotly's JSON: ``data`` and ``layout``; fonts and lines get their colours in the
     browser."""
-    drawn: list[Any] = []
-    if panel.surface is not None:
-        drawn.append(_contour(panel.surface))
+    drawn = [] if panel.surface is None else [_contour(panel.surface)]
     for number, series in enumerate(panel.series):
         drawn += _traces(series, panel.positions(number))
     figure = go.Figure(drawn, _layout(panel))
     if panel.reference is not None:
         value, name = panel.reference
-        line = {"width": 1.5, "dash": "dot"}
-        if panel.categories:
-            figure.add_vline(value, line=line, annotation={"text": name, "font": {"size": 11}})
-        else:
-            figure.add_hline(
-                value,
-                line=line,
-                annotation={"text": name, "font": {"size": 11}},
-                annotation_position="bottom left",
-            )
+        line = figure.add_vline if panel.categories else figure.add_hline
+        at = "top right" if panel.categories else "bottom left"
+        said = {"annotation_text": name, "annotation_font_size": 11, "annotation_position": at}
+        line(value, line_width=1.5, line_dash="dot", **said)
     content: dict[str, Any] = figure.to_plotly_json()
     content["layout"].pop("template", None)
     return content
 
 
 def _traces(series: Series, y: Sequence[float]) -> list[Any]:
-    is_line, has_intervals = series.shape == "line", series.low is not None
-    marker = {"color": series.look.colour, "symbol": series.look.symbol, "opacity": 0.9}
-    drawn = [
-        go.Scatter(
-            x=list(series.x),
-            y=y,
-            name=series.label or series.look.label,
-            mode="lines" if is_line else "markers",
-            line={
-                "color": series.look.colour,
-                "width": 2,
-                "dash": "dash" if series.dashed else "solid",
-            },
-            marker={**marker, "size": 9 if has_intervals or _are_names(series.y) else 7},
-            text=list(series.hover) or None,
-            hovertemplate="%{text}<extra></extra>" if series.hover else None,
-        )
-    ]
+    is_line, colour = series.shape == "line", series.look.colour
+    has_names = any(isinstance(place, str) for place in series.y)
+    drawn = go.Scatter(
+        x=list(series.x),
+        y=y,
+        name=series.label or series.look.label,
+        mode="lines" if is_line else "markers",
+        line={"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"},
+        marker={"color": colour, "symbol": series.look.symbol, "opacity": 0.9},
+        marker_size=7 if series.low is None and not has_names else 9,
+        text=list(series.hover) or None,
+        hovertemplate="%{text}<extra></extra>" if series.hover else None,
+    )
     if series.low is None or series.high is None:
-        return drawn
+        return [drawn]
     x, low, high = (np.asarray(ends) for ends in (series.x, series.low, series.high))
     if not is_line:
         ends = {"array": (high - x).tolist(), "arrayminus": (x - low).tolist()}
-        drawn[0].error_x = {
-            "type": "data",
-            "symmetric": False,
-            **ends,
-            "thickness": 1.5,
-            "width": 5,
-        }
-        return drawn
+        drawn.error_x = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 5, **ends}
+        return [drawn]
     band = go.Scatter(
         x=[*x, *x[::-1]],
         y=[*high, *low[::-1]],
         fill="toself",
-        fillcolor=series.look.colour,
+        fillcolor=colour,
         opacity=0.15,
         mode="none",
         hoverinfo="skip",
     )
-    return [band, *drawn]
-
-
-def _are_names(y: Sequence[float] | Sequence[str]) -> bool:
-    return any(isinstance(place, str) for place in y)
+    return [band, drawn]
 
 
 def _contour(surface: Surface) -> go.Contour:
@@ -263,11 +238,9 @@ def _contour(surface: Surface) -> go.Contour:
 
 def _layout(panel: Panel) -> dict[str, Any]:
     rows = panel.heights()
-    y_axis: dict[str, Any] = {
-        "title": {"text": panel.y_label, "standoff": 8},
-        "automargin": True,
-        "zeroline": False,
-    }
+    axis: dict[str, Any] = {"automargin": True, "zeroline": False}
+    x_axis = axis | {"title": {"text": panel.x_label, "standoff": 8}}
+    y_axis = axis | {"title": {"text": panel.y_label, "standoff": 8}}
     if rows:
         y_axis |= {"tickvals": list(rows.values()), "ticktext": list(rows)}
         y_axis |= {"range": [-0.7, len(rows) - 0.3], "showgrid": True}
@@ -279,12 +252,7 @@ def _layout(panel: Panel) -> dict[str, Any]:
         "title": {"text": panel.title, "x": 0, "xref": "paper", "font": {"size": 14}},
         "height": max(_HEIGHT_PIXELS, 110 + _ROW_PIXELS * len(rows)),
         "margin": {"l": 8, "r": 12, "t": 40, "b": 8},
-        "xaxis": {
-            "title": {"text": panel.x_label, "standoff": 8},
-            "automargin": True,
-            "zeroline": False,
-            "type": "log" if panel.x_is_logarithmic else "linear",
-        },
+        "xaxis": x_axis | {"type": "log" if panel.x_is_logarithmic else "linear"},
         "yaxis": y_axis,
         "hovermode": "closest",
         "paper_bgcolor": "rgba(0,0,0,0)",
