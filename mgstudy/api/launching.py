@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import ray
 from rich.console import Console
 
 from mgstudy.api.results import keep_report
@@ -24,7 +25,7 @@ from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest, as_launched
 from mgstudy.study.definition.schema import study_schema
 from mgstudy.study.definition.study import Study
-from mgstudy.study.results.popularity import read_popularity
+from mgstudy.study.results.popularity import ensure_popularity, popularity_scores, read_popularity
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
@@ -44,6 +45,8 @@ from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+_POPULARITY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -210,19 +213,42 @@ def _run(
         database = expand_url(study.folder.storage_url(config))
         refuse_local_file(database, len(alive_nodes()))
         resources = trial_resources(config.resources, alive_nodes())
+        popularity = _begin_popularity(study)
         display = None
         if console is not None:
             display = LiveDisplay(record, resources.slots, console)
             told.append(display)
             display.start()
         try:
-            return run_trials(record, resources, study.folder, held)
+            finished = run_trials(record, resources, study.folder, held)
         finally:
             if display is not None:
                 display.stop()
                 told.remove(display)
+        if finished:
+            popularity()
+        return finished
 
     return record.remaining() == 0 or with_ray(run, config.retries.ray)
+
+
+def _begin_popularity(study: Study) -> Callable[[], None]:
+    """Have popularity scored beside the trials; what keeps the scores once the trials have run.
+
+    Trials get their slots as if it were not there: it takes a moment, and no GPU.
+    """
+    settings, folder = study.config.training, study.folder
+    if set(study.datasets) <= set(read_popularity(folder)):
+        return lambda: None
+    scores = ray.remote(num_cpus=0)(popularity_scores).remote(dict(study.datasets), settings)
+
+    def keep() -> None:
+        # What is lost with its worker is computed by who needs it.
+        with suppress(ray.exceptions.RayError):
+            known = ray.get(scores, timeout=_POPULARITY_SECONDS)
+            ensure_popularity(folder, study.datasets, settings, lambda *_: known)
+
+    return keep
 
 
 def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -186,12 +188,20 @@ def test_a_lost_store_gets_its_models_back_while_there_are_weights(
 def test_a_store_that_refuses_models_is_a_warning(
     home: Path, summaries: list[StudySummary], client: MlflowClient, caplog
 ) -> None:
-    experiment = client.get_experiment_by_name("logged")
-    assert experiment is not None
-    confirmed = client.get_model_version_by_alias(NAME, "confirmed")
-    client.set_tag(confirmed.run_id, "mgstudy.trial", "lost")
-    with caplog.at_level(logging.WARNING):
-        launched = api.launch(_study(home, 3))
-    client.set_tag(confirmed.run_id, "mgstudy.trial", summaries[-1].cells[0].key)
+    lost = client.get_model_version_by_alias(NAME, "confirmed")
+    client.delete_model_version(NAME, lost.version)
+    with closing(sqlite3.connect(home / "mlflow.db")) as store:
+        store.execute(
+            "CREATE TRIGGER refused BEFORE INSERT ON model_versions "
+            "BEGIN SELECT RAISE(ABORT, 'no more models'); END"
+        )
+        with caplog.at_level(logging.WARNING):
+            launched = api.launch(_study(home, 3))
+        store.execute("DROP TRIGGER refused")
     assert launched.finished
-    assert any("no models are registered in MLflow" in text for text in caplog.messages)
+    (warning,) = [text for text in caplog.messages if "no models are registered" in text]
+    assert "no more models" in warning
+    assert "launching again tries again" in warning
+    api.launch(_study(home, 3))
+    again = client.get_model_version_by_alias(NAME, "confirmed")
+    assert (again.run_id, again.version) == (lost.run_id, str(int(lost.version) + 1))

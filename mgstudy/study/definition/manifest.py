@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mgstudy.config.document import Document
 from mgstudy.config.study import StudyConfig
+from mgstudy.data.dataset import Dataset
 from mgstudy.environment import describe_environment
-from mgstudy.errors import MgstudyError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import written_whole
 from mgstudy.study.definition.cell import Cell, varying_factors
 from mgstudy.study.definition.study import Study, check_study
@@ -101,6 +102,13 @@ class DatasetEntry(_Part):
     interactions: str
     features: dict[str, str]
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> DatasetEntry:
+        """Those of a dataset."""
+        return cls(
+            interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints)
+        )
+
 
 class StudyManifest(_Part):
     """A study as it was launched last.
@@ -148,12 +156,7 @@ class StudyManifest(_Part):
                 LeftOutEntry(levels=dict(entry.levels), reason=entry.reason)
                 for entry in study.plan.left_out
             ),
-            datasets={
-                name: DatasetEntry(
-                    interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints)
-                )
-                for name, dataset in study.datasets.items()
-            },
+            datasets={name: DatasetEntry.of(dataset) for name, dataset in study.datasets.items()},
             launched=datetime.now(UTC).isoformat(timespec="seconds"),
             environment=describe_environment(),
         )
@@ -206,10 +209,18 @@ def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspa
     """The study as its last launch wrote it down, checked against what is installed now.
 
     Raises:
-        InputError: If its datasets are no longer there, or something that it names is not.
+        InputError: If its datasets are no longer there or others by now, or something that it names
+            is not installed.
     """
     content = manifest.config.model_dump(mode="json")
-    return check_study(Document(str(folder.manifest), content), workspace)
+    study = check_study(Document(str(folder.manifest), content), workspace)
+    for label, recorded in manifest.datasets.items():
+        if label in study.datasets and DatasetEntry.of(study.datasets[label]) != recorded:
+            raise InputError(
+                f"dataset {label!r} was prepared anew since study {manifest.name!r} ran; prepare it "
+                "as it was, or launch the study again under another name"
+            )
+    return study
 
 
 def _without_passwords(config: StudyConfig) -> StudyConfig:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+
+from pydantic import BaseModel, TypeAdapter
 
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
@@ -15,48 +15,81 @@ from mgstudy.training.trainer import Trainer
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By dataset, split (``validation`` or ``test``) and metric."""
+Datasets = Mapping[str, Dataset]
+"""By the label of their level."""
 
 
-def ensure_popularity(
-    folder: StudyFolder, datasets: Mapping[str, Dataset], settings: TrainingSettings
-) -> Scores:
-    """The scores on these datasets, from the study's folder or else computed and kept there.
+def popularity_scores(datasets: Datasets, settings: TrainingSettings) -> Scores:
+    """The scores on these datasets.
 
     Nothing is chosen by them: popularity has neither parameters nor seeds, so that its test score
     may be known before any winner.
     """
-    stored = _stored(folder)
-    measured = [str(metric) for metric in settings.metrics]
+    scores = {}
+    for name, dataset in datasets.items():
+        model = Popularity(dataset, Popularity.Parameters())
+        trainer = Trainer(model, dataset, gradient=None, settings=settings)
+        (result,) = trainer.epochs()
+        scores[name] = {"validation": result.metrics or {}, "test": trainer.test_metrics()}
+    return scores
+
+
+def ensure_popularity(
+    folder: StudyFolder,
+    datasets: Datasets,
+    settings: TrainingSettings,
+    compute: Callable[[Datasets, TrainingSettings], Scores] = popularity_scores,
+) -> Scores:
+    """The scores on these datasets, from the study's folder or else computed and kept there.
+
+    Args:
+        folder: The study's folder.
+        datasets: The datasets.
+        settings: What is measured.
+        compute: Gives the scores on datasets that have none yet.
+    """
+    kept = _kept(folder)
+    metrics = [str(metric) for metric in settings.metrics]
     current = {
-        name: {"interactions": dataset.fingerprint, "metrics": measured}
+        name: _Measured(interactions=dataset.fingerprint, metrics=metrics)
         for name, dataset in datasets.items()
     }
-    for name, dataset in datasets.items():
-        if stored.get(name, {}).get("measured") != current[name]:
-            stored[name] = {"measured": current[name], "scores": _score(dataset, settings)}
-    content = json.dumps(stored, indent=2).encode() + b"\n"
-    if not folder.popularity.exists() or folder.popularity.read_bytes() != content:
+    missing = {
+        name: datasets[name]
+        for name, measured in current.items()
+        if name not in kept or kept[name].measured != measured
+    }
+    if missing:
+        for name, scores in compute(missing, settings).items():
+            kept[name] = _Kept(measured=current[name], scores=scores)
         with written_whole(folder.popularity) as file:
-            file.write(content)
-    return {name: entry["scores"] for name, entry in stored.items()}
+            file.write(_FILE.dump_json(kept, indent=2) + b"\n")
+    return {name: entry.scores for name, entry in kept.items()}
 
 
 def read_popularity(folder: StudyFolder) -> Scores:
     """What ``ensure_popularity`` has kept, by dataset; empty before that."""
-    return {name: entry["scores"] for name, entry in _stored(folder).items()}
+    return {name: entry.scores for name, entry in _kept(folder).items()}
 
 
-def _score(dataset: Dataset, settings: TrainingSettings) -> dict[str, dict[str, float]]:
-    trainer = Trainer(
-        Popularity(dataset, Popularity.Parameters()), dataset, gradient=None, settings=settings
-    )
-    (result,) = trainer.epochs()
-    return {"validation": dict(result.metrics or {}), "test": trainer.test_metrics()}
+class _Measured(BaseModel):
+    """What scores are of: the fingerprint of the interactions, and the metrics."""
+
+    interactions: str
+    metrics: list[str]
 
 
-def _stored(folder: StudyFolder) -> dict[str, Any]:
+class _Kept(BaseModel):
+    measured: _Measured
+    scores: Mapping[str, Mapping[str, float]]
+
+
+_FILE = TypeAdapter(dict[str, _Kept])
+
+
+def _kept(folder: StudyFolder) -> dict[str, _Kept]:
+    """What the file has; nothing of one that is missing or damaged, for it is computed again."""
     try:
-        content: dict[str, Any] = json.loads(folder.popularity.read_text(encoding="utf-8"))
+        return _FILE.validate_json(folder.popularity.read_bytes())
     except (OSError, ValueError):
         return {}
-    return content

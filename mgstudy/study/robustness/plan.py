@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mgstudy.config.parameters import Value
 from mgstudy.config.study import Robustness
-from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.errors import InputError, suggestion
 from mgstudy.files import sha256_of
 from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import models
@@ -181,9 +181,7 @@ def plan_robustness(
 
     Raises:
         InputError: If there is no such cell or risk, or nothing is trained yet.
-        MgstudyError: If a dataset of the study has changed since it ran.
     """
-    _refuse_other_data(study, summary)
     chosen = _chosen(settings or study.config.robustness or Robustness(), risks)
     risk_points(chosen)
     by_key = {cell.key: cell for cell in study.plan.cells}
@@ -200,16 +198,6 @@ def plan_robustness(
             "it run on"
         )
     return RobustnessPlan(study, summary, chosen, trained)
-
-
-def _refuse_other_data(study: Study, summary: StudySummary) -> None:
-    for label, recorded in summary.manifest.datasets.items():
-        dataset = study.datasets.get(label)
-        if dataset is not None and recorded.features != dict(dataset.feature_fingerprints):
-            raise MgstudyError(
-                f"dataset {label!r} was prepared anew since study {summary.name!r} ran; prepare it "
-                "as it was, or launch the study again under another name"
-            )
 
 
 def _chosen(settings: Robustness, labels: Sequence[str]) -> Robustness:

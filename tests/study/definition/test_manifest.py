@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from states import summary_of
 
-from mgstudy.errors import MgstudyError
-from mgstudy.study.definition.manifest import FORMAT, StudyManifest
+from mgstudy import api
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.study.definition.manifest import FORMAT, StudyManifest, as_launched
 from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.workspace import Workspace
 
 
 @pytest.fixture
@@ -59,3 +61,29 @@ def test_another_format_is_refused_with_the_version_that_reads_it(
 def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
     with pytest.raises(MgstudyError, match="No such file"):
         StudyManifest.read(StudyFolder(tmp_path))
+
+
+PIPELINE = """\
+name: tiny
+source: {kind: synthetic, users: 30, items: 40, interactions_per_user: 6}
+"""
+STUDY = """\
+name: launched
+factors: {dataset: [tiny], model: [VBPR], gradient: [plain]}
+trials: 1
+"""
+
+
+@pytest.mark.parametrize("other", ["source.seed=5", "source.modalities={text: {width: 3}}"])
+def test_a_study_is_not_taken_up_again_on_other_data(tmp_path: Path, other: str) -> None:
+    (tmp_path / "tiny.yaml").write_text(PIPELINE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    api.prepare(tmp_path / "tiny.yaml", home=tmp_path)
+    study = api.read_study(tmp_path / "study.yaml", home=tmp_path)
+    place = {"uri": "sqlite:///mlflow.db", "experiment": "launched"}
+    manifest = StudyManifest.of(study, "sqlite:///study.db", place)
+    workspace = Workspace.resolve(tmp_path)
+    assert as_launched(manifest, study.folder, workspace).config == study.config
+    api.prepare(tmp_path / "tiny.yaml", [other], home=tmp_path)
+    with pytest.raises(InputError, match="dataset 'tiny' was prepared anew since study 'launched'"):
+        as_launched(manifest, study.folder, workspace)
