@@ -6,8 +6,10 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distributions, version
@@ -82,6 +84,32 @@ def _cpu_quota(group: Path) -> list[float]:
         if quota.isdecimal() and int(period):  # "max", or -1, is no quota.
             return [int(quota) / int(period)]
     return []
+
+
+@contextmanager
+def left_as_found() -> Iterator[None]:
+    """Put back at the end what libraries change of the process meanwhile: environment variables,
+    the levels and handlers of the loggers that there were, and the handlers of the signals that Ray
+    Tune takes, where this is the main thread."""
+    environment = dict(os.environ)
+    loggers = [
+        (logger, logger.level, list(logger.handlers))
+        for logger in [logging.root, *logging.root.manager.loggerDict.values()]
+        if isinstance(logger, logging.Logger)
+    ]
+    signals = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - environment.keys():
+            os.environ.pop(name, None)
+        os.environ.update(environment)
+        for logger, level, handlers in loggers:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+        if threading.current_thread() is threading.main_thread():
+            for kind, handler in signals.items():
+                signal.signal(kind, handler)
 
 
 def package_versions(names: Iterable[str] = _NAMED) -> dict[str, str]:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from mgstudy.environment import _cpu_quotas, for_a_while, usable_cpus
+from mgstudy.environment import _cpu_quotas, for_a_while, left_as_found, usable_cpus
 
 
 def test_what_is_changed_for_a_while_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,3 +80,36 @@ def test_quotas_of_control_groups_are_read(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{text}\n")
     assert sorted(_cpu_quotas(tmp_path)) == quotas
+
+
+def test_what_a_library_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGSTUDY_A", "theirs")
+    monkeypatch.setenv("MGSTUDY_B", "theirs")
+    logger, handler = logging.getLogger("mgstudy.of.a.test"), logging.NullHandler()
+    logger.setLevel(logging.INFO)
+    interrupt = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError), left_as_found():
+        os.environ.update({"MGSTUDY_A": "ours", "MGSTUDY_C": "ours"})
+        del os.environ["MGSTUDY_B"]
+        logger.setLevel(logging.ERROR)
+        logger.addHandler(handler)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise ZeroDivisionError
+    assert (os.environ["MGSTUDY_A"], os.environ["MGSTUDY_B"]) == ("theirs", "theirs")
+    assert "MGSTUDY_C" not in os.environ
+    assert (logger.level, logger.handlers) == (logging.INFO, [])
+    assert signal.getsignal(signal.SIGINT) is interrupt
+
+
+def test_another_thread_than_the_main_one_leaves_signals_alone() -> None:
+    ended = []
+
+    def work() -> None:
+        with left_as_found():
+            pass
+        ended.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(60)
+    assert ended == [True]

@@ -15,7 +15,7 @@ from rich.console import Console
 from mgstudy.api.results import keep_report
 from mgstudy.api.robustness import measure
 from mgstudy.data.pipeline import pipeline_schema
-from mgstudy.environment import installed_packages
+from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.plan import plan_content
@@ -119,6 +119,7 @@ def launch(
     database = expand_url(storage_url)
     store = TrackingStore(study.workspace, config.tracking, config.name)
     with (
+        left_as_found(),
         terminated_like_interrupt(),
         lease(folder.path, database, config.name) as held,
         quiet_optuna(),

@@ -72,7 +72,6 @@ def states(home: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.xfail(strict=False, reason="a launch changes the process for good")
 def test_a_launch_leaves_the_process_as_it_found_it(states: dict[str, dict[str, Any]]) -> None:
     changed = {}
     for part, before in states["before"].items():

@@ -105,9 +105,7 @@ class DatasetEntry(_Part):
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetEntry:
         """Those of a dataset."""
-        return cls(
-            interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints)
-        )
+        return cls(interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints))
 
 
 class StudyManifest(_Part):
