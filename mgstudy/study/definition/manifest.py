@@ -215,8 +215,8 @@ def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspa
     for label, recorded in manifest.datasets.items():
         if label in study.datasets and DatasetEntry.of(study.datasets[label]) != recorded:
             raise InputError(
-                f"dataset {label!r} was prepared anew since study {manifest.name!r} ran; prepare it "
-                "as it was, or launch the study again under another name"
+                f"dataset {label!r} was prepared anew since study {manifest.name!r} ran; "
+                "prepare it as it was, or launch the study again under another name"
             )
     return study
 
