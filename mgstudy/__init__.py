@@ -7,8 +7,9 @@ nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mgstudy.lazy import importing
 
 if TYPE_CHECKING:
     from mgstudy.api import (
@@ -114,7 +115,6 @@ _HOMES = {
     "mgstudy.training.run": ["TrainingRun", "TrainerParts", "build_trainer", "train"],
     "mgstudy.training.trainer": ["Trainer"],
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "CellState",
@@ -177,11 +177,7 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'mgstudy' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
+__getattr__ = importing(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -1,38 +1,68 @@
 """The library: prepare a dataset, read a study, launch it. The command line calls these functions.
 
-The glue between the rooms; it decides nothing.
+The glue between the rooms; it decides nothing. Each part is imported when it is first used, so that
+no command waits for what another one needs.
 """
 
 from __future__ import annotations
 
-from mgstudy.api.datasets import (
-    clean_cache,
-    describe_cached,
-    describe_dataset,
-    list_cache,
-    load_dataset,
-    prepare,
-    verify_cache,
-)
-from mgstudy.api.launching import (
-    Launched,
-    file_schema,
-    launch,
-    plan,
-    read_launched_study,
-    resume,
-)
-from mgstudy.api.results import (
-    Synced,
-    compare,
-    load_study,
-    read_summary,
-    serve_pages,
-    sync,
-    write_report,
-)
-from mgstudy.api.robustness import measure_robustness
-from mgstudy.study.definition.study import read_study
+from typing import TYPE_CHECKING
+
+from mgstudy.lazy import importing
+
+if TYPE_CHECKING:
+    from mgstudy.api.datasets import (
+        clean_cache,
+        describe_cached,
+        describe_dataset,
+        list_cache,
+        load_dataset,
+        prepare,
+        verify_cache,
+    )
+    from mgstudy.api.launching import (
+        Launched,
+        file_schema,
+        launch,
+        plan,
+        read_launched_study,
+        resume,
+    )
+    from mgstudy.api.results import Synced, compare, load_study, serve_pages, sync, write_report
+    from mgstudy.api.robustness import measure_robustness
+    from mgstudy.api.studies import read_summary
+    from mgstudy.study.definition.study import read_study
+
+_HOMES = {
+    "mgstudy.api.datasets": [
+        "clean_cache",
+        "describe_cached",
+        "describe_dataset",
+        "list_cache",
+        "load_dataset",
+        "prepare",
+        "verify_cache",
+    ],
+    "mgstudy.api.launching": [
+        "Launched",
+        "file_schema",
+        "launch",
+        "plan",
+        "read_launched_study",
+        "resume",
+    ],
+    "mgstudy.api.results": [
+        "Synced",
+        "compare",
+        "load_study",
+        "serve_pages",
+        "sync",
+        "write_report",
+    ],
+    "mgstudy.api.robustness": ["measure_robustness"],
+    "mgstudy.api.studies": ["read_summary"],
+    "mgstudy.study.definition.study": ["read_study"],
+}
 
 __all__ = [
     "Launched",
@@ -58,3 +88,5 @@ __all__ = [
     "verify_cache",
     "write_report",
 ]
+
+__getattr__ = importing(__name__, _HOMES)

@@ -22,9 +22,9 @@ from mgstudy.report.console.plan import plan_content
 from mgstudy.report.console.study_progress import LiveDisplay
 from mgstudy.report.page.report import render, report_content
 from mgstudy.report.results import StudyResults
-from mgstudy.study.definition.manifest import StudyManifest, as_launched
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.schema import study_schema
-from mgstudy.study.definition.study import Study
+from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.popularity import ensure_popularity, popularity_scores, read_popularity
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials

@@ -15,8 +15,9 @@ from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.page.report import render, report_content, save_report
 from mgstudy.report.results import StudyResults
-from mgstudy.study.definition.manifest import StudyManifest, as_launched
-from mgstudy.study.results.summary import StudySummary, summarize, summarize_as
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.definition.study import as_launched
+from mgstudy.study.results.summary import StudySummary, summarize_as
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
@@ -60,16 +61,6 @@ def load_study(name: str, home: Path | str | None = None) -> StudyResults:
         InputError: If the workspace has no study of that name.
     """
     return StudyResults.load(Workspace.resolve(home), name)
-
-
-def read_summary(name: str, home: Path | str | None = None) -> StudySummary:
-    """Where a launched study stands, also while it runs.
-
-    Raises:
-        InputError: If the workspace has no study of that name.
-        MgstudyError: If its manifest or storage cannot be read.
-    """
-    return summarize(Workspace.resolve(home), name)
 
 
 def compare(

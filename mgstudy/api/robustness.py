@@ -17,8 +17,7 @@ from mgstudy.report.robustness.comparison import (
 )
 from mgstudy.report.robustness.formats import write_tables
 from mgstudy.report.robustness.plots import write_plots
-from mgstudy.study.definition.manifest import as_launched
-from mgstudy.study.definition.study import Study
+from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness

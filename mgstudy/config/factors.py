@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -201,3 +201,9 @@ def level_label(level: str | int | ChangedDataset | Level | Sequence[Level]) -> 
     if isinstance(level, Level | ChangedDataset):
         return level.label
     return "+".join(part.label for part in level) or "none"
+
+
+def varying_factors(cells: Iterable[Mapping[str, str]]) -> list[str]:
+    """The factors with more than one level among cells, given each cell's levels."""
+    levels = list(cells)
+    return [name for name in (levels[0] if levels else ()) if len({c[name] for c in levels}) > 1]

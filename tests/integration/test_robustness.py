@@ -18,8 +18,7 @@ from rich.console import Console
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness.comparison import RobustnessTables
-from mgstudy.study.definition.manifest import as_launched
-from mgstudy.study.definition.study import Study
+from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks
 from mgstudy.study.robustness.plan import RobustnessPlan, plan_robustness

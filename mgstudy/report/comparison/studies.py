@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from mgstudy.config.factors import varying_factors
 from mgstudy.errors import InputError, suggestion
 from mgstudy.report.comparison.baselines import (
     DEFAULT_BASELINE,
@@ -21,7 +22,6 @@ from mgstudy.report.comparison.baselines import (
     over_seeds,
 )
 from mgstudy.report.comparison.statistics import ALPHA, benjamini_hochberg, holm, mean_interval
-from mgstudy.study.definition.cell import varying_factors
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -143,12 +143,6 @@ class Cell:
         changes no other cell's seeds."""
         content = {"study_seed": study_seed, "cell": self.key, "purpose": purpose}
         return int(fingerprint(content)[:8], 16)
-
-
-def varying_factors(cells: Iterable[Mapping[str, str]]) -> list[str]:
-    """The factors with more than one level among cells, given each cell's levels."""
-    levels = list(cells)
-    return [name for name in (levels[0] if levels else ()) if len({c[name] for c in levels}) > 1]
 
 
 def declared_parameters(part: type) -> type[ParameterSet]:

@@ -7,21 +7,22 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mgstudy.config.document import Document
+from mgstudy.config.factors import varying_factors
 from mgstudy.config.study import StudyConfig
-from mgstudy.data.dataset import Dataset
 from mgstudy.environment import describe_environment
-from mgstudy.errors import InputError, MgstudyError
+from mgstudy.errors import MgstudyError
 from mgstudy.files import written_whole
-from mgstudy.study.definition.cell import Cell, varying_factors
-from mgstudy.study.definition.study import Study, check_study
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.urls import recorded_url
-from mgstudy.workspace import Workspace
+
+if TYPE_CHECKING:  # Whoever reads a manifest waits for no model to be imported.
+    from mgstudy.data.dataset import Dataset
+    from mgstudy.study.definition.cell import Cell
+    from mgstudy.study.definition.study import Study
 
 FORMAT = 1
 """To be raised when what a study's folder and storage hold is read otherwise."""
@@ -201,24 +202,6 @@ class StudyManifest(_Part):
             for dataset in self.datasets.values()
             for key in (dataset.interactions, *dataset.features.values())
         ]
-
-
-def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspace) -> Study:
-    """The study as its last launch wrote it down, checked against what is installed now.
-
-    Raises:
-        InputError: If its datasets are no longer there or others by now, or something that it names
-            is not installed.
-    """
-    content = manifest.config.model_dump(mode="json")
-    study = check_study(Document(str(folder.manifest), content), workspace)
-    for label, recorded in manifest.datasets.items():
-        if label in study.datasets and DatasetEntry.of(study.datasets[label]) != recorded:
-            raise InputError(
-                f"dataset {label!r} was prepared anew since study {manifest.name!r} ran; "
-                "prepare it as it was, or launch the study again under another name"
-            )
-    return study
 
 
 def _without_passwords(config: StudyConfig) -> StudyConfig:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgstudy.config.document import Document, load_document
+from mgstudy.config.factors import varying_factors
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
-from mgstudy.study.definition.cell import varying_factors
 from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
+from mgstudy.study.definition.manifest import DatasetEntry, StudyManifest
 from mgstudy.study.definition.optuna_parts import check_search
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import check_storage_url
@@ -87,3 +88,21 @@ def _check_storage(config: StudyConfig, document: Document) -> None:
         check_storage_url(config.storage)
     except InputError as error:
         raise document.error(("storage",), str(error)) from error
+
+
+def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspace) -> Study:
+    """The study as its last launch wrote it down, checked against what is installed now.
+
+    Raises:
+        InputError: If its datasets are no longer there or others by now, or something that it names
+            is not installed.
+    """
+    content = manifest.config.model_dump(mode="json")
+    study = check_study(Document(str(folder.manifest), content), workspace)
+    for label, recorded in manifest.datasets.items():
+        if label in study.datasets and DatasetEntry.of(study.datasets[label]) != recorded:
+            raise InputError(
+                f"dataset {label!r} was prepared anew since study {manifest.name!r} ran; "
+                "prepare it as it was, or launch the study again under another name"
+            )
+    return study

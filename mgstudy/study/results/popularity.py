@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, TypeAdapter
 
 from mgstudy.config.training import TrainingSettings
-from mgstudy.data.dataset import Dataset
 from mgstudy.files import written_whole
-from mgstudy.models.popularity import Popularity
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from mgstudy.data.dataset import Dataset
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By dataset, split (``validation`` or ``test``) and metric."""
-Datasets = Mapping[str, Dataset]
+Datasets = Mapping[str, "Dataset"]
 """By the label of their level."""
 
 
@@ -25,6 +26,10 @@ def popularity_scores(datasets: Datasets, settings: TrainingSettings) -> Scores:
     Nothing is chosen by them: popularity has neither parameters nor seeds, so that its test score
     may be known before any winner.
     """
+    # Whoever only reads scores waits for no model to be imported.
+    from mgstudy.models.popularity import Popularity  # noqa: PLC0415
+    from mgstudy.training.trainer import Trainer  # noqa: PLC0415
+
     scores = {}
     for name, dataset in datasets.items():
         model = Popularity(dataset, Popularity.Parameters())

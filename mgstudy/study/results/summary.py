@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mgstudy.config.factors import ChangedDataset
-from mgstudy.study.definition.cell import varying_factors
+from mgstudy.config.factors import ChangedDataset, varying_factors
 from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyManifest
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import confirmed_trials

@@ -7,6 +7,7 @@ pruned there, so that the storage is all it takes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.storages import BaseStorage
@@ -16,8 +17,10 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import StudyConfig
 from mgstudy.fingerprint import fingerprint
 from mgstudy.private.optuna import storage_id
-from mgstudy.study.definition.cell import Cell
 from mgstudy.study.search.state import SEED_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from mgstudy.study.definition.cell import Cell
 
 
 def confirmation_study_name(search_name: str, winner: int) -> str:

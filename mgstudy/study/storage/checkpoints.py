@@ -12,14 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError
-from mgstudy.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:  # Imported where trials need it: whoever looks where files lie waits for nothing.
+    import torch
 
 BEST_WEIGHTS = "best.pt"
 """Weights of a trial's best epoch, in the trial's folder."""
@@ -77,6 +78,10 @@ class CheckpointFolder:
         Raises:
             OSError: If it cannot be written; what was there is untouched.
         """
+        import torch  # noqa: PLC0415
+
+        from mgstudy.training.checkpoint import save_checkpoint  # noqa: PLC0415
+
         location = self.location(trial, name)
         if not self._is_remote:
             save_checkpoint(Path(location), state)
@@ -118,6 +123,8 @@ class CheckpointFolder:
         Raises:
             InputError: If it is missing, damaged, or holds anything but tensors and plain values.
         """
+        from mgstudy.training.checkpoint import load_checkpoint, read_checkpoint  # noqa: PLC0415
+
         location = self.location(trial, name)
         if not self._is_remote:
             return load_checkpoint(Path(location), device)

@@ -9,7 +9,8 @@ from states import summary_of
 
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.definition.manifest import FORMAT, StudyManifest, as_launched
+from mgstudy.study.definition.manifest import FORMAT, StudyManifest
+from mgstudy.study.definition.study import as_launched
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
