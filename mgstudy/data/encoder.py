@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.data.encoded_rows import EncodedRows
 from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.steps.base import DeclaredStep
 from mgstudy.errors import InputError
@@ -35,12 +36,14 @@ class Items:
         keys: What the raw data calls them, by id; ``None`` where it counts them from 0 itself.
         source: Where their records come from.
         progress: Told what is being done.
+        encoded: What an encoding that was stopped has encoded already.
     """
 
     count: int
     keys: pa.Array | None
     source: Source
     progress: Progress
+    encoded: EncodedRows = field(default_factory=EncodedRows)
 
     def ids(self) -> dict[str, int]:
         """Id of each item by what the raw data calls it."""

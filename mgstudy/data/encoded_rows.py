@@ -1,0 +1,73 @@
+"""What a long encoding has encoded so far: a kill costs one batch."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgstudy.files import written_whole
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Rows of a table that is not finished, a file for each batch.
+
+    Attributes:
+        folder: Where they lie, one folder for each thing that makes the table; nothing is kept
+            when not given.
+    """
+
+    folder: Path | None = None
+
+    def read(self) -> dict[int, NDArray[np.float32]]:
+        """The items that are encoded, to their rows; of a batch that cannot be read, none."""
+        rows: dict[int, NDArray[np.float32]] = {}
+        for path in self.folder.glob("*.npz") if self.folder is not None else ():
+            try:
+                with np.load(path, allow_pickle=False) as batch:
+                    rows.update(zip(batch["items"].tolist(), batch["rows"], strict=True))
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+                continue
+        return rows
+
+    def keep(self, items: Sequence[int], rows: NDArray[Any]) -> None:
+        """Keep a batch.
+
+        Args:
+            items: The items.
+            rows: Shape ``[batch, width]``.
+
+        Raises:
+            MgstudyError: If it cannot be written.
+        """
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # One that is kept twice, by two processes, is the same.
+        with written_whole(self.folder / f"{items[0]}.npz") as file:
+            np.savez(file, items=np.asarray(items), rows=rows.astype(np.float32))
+
+    def discard(self) -> None:
+        """Delete them all: the table is there."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def table_of(rows: Mapping[int, NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    """The rows of items as a table, shape ``[items, width]``, with zeros where there is none.
+
+    Args:
+        rows: Of at least one item.
+        count: Items.
+    """
+    values = np.zeros((count, len(next(iter(rows.values())))), dtype=np.float32)
+    for item, row in rows.items():
+        values[item] = row
+    return values
