@@ -6,13 +6,13 @@ import multiprocessing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from mgstudy import api
+from mgstudy.api.results import sync
 
 
 def sync_in_process(name: str, home: Path, rebuild: bool = False) -> BaseProcess:
     """Begin ``mgstudy sync`` in another process, which has everything imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["syncing", "mlflow.tracking"])
-    process = context.Process(target=api.sync, args=(name, home, rebuild))
+    process = context.Process(target=sync, args=(name, home, rebuild))
     process.start()
     return process
