@@ -34,6 +34,9 @@ State = Mapping[str, Tensor]
 class _Convolution(nn.Module):
     """A convolution without bias, and the batch normalisation after it."""
 
+    kernel: Tensor
+    bias: Tensor
+
     def __init__(self, state: State, weight: str, normalisation: str, stride: int = 1) -> None:
         super().__init__()
         kernel = state[f"{weight}.weight"]
@@ -76,7 +79,7 @@ class _Block(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """As ``_Convolution.forward``."""
         hidden = images if self.expand is None else functional.relu6(self.expand(images))
-        made = self.project(functional.relu6(self.convolve(hidden)))
+        made: Tensor = self.project(functional.relu6(self.convolve(hidden)))
         return made + images if made.shape == images.shape else made
 
 
@@ -131,7 +134,7 @@ def prepare_image(image: Any) -> Tensor:
 
 def _strides(state: State) -> list[int]:
     """Of every block; a stage begins where the number of channels changes."""
-    channels = []
+    channels: list[int] = []
     while f"_blocks.{len(channels)}._project_conv.weight" in state:
         channels.append(len(state[f"_blocks.{len(channels)}._project_conv.weight"]))
     begins = [True, *(before != after for before, after in pairwise(channels))]

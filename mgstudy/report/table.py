@@ -15,6 +15,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from mgstudy.config.factors import varying_factors
+
 Place = tuple[int, str]
 """A row, counted from 0, and the title of a column."""
 
@@ -87,7 +89,6 @@ class Table:
             among: The levels of all cells, where the table is of some.
             more: Attributes of the table.
         """
-        from mgstudy.study.definition.cell import varying_factors  # noqa: PLC0415  # Needs torch.
 
         rows = list(cells)
         factors = varying_factors(among or [levels for levels, _ in rows]) or ["model"]
