@@ -136,7 +136,7 @@ def jobs(address: Address = None, as_json: AsJson = False) -> None:
             for job in found
         ]
         titles = ["study", "attempt", "status", "started", "time", "job"]
-        make_console().print(Table(titles, rows))
+        make_console().print(Table(titles, rows, ["study", "status", "started", "job"]))
 
 
 @app.command()
