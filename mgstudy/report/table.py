@@ -134,7 +134,8 @@ class Table:
                 break
         for number, row in enumerate(self.rows):
             # As texts, since square brackets in cells are meant and no markup.
-            cells = {c: Text(_one_line(row[c]), self._style(number, c)) for c in columns}
+            style = {title: self.styles.get((number, title), "") for title in self.titles}
+            cells = {c: Text(_one_line(row[c]), style[self.titles[c]]) for c in columns}
             if widths is None:
                 yield from self._stacked(cells, width)
             else:
@@ -169,9 +170,6 @@ class Table:
                 found[column] = width + more
                 left -= more
         return found
-
-    def _style(self, row: int, column: int) -> str:
-        return self.styles.get((row, self.titles[column]), "")
 
     def _head(self, widths: Mapping[int, int]) -> Iterator[Text]:
         titles = [
@@ -242,22 +240,18 @@ class Table:
 
     def html(self) -> Markup:
         """A ``table`` element whose first column heads the rows."""
-        head = Markup("").join(
+        head = [
             Markup('<th scope="col"{}>{}</th>').format(
                 "" if self.is_text(column) else Markup(' class="number"'), title
             )
             for column, title in enumerate(self.titles)
-        )
-        body = Markup("\n").join(
-            Markup("<tr>{}</tr>").format(
-                Markup("").join(
-                    self._html_cell(cell, number, column) for column, cell in enumerate(row)
-                )
-            )
-            for number, row in enumerate(self.rows)
-        )
+        ]
+        rows = []
+        for number, row in enumerate(self.rows):
+            cells = (self._html_cell(cell, number, column) for column, cell in enumerate(row))
+            rows.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
         whole = Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>")
-        return whole.format(head, body)
+        return whole.format(Markup("").join(head), Markup("\n").join(rows))
 
     def _latex_cell(self, cell: str, row: int, column: int) -> str:
         if not cell:
