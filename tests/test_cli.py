@@ -12,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pretended_gpu import PretendedGpu
 from programs import MGSTUDY, finished
+from rich.console import Console
 
+from mgstudy import api
 from mgstudy.cli.app import typed
 from mgstudy.config.document import load_document
 from mgstudy.config.reading import yaml_text
+from mgstudy.report.console import plan as plans
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,6 +122,25 @@ def test_a_plan_can_time_its_cells(command: Command, raw: Path, study_file: Path
     code, out, _ = command("plan", study_file, "--measure", "--json")
     assert code == 0
     assert all(cell["seconds_per_epoch"] > 0 for cell in json.loads(out)["cells"])
+
+
+def test_a_plan_times_epochs_where_trials_will_run_or_not_at_all(
+    command: Command, raw: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    monkeypatch.setattr(plans, "this_machine", lambda: {"CPU": 8.0, "GPU": 1.0})
+    study = api.read_study(study_file)
+    with PretendedGpu() as gpu:
+        content = api.plan(study, measure=True)
+        assert gpu.operations["index_select"]
+    assert content["timed_on"] == "cuda" and content["cells"][0]["seconds_per_epoch"] > 0
+    plans.print_plan(content, console := Console(file=io.StringIO(), width=300))
+    assert "trials that share a GPU slow each other down" in console.file.getvalue()
+
+    there = api.plan(study, measure=True, nodes=[{"CPU": 4.0}])
+    assert there["timed_on"] is None and there["cells"][0]["seconds_per_epoch"] is None
+    plans.print_plan(there, console := Console(file=io.StringIO(), width=300))
+    assert "times epochs where it runs, so give it on one of the nodes" in console.file.getvalue()
 
 
 def test_the_workspace_is_the_option_else_the_variable_else_this_folder(

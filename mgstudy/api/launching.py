@@ -29,7 +29,7 @@ from mgstudy.study.results.popularity import ensure_popularity, popularity_score
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
-from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.study.running.placement import alive_nodes, trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
@@ -213,7 +213,7 @@ def _run(
     def run() -> bool:
         database = expand_url(study.folder.storage_url(config))
         refuse_local_file(database, len(alive_nodes()))
-        resources = trial_resources(config.resources, alive_nodes())
+        resources = trial_resources(config.resources, usable_nodes())
         popularity = _begin_popularity(study)
         display = None
         if console is not None:

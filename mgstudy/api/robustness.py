@@ -22,7 +22,7 @@ from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
-from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.study.running.placement import trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
@@ -88,7 +88,7 @@ def measure(
         if progress.total:
 
             def run() -> None:
-                resources = trial_resources(plan.study.config.resources, alive_nodes())
+                resources = trial_resources(plan.study.config.resources, usable_nodes())
                 with progress.shown() as on_result:
                     run_robustness(plan, results, resources, on_result)
 

@@ -35,7 +35,7 @@ from mgstudy.cluster.machines import (
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import read_study
-from mgstudy.study.running.placement import alive_nodes, trial_resources
+from mgstudy.study.running.placement import trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import ray_session
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage, refuse_local_file
@@ -263,7 +263,7 @@ def check_study_there(file: str, overrides: list[str], home: str | None) -> list
     except MgstudyError as error:
         advice = "prepare datasets on the cluster, or in its --home"
         return [problem("study", first_line(error), advice)]
-    nodes = alive_nodes()
+    nodes = usable_nodes()
     try:
         each = trial_resources(study.config.resources, nodes)
         text = f"{each.slots} trials at once, {each.cpu:g} CPU and {each.gpu:g} GPU each"

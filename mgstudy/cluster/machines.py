@@ -175,18 +175,16 @@ def look_at_nodes() -> tuple[list[Machine], list[Finding]]:
         that differ.
     """
     import ray  # noqa: PLC0415
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
+    from mgstudy.study.running.placement import at_node  # noqa: PLC0415
+
     machines: list[Machine] = []
     findings: list[Finding] = []
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         address = node["NodeManagerAddress"]
-        there = task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        )
+        there = at_node(node["NodeID"], look)
         try:
             # Once to start a worker, which takes seconds, and once to compare clocks.
             for _ in range(2):
@@ -212,6 +210,8 @@ def _cannot_look(node: str, error: Exception) -> Finding:
 def _look_at_gpus(host: str) -> Finding:
     import torch  # noqa: PLC0415
 
+    from mgstudy.study.running.gpus import mps_answers  # noqa: PLC0415
+
     names: list[str] = []
     error_text = ""
     try:
@@ -228,4 +228,7 @@ def _look_at_gpus(host: str) -> Finding:
         text = f"has a GPU that torch cannot use: {error_text}"
         advice = "install the torch build that fits the driver, see https://pytorch.org/get-started"
         return problem(host, text, advice)
-    return fine(host, f"GPUs: {', '.join(names) or 'none'}")
+    if not names:
+        return fine(host, "GPUs: none")
+    shared = "by MPS, together" if mps_answers() else "by time slicing, in turn"
+    return fine(host, f"GPUs: {', '.join(names)}; trials on one run {shared}")

@@ -96,8 +96,8 @@ class Resources(Settings):
         "auto",
         description="GPUs per trial, fractions allowed, with as large a share of its memory; auto: "
         "none without a GPU, else an equal share of each GPU for as many trials as the CPUs allow, "
-        "at most 8; packed: a GPU for the first trials of a cell, then as many on one as the "
-        "memory that those took allows",
+        "at most 8, or 24 under MPS; packed: the same for the first trials of a cell, then as many "
+        "on a GPU as the memory that those took allows",
     )
     accelerator_type: str | None = Field(
         None,

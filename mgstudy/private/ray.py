@@ -15,6 +15,7 @@ from typing import Any
 
 import ray._private.utils as ray_utils
 import ray._private.worker as ray_worker
+from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
@@ -45,6 +46,17 @@ def use_token_that_is_here() -> None:
         loggers={maybe_enable_token_auth_if_token_available.__module__: logging.ERROR}
     ):
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def gpus_here() -> int:
+    """How many GPUs Ray would count if it were started on this machine.
+
+    Stands in for a way to ask without starting it.
+    """
+    manager = get_accelerator_manager_for_resource("GPU")
+    count = manager.get_current_node_num_accelerators()
+    visible = manager.get_current_process_visible_accelerator_ids()
+    return int(count if visible is None else min(count, len(visible)))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch
 
 from mgstudy.cluster import machines
 from mgstudy.cluster.machines import Finding, Machine, check_clock, check_versions, look
+from mgstudy.study.running import gpus
 
 VERSIONS = {**machines.installed_versions(), "mgstudy": "0.1.0", "ray": "2.60.0"}
 
@@ -59,11 +60,16 @@ def test_this_machine_is_described_as_it_is(tmp_path: Path) -> None:
     assert int(texts[3].split()[0]) == pytest.approx(free, rel=0.1)
 
 
-def test_a_good_machine_gets_no_advice(good_machine: dict[str, Any]) -> None:
+def test_a_good_machine_gets_no_advice(
+    good_machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     good_machine["gpus"] = ["NVIDIA A10G"]
     found = look().findings
     assert bad(found) == []
-    assert "GPUs: NVIDIA A10G" in [finding.text for finding in found]
+    said = "GPUs: NVIDIA A10G; trials on one run"
+    assert f"{said} by time slicing, in turn" in [finding.text for finding in found]
+    monkeypatch.setattr(gpus, "mps_answers", lambda: True)
+    assert f"{said} by MPS, together" in [finding.text for finding in look().findings]
 
 
 @pytest.mark.parametrize(

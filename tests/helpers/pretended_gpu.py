@@ -62,6 +62,10 @@ class PretendedGpu:
 
     Attributes:
         generator: Its random numbers' state; they are drawn from that of memory.
+        memory: Its size in bytes.
+        reserved: What torch's allocator has taken of it at most.
+        limit: The share of it that torch's allocator was limited to.
+        broken: What CUDA says to everything that follows, once its context is broken.
         waits: How often the processor had to wait for the device, or to copy between both, by what
             for; clear it to begin anew.
         operations: How often each elementary operation was made on the device.
@@ -73,6 +77,8 @@ class PretendedGpu:
         self.waits: Counter[str] = Counter()
         self.operations: Counter[str] = Counter()
         self.unordered: Counter[str] = Counter()
+        self.memory, self.reserved, self.limit = 16 * 2**30, 0, 1.0
+        self.broken: str | None = None
         # Kept alive, so that no other storage ever has the address of one that is known.
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._copying = False
@@ -80,6 +86,13 @@ class PretendedGpu:
 
     def __enter__(self) -> PretendedGpu:
         for owner, name, stand_in in (
+            (torch.cuda, "is_available", lambda: True),
+            (torch.cuda, "mem_get_info", self._answered(lambda device=GPU: (0, self.memory))),
+            (torch.cuda, "max_memory_reserved", lambda device=GPU: self.reserved),
+            (torch.cuda, "empty_cache", self._answered(lambda: None)),
+            (torch.cuda, "reset_peak_memory_stats", lambda device=GPU: None),
+            (torch.cuda, "set_per_process_memory_fraction", self._answered(self._limit)),
+            (torch.cuda, "synchronize", self._answered(lambda device=GPU: None)),
             (torch, "Generator", _Generator),
             (torch.cuda, "default_generators", (self.generator,)),
             (torch.cuda, "get_rng_state", lambda device=GPU: self.generator.get_state()),
@@ -102,6 +115,17 @@ class PretendedGpu:
     def __exit__(self, *raised: object) -> None:
         self._stack.close()
         self._storages.clear()
+
+    def _limit(self, fraction: float) -> None:
+        self.limit = fraction
+
+    def _answered(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*arguments: Any) -> Any:
+            if self.broken is not None:
+                raise RuntimeError(self.broken)
+            return function(*arguments)
+
+        return asked
 
     def holds(self, value: Any) -> bool:
         """Whether something is a tensor that lies on the device."""

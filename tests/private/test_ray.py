@@ -29,6 +29,7 @@ from ray.tune.experiment import Trial
 from mgstudy.private.ray import (
     dead_process,
     errors_told_in_a_line,
+    gpus_here,
     ignored_below,
     job_that_imports_as_here,
     sigterm_left_alone,
@@ -218,6 +219,19 @@ def test_job_that_imports_as_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             sys.path.insert(0, "")
         job._py_driver_sys_path.extend(["/elsewhere", str(tmp_path)])
         assert list(job._get_proto_job_config().py_driver_sys_path) == given
+
+
+def test_gpus_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = "ray._private.thirdparty.pynvml."
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(f"{counted}nvmlInit", lambda: None)
+    monkeypatch.setattr(f"{counted}nvmlShutdown", lambda: None)
+    monkeypatch.setattr(f"{counted}nvmlDeviceGetCount", lambda: 2)
+    assert gpus_here() == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpus_here() == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus_here() == 0
 
 
 def test_ignored_below(tmp_path: Path) -> None:

@@ -6,17 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from rich.console import Console
 
-from mgstudy.environment import usable_cpus
 from mgstudy.report.table import Table, duration
-from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import summarize_as
 from mgstudy.study.running.estimate import seconds_from_trials, seconds_per_epoch
-from mgstudy.study.running.placement import trial_resources
+from mgstudy.study.running.placement import this_machine, trial_resources
 from mgstudy.study.search.state import CellState, State
 
 
@@ -27,14 +24,16 @@ def plan_content(
 
     Args:
         study: The study.
-        measure: Whether to train two epochs of every cell, to time one.
+        measure: Whether to train two epochs of every cell, to time one, where trials will run; on
+            a cluster's machines it cannot be done from here.
         nodes: What each machine of a cluster has; this machine when not given.
 
     Raises:
         InputError: If not even one trial fits.
     """
     states = _states(study)
-    resources = trial_resources(study.config.resources, nodes or [_this_machine()])
+    resources = trial_resources(study.config.resources, nodes or [this_machine()])
+    timed_on = None if nodes is not None else "cuda" if resources.gpu else "cpu"
     per_trial = seconds_from_trials(study.plan.cells, states)
     cells: list[dict[str, Any]] = []
     for cell in study.plan.cells:
@@ -54,7 +53,11 @@ def plan_content(
                 "searched": {name: space.to_yaml() for name, space in cell.searched.items()},
                 "fixed": cell.fixed,
                 "seconds_per_trial": per_trial[cell.key],
-                "seconds_per_epoch": _timed(study, cell) if measure else None,
+                "seconds_per_epoch": seconds_per_epoch(
+                    study.config, cell, study.datasets[cell.dataset], timed_on
+                )
+                if measure and timed_on
+                else None,
             }
         )
     to_run = [cell["to_run"] + cell["confirmations_to_run"] for cell in cells]
@@ -76,16 +79,13 @@ def plan_content(
         "slots": resources.slots,
         "cpu_per_trial": resources.cpu,
         "gpu_per_trial": resources.gpu,
+        "timed_on": timed_on if measure else None,
         "epochs": study.config.training.epochs,
         "seconds_estimated": sum(seconds) / resources.slots if known_all else None,
         "left_out": [
             {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
         ],
     }
-
-
-def _this_machine() -> dict[str, float]:
-    return {"CPU": float(usable_cpus()), "GPU": float(torch.cuda.device_count())}
 
 
 def print_plan(content: dict[str, Any], console: Console) -> None:
@@ -133,10 +133,6 @@ def _states(study: Study) -> dict[str, CellState]:
     return {cell.key: cell for cell in summarize_as(now, study.folder).cells}
 
 
-def _timed(study: Study, cell: Cell) -> float:
-    return seconds_per_epoch(study.config, cell, study.datasets[cell.dataset])
-
-
 def _space_text(name: str, space: Any) -> str:
     keyword, content = next(iter(space.items()))
     shown = ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in content)
@@ -149,8 +145,15 @@ def _time_text(content: dict[str, Any]) -> str:
     if content["seconds_estimated"] is not None:
         return f"estimated time: {duration(content['seconds_estimated'])}, from finished trials"
     timed = [cell["seconds_per_epoch"] for cell in content["cells"]]
+    if None in timed and content["nodes"] is not None:
+        return (
+            "estimated time: unknown before the first trials; `mgstudy plan --measure` times "
+            "epochs where it runs, so give it on one of the nodes"
+        )
     if None in timed:
         return "estimated time: unknown before the first trials; --measure times an epoch of each"
+    shares = 0 < content["gpu_per_trial"] < 1
+    slower = "; trials that share a GPU slow each other down, which is not in it" if shares else ""
     at_most = sum(
         (cell["to_run"] + cell["confirmations_to_run"])
         * cell["seconds_per_epoch"]
@@ -160,4 +163,5 @@ def _time_text(content: dict[str, Any]) -> str:
     return (
         f"estimated time: at most {duration(at_most / content['slots'])}, if every trial ran all "
         f"{content['epochs']} epochs; early stopping and pruning take most of it away"
+        f"{slower}"
     )

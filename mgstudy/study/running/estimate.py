@@ -31,10 +31,8 @@ def seconds_from_trials(
     return {cell.key: _mean(cell, cells, known) for cell in cells}
 
 
-def seconds_per_epoch(
-    config: StudyConfig, cell: Cell, dataset: Dataset, device: str = "cpu"
-) -> float:
-    """Train a cell for two epochs at typical parameters, and time the second."""
+def seconds_per_epoch(config: StudyConfig, cell: Cell, dataset: Dataset, device: str) -> float:
+    """Train a cell for two epochs at typical parameters on a device, and time the second."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, int(config.resources.cpu)))
     try:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mgstudy.config.study import Resources
+from mgstudy.environment import usable_cpus
 from mgstudy.errors import InputError
+from mgstudy.private.ray import gpus_here
+from mgstudy.study.running.failures import larger_share
+from mgstudy.study.running.gpus import MPS, UNUSABLE_GPUS, judged
+from mgstudy.urls import first_line
+
+logger = logging.getLogger(__name__)
 
 MOST_TRIALS_PER_GPU = 8
+"""Processes that take turns on a GPU; more would only wait for each other."""
+MOST_TRIALS_UNDER_MPS = 24
+"""Processes whose kernels run together, where the CPUs do not allow fewer."""
+_NODE_SECONDS = 120.0
 _ACCELERATOR = "accelerator_type:"
 # Ray's own mark for "on a node of this kind": it limits nothing else.
 _ACCELERATOR_SHARE = 0.001
-_FILLED = 0.9
+_FILLED = 0.8
+"""Of a GPU's memory: some methods take more after some epochs, and tests more than validations."""
 _TOLERANCE = 1e-6
 
 
@@ -53,16 +67,18 @@ def trial_resources(resources: Resources, nodes: Sequence[Mapping[str, float]]) 
 
     Args:
         resources: What the study file asks for.
-        nodes: Each machine's resources in all, as ``ray.nodes()`` names them (``CPU``, ``GPU``).
+        nodes: Each machine's resources in all, as ``ray.nodes()`` names them (``CPU``, ``GPU``),
+            and as ``judged`` adds to them.
 
     Raises:
-        InputError: If not even one trial fits.
+        InputError: If not even one trial fits, or it would meet a GPU that torch cannot use.
     """
     others = dict(resources.custom)
     if resources.accelerator_type is not None:
         others[_ACCELERATOR + resources.accelerator_type] = _ACCELERATOR_SHARE
     eligible = [node for node in nodes if all(node.get(name, 0) >= others[name] for name in others)]
     gpu = _automatic_share(resources, eligible)
+    _require_usable_gpus(resources.gpu, eligible)
     slots = sum(_fitting(node, resources.cpu, gpu, others) for node in eligible)
     if resources.autoscaling and resources.max_concurrent is not None:
         slots = resources.max_concurrent
@@ -81,8 +97,9 @@ def trial_resources(resources: Resources, nodes: Sequence[Mapping[str, float]]) 
 class GpuPacking:
     """Packs trials onto GPUs by the memory that trials of the same cell were seen to take.
 
-    A cell's first trials get a GPU each. As soon as one has validated, its peak is known, and those
-    that begin later get the share that lets as many run as fit.
+    A cell's first trials get the least share. As soon as one has validated, its peak is known, and
+    those that begin later get the share that lets as many run as fit; when one runs out of memory,
+    twice the share that it had.
 
     Args:
         gpus: GPUs of the cluster.
@@ -93,20 +110,25 @@ class GpuPacking:
         self.gpus = gpus
         self.least_share = least_share
         self._peaks: dict[str, float] = {}
+        self._too_little: dict[str, float] = {}
         self._taken: dict[str, float] = {}
 
     def share(self, cell: str) -> float:
         """What a trial of this cell gets of a GPU now."""
-        peak = self._peaks.get(cell)
-        if peak is None:
-            return 1.0
-        together = min(int(_FILLED / peak), int(1 / self.least_share + _TOLERANCE))
+        least = max(self.least_share, larger_share(self._too_little.get(cell, 0.0)))
+        together = int(1 / least + _TOLERANCE)
+        if cell in self._peaks:
+            together = min(together, int(_FILLED / self._peaks[cell]))
         return 1 / together if together > 1 else 1.0
 
     def measured(self, cell: str, peak: float) -> None:
         """A trial of this cell was seen to take this much of a GPU's memory, 0 to 1."""
         if peak > 0:
             self._peaks[cell] = max(peak, self._peaks.get(cell, 0.0))
+
+    def ran_out(self, cell: str, share: float) -> None:
+        """A trial of this cell had too little memory with this share."""
+        self._too_little[cell] = max(share, self._too_little.get(cell, 0.0))
 
     def admits(self) -> bool:
         """Whether another trial may begin."""
@@ -116,9 +138,9 @@ class GpuPacking:
         """A trial has begun with this share."""
         self._taken[trial] = share
 
-    def ended(self, trial: str) -> None:
-        """A trial no longer takes anything."""
-        self._taken.pop(trial, None)
+    def ended(self, trial: str) -> float:
+        """A trial no longer takes anything; the share that it had."""
+        return self._taken.pop(trial, 0.0)
 
 
 def alive_nodes() -> list[dict[str, float]]:
@@ -126,18 +148,83 @@ def alive_nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def usable_nodes() -> list[dict[str, float]]:
+    """As ``alive_nodes``, and as each machine that has GPUs judges them itself (``judged``)."""
+    here = ray.get_runtime_context().get_node_id()
+    return [_judged_there(node, here) for node in ray.nodes() if node["Alive"]]
+
+
+def _judged_there(node: Mapping[str, Any], here: str) -> dict[str, float]:
+    resources: dict[str, float] = node["Resources"]
+    if node["NodeID"] == here or not resources.get("GPU"):
+        return judged(resources)
+    try:
+        asked = at_node(node["NodeID"], judged).remote(resources)
+        return dict(ray.get(asked, timeout=_NODE_SECONDS))
+    except ray.exceptions.RayError as error:
+        said = "%s does not say whether trials can use its GPUs: %s"
+        logger.warning(said, node["NodeManagerAddress"], first_line(error))
+        return resources
+
+
+def at_node(node: str, function: Callable[..., Any]) -> Any:
+    """A Ray task that runs a function on one machine and takes nothing of it.
+
+    Args:
+        node: The machine's id, as ``ray.nodes()`` gives it.
+        function: What to call.
+    """
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(function)
+
+
+def this_machine() -> dict[str, float]:
+    """What this machine has, as ``usable_nodes`` would say if Ray were started here."""
+    return judged({"CPU": float(usable_cpus()), "GPU": float(gpus_here())})
+
+
 def _automatic_share(resources: Resources, nodes: Iterable[Mapping[str, float]]) -> float:
     """The share of a GPU that lets as many trials run as the CPUs allow."""
     if not isinstance(resources.gpu, str):
         return resources.gpu
-    per_gpu = [
-        int(node.get("CPU", 0) // resources.cpu // node["GPU"])
-        for node in nodes
-        if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= resources.cpu
+    with_gpus = [
+        node for node in nodes if node.get("GPU", 0) >= 1 and node.get("CPU", 0) >= resources.cpu
     ]
-    if not per_gpu:
+    if not with_gpus:
         return 0.0
-    return 1 / min(max(*per_gpu, 1), MOST_TRIALS_PER_GPU)
+    # Processes take turns on every GPU if they do on one.
+    together = all(MPS in node for node in with_gpus)
+    most = MOST_TRIALS_UNDER_MPS if together else MOST_TRIALS_PER_GPU
+    per_gpu = max(int(node["CPU"] // resources.cpu // node["GPU"]) for node in with_gpus)
+    return 1 / min(max(per_gpu, 1), most)
+
+
+def _require_usable_gpus(asked: float | str, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Warn that trials do without GPUs that torch cannot use, where none can be used.
+
+    Raises:
+        InputError: If trials would be started on them: some machine's can be used, or a number is
+            asked for.
+    """
+    unusable = sum(UNUSABLE_GPUS in node for node in nodes)
+    if not unusable or asked == 0:
+        return
+    where = "here" if len(nodes) == 1 else f"on {unusable} of {len(nodes)} nodes"
+    advice = (
+        "install the build of torch that fits the driver there (https://pytorch.org/get-started; "
+        "`mgstudy doctor` looks again)"
+    )
+    if isinstance(asked, str) and not any(node.get("GPU", 0) for node in nodes):
+        logger.warning(
+            "trials run on CPUs: torch cannot use the GPUs %s; %s, or write `resources: {gpu: 0}`",
+            where,
+            advice,
+        )
+        return
+    raise InputError(
+        f"torch cannot use the GPUs {where}, and trials would be started on them; {advice}, or "
+        "write `resources: {gpu: 0}`"
+    )
 
 
 def _fitting(node: Mapping[str, float], cpu: float, gpu: float, others: Mapping[str, float]) -> int:

@@ -20,6 +20,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.running.failures import Cause
+from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
 from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.running.tune_bridge import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.search.state import Stage
@@ -28,9 +29,6 @@ from mgstudy.study.storage.epoch_metrics import recorded_name
 from mgstudy.training.results import DivergedError, EpochResult
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
-
-_CUDA_CONTEXT = 600 * 2**20
-"""Bytes that a process takes of a GPU before its first tensor; torch does not count them."""
 
 
 class StudyTrial(Trainable):  # type: ignore[misc]
@@ -65,7 +63,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         self._checkpoints, self._policy = checkpoints, policy
         resources = self.trial_resources.required_resources if self.trial_resources else {}
         torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
-        self._device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
+        self._gpu = TrialGpu() if resources.get("GPU", 0) > 0 else None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -78,8 +76,9 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         self._parameters: Mapping[str, Value] = new_config["parameters"]
         self._progress: TrialProgress | None = None
         self._problems: list[str] = []
-        self._gpus: float = new_config["gpu"] if self._device == "cuda" else 0.0
-        self._limit_gpu()
+        self._share: float = 0.0 if self._gpu is None else new_config["gpu"]
+        if self._gpu is not None:
+            self._gpu.begin(self._share)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -88,31 +87,22 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             report = self._advance()
         except DivergedError as error:
             report = self._fail({"reason": str(error)})
-        except torch.OutOfMemoryError as error:
-            reason = f"out of GPU memory: {' '.join(str(error).split())}"
-            report = self._fail({"reason": reason, "cause": Cause.MEMORY.value})
         except Exception as error:  # A bug must end this trial only, with its traceback kept.
-            reason = f"{type(error).__name__}: {error}"
-            report = self._fail({"reason": reason, "traceback": traceback.format_exc()})
+            report = self._fail(self._what_broke(error))
         if self._problems:
             report[PROBLEM] = "; ".join(self._problems)
             self._problems = []
         return report
 
-    def _limit_gpu(self) -> None:
-        """Keep the trial to its share of the GPU's memory, so that it cannot break its
-        neighbours."""
-        if self._device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.set_per_process_memory_fraction(min(self._gpus, 1.0))
-            torch.cuda.reset_peak_memory_stats()
-
-    def _gpu_peak(self) -> dict[str, float]:
-        """The most that the trial has taken of the GPU's memory so far, 0 to 1."""
-        if self._device != "cuda":
-            return {}
-        _free, total = torch.cuda.mem_get_info()
-        return {GPU_PEAK: (torch.cuda.max_memory_reserved() + _CUDA_CONTEXT) / total}
+    def _what_broke(self, error: Exception) -> dict[str, Any]:
+        """What is recorded of an exception; the process ends if it has broken its GPU."""
+        if self._gpu is not None and ran_out_of_memory(error):
+            reason = f"out of GPU memory: {' '.join(str(error).split())}"
+            return {"reason": reason, "cause": Cause.MEMORY.value}
+        if self._gpu is not None:
+            self._gpu.end_if_broken()
+        reason = f"{type(error).__name__}: {error}"
+        return {"reason": reason, "traceback": traceback.format_exc()}
 
     def cleanup(self) -> None:
         """Write down where a trial stands that is stopped from outside, and release its memory."""
@@ -156,7 +146,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             self._datasets[self._cell.dataset],
             self._parameters,
             self._settings,
-            self._device,
+            "cpu" if self._gpu is None else "cuda",
             seed=self._seed,
         )
         return TrialProgress(
@@ -165,7 +155,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             self._checkpoints,
             self._policy,
             self._problems.append,
-            self._gpus,
+            self._share,
         )
 
     def _report(self, result: EpochResult, progress: TrialProgress) -> dict[str, Any]:
@@ -174,7 +164,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             STEP: result.epoch + 1,
             VALUE: result.metrics[self._settings.objective],
             METRICS: json.dumps(_mlflow_metrics(result, self._settings.objective)),
-            **self._gpu_peak(),
+            **({} if self._gpu is None else {GPU_PEAK: self._gpu.peak()}),
         }
         outcome: dict[str, Any] = {
             **progress.spent(),

@@ -104,8 +104,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         """Write down how a trial ended; one without an outcome stays open and will run again."""
         request = self.running.pop(trial_id, None)
-        if self.packing is not None:
-            self.packing.ended(trial_id)
+        share = 0.0 if self.packing is None else self.packing.ended(trial_id)
         if request is None:
             return
         if error and dead_process() is not None:
@@ -124,6 +123,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             cause = cause_of(broke)
         else:
             cause = Cause(outcome["cause"]) if "cause" in outcome else None
+        if cause is Cause.MEMORY and self.packing is not None:
+            self.packing.ran_out(request.cell.key, share)
         if trial_id in self.pruned:
             self._finish(request, outcome, self.record.prune)
         elif outcome.get("failed"):
@@ -142,10 +143,10 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.storm.finished(outcome, failed=bool(outcome.get("failed")))
 
     def _share(self, request: TrialRequest) -> float:
-        share = self.gpu if self.packing is None else self.packing.share(request.cell.key)
+        share = self.gpu
         for cause in self.record.retries(request):
             share = larger_share(share) if cause == Cause.MEMORY else share
-        return share
+        return share if self.packing is None else max(share, self.packing.share(request.cell.key))
 
     def note_memory(self, request: TrialRequest, result: Mapping[str, Any]) -> None:
         """Learn from a trial's validation how much of a GPU its cell takes."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from mgstudy.config.study import Resources
 from mgstudy.errors import InputError
+from mgstudy.study.running import placement
+from mgstudy.study.running.gpus import MPS, UNUSABLE_GPUS
 from mgstudy.study.running.placement import GpuPacking, TrialResources, trial_resources
 
 LAPTOP = {"CPU": 8.0}
@@ -29,6 +32,9 @@ WORKSTATION = {"CPU": 16.0, "GPU": 2.0}
         ({"cpu": 16}, WORKSTATION, (16, 1, 1)),
         ({}, {"CPU": 64.0, "GPU": 1.0}, (1, 1 / 8, 8)),
         ({}, {"CPU": 3.0, "GPU": 1.0}, (1, 1 / 3, 3)),
+        # Where kernels of several processes run together, more are worth it.
+        ({}, {"CPU": 64.0, "GPU": 1.0, MPS: 1.0}, (1, 1 / 24, 24)),
+        ({}, {"CPU": 16.0, "GPU": 1.0, MPS: 1.0}, (1, 1 / 16, 16)),
         # A fraction does not span GPUs.
         ({"gpu": 0.3}, WORKSTATION, (1, 0.3, 6)),
         ({"gpu": 0.6}, WORKSTATION, (1, 0.6, 2)),
@@ -58,6 +64,38 @@ def test_nothing_that_fits_nowhere_is_started(
 ) -> None:
     with pytest.raises(InputError, match=r"no trial fits: one takes .* lower `resources`"):
         trial_resources(Resources.model_validate(asked), [cluster])
+
+
+BROKEN = {"CPU": 4.0, "GPU": 0.0, UNUSABLE_GPUS: 1.0}
+
+
+@pytest.mark.parametrize("gpu", ["auto", "packed"])
+def test_trials_do_without_gpus_that_torch_cannot_use(
+    gpu: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settled = trial_resources(Resources.model_validate({"gpu": gpu}), [BROKEN])
+    assert settled == TrialResources(1, 0, 4)
+    assert "run on CPUs: torch cannot use the GPUs here; install the build" in caplog.text
+
+
+def test_no_trial_is_started_on_a_gpu_that_torch_cannot_use() -> None:
+    assert trial_resources(Resources(gpu=0.0), [BROKEN]).slots == 4
+    with pytest.raises(InputError, match=r"cannot use the GPUs here, .* `resources: \{gpu: 0\}`"):
+        trial_resources(Resources(gpu=0.5), [BROKEN])
+    # Ray would place trials on both.
+    with pytest.raises(InputError, match=r"cannot use the GPUs on 1 of 2 nodes, "):
+        trial_resources(Resources(), [BROKEN, WORKSTATION])
+    asked = Resources(gpu=1.0, accelerator_type="A100")
+    assert trial_resources(asked, [BROKEN, A100]).slots == 4
+
+
+def test_this_machine_has_what_ray_would_count_and_torch_can_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(placement, "gpus_here", lambda: 2)
+    found = placement.this_machine()
+    assert found["CPU"] >= 1 and (found["GPU"], found[UNUSABLE_GPUS]) == (0, 2)
 
 
 def test_a_trial_runs_on_one_machine() -> None:
@@ -111,24 +149,38 @@ def test_packed_gpus_are_counted_and_never_split_finer_than_the_cpus_allow() -> 
     assert trial_resources(Resources(gpu="packed"), [LAPTOP]) == TrialResources(1, 0, 8)
 
 
-def test_a_gpu_is_one_trial_s_until_its_memory_is_known_and_then_as_many_s_as_fit() -> None:
+def test_first_trials_share_a_gpu_and_later_ones_as_many_as_fit() -> None:
     packing = GpuPacking(gpus=2, least_share=1 / 8)
-    assert packing.share("a") == 1
-    packing.begun("first", 1.0)
-    assert packing.admits()
-    packing.begun("second", 1.0)
-    assert not packing.admits()
-
-    # 0.9 / 0.2 is 4.5: four fit on a GPU, which is filled to nine tenths.
-    packing.measured("a", 0.2)
-    assert packing.share("a") == 1 / 4
-    assert packing.share("b") == 1, "of another cell nothing is known"
-    packing.ended("second")
+    assert packing.share("a") == 1 / 8
     begun = 0
     while packing.admits():
         begun += 1
-        packing.begun(f"later-{begun}", packing.share("a"))
-    assert begun == 4
+        packing.begun(f"first-{begun}", packing.share("a"))
+    assert begun == 16
+
+    # 0.8 / 0.15 is 5.3: five fit on a GPU, which is filled to eight tenths.
+    packing.measured("a", 0.15)
+    assert packing.share("a") == 1 / 5
+    assert packing.share("b") == 1 / 8, "of another cell nothing is known"
+    for trial in range(1, 9):
+        assert packing.ended(f"first-{trial}") == 1 / 8
+    later = 0
+    while packing.admits():
+        later += 1
+        packing.begun(f"later-{later}", packing.share("a"))
+    assert later == 5
+
+
+def test_a_cell_that_ran_out_of_memory_gets_twice_the_share_from_then_on() -> None:
+    packing = GpuPacking(gpus=1, least_share=1 / 8)
+    packing.ran_out("a", 1 / 8)
+    assert packing.share("a") == 1 / 4
+    packing.ran_out("a", 1 / 4)
+    packing.ran_out("a", 1 / 8)
+    packing.measured("a", 0.01)
+    assert (packing.share("a"), packing.share("b")) == (1 / 2, 1 / 8)
+    packing.ran_out("a", 1 / 2)
+    assert packing.share("a") == 1
 
 
 def test_what_a_cell_takes_is_the_most_that_any_of_its_trials_took() -> None:
@@ -141,4 +193,4 @@ def test_what_a_cell_takes_is_the_most_that_any_of_its_trials_took() -> None:
     packing.measured("a", 0.95)
     assert packing.share("a") == 1
     packing.measured("b", 0.0)
-    assert packing.share("b") == 1, "a trial on a processor says nothing of GPUs"
+    assert packing.share("b") == 1 / 8, "a trial on a processor says nothing of GPUs"

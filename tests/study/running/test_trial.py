@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from pretended_gpu import PretendedGpu
+from ray.tune import PlacementGroupFactory
 
 from mgstudy.config.study import Checkpoints
+from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.storage.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
 
@@ -35,8 +39,12 @@ def start(read, expanded, datasets, checkpoints) -> Start:
     config, _ = read(FACTORS, SETTINGS)
     cells = {cell.key: cell for cell in expanded(FACTORS, SETTINGS).cells}
 
-    def begin(cell: int = 0, recorded: int = 0, folder=checkpoints, **policy: Any) -> StudyTrial:
+    def begin(
+        cell: int = 0, recorded: int = 0, folder=checkpoints, gpu: float = 0.0, **policy: Any
+    ) -> StudyTrial:
         class Worker(StudyTrial):
+            trial_resources = PlacementGroupFactory([{"CPU": 1.0, "GPU": gpu}])
+
             def setup(self, config_: dict[str, Any]) -> None:
                 super().setup(
                     config_,
@@ -59,7 +67,7 @@ def start(read, expanded, datasets, checkpoints) -> Start:
                 "stage": "search",
                 "seed": cells[key].seed,
                 "recorded": recorded,
-                "gpu": 0.0,
+                "gpu": gpu,
                 "parameters": typical,
             }
         )
@@ -193,3 +201,74 @@ def test_states_are_kept_as_the_policy_says(start: Start, checkpoints: Checkpoin
     assert {path.name for path in folder.iterdir()} == {BEST_WEIGHTS, "final.pt", *kept}
     final = checkpoints.load(trial._key, "final.pt")
     assert final["trainer"]["next_epoch"] == reports[-1]["step"]
+
+
+# On a GPU.
+
+
+@pytest.fixture
+def gpu() -> Iterator[PretendedGpu]:
+    with PretendedGpu() as pretended:
+        yield pretended
+
+
+def breaks(trial: StudyTrial, gpu: PretendedGpu, error: Exception, context: bool = False) -> None:
+    """Let the trial's next epoch raise, and break the process's context too, if so."""
+
+    def raise_it() -> None:
+        gpu.broken = str(error) if context else None
+        raise error
+
+    trial._progress.next_epoch = raise_it
+
+
+def test_a_trial_keeps_to_its_share_with_what_is_outside_of_torch(
+    start: Start, gpu: PretendedGpu
+) -> None:
+    gpu.reserved = 2**30
+    trial = start(gpu=0.25)
+    # 600 MiB of 16 GiB are the process's own.
+    assert gpu.limit == pytest.approx(0.25 - 0.0366, abs=1e-4)
+    report = trial.step()
+    assert report["gpu_peak"] == pytest.approx(1 / 16 + 0.0366, abs=1e-4)
+    assert "seconds_training" in report["outcome"] and "gpu_seconds" in report["outcome"]
+    start(gpu=1 / 100)
+    assert gpu.limit == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be ..."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+def test_a_full_gpu_is_no_fault_of_the_trial(
+    start: Start, gpu: PretendedGpu, error: Exception
+) -> None:
+    trial = start(gpu=0.5)
+    trial.step()
+    breaks(trial, gpu, error)
+    outcome = json.loads(trial.step()["outcome"])
+    assert (outcome["cause"], outcome["failed"]) == (Cause.MEMORY.value, True)
+    assert outcome["reason"].startswith("out of GPU memory: CUDA ")
+    assert outcome["epochs"] == 2
+
+
+def test_a_broken_gpu_ends_the_process_and_a_bug_only_the_trial(
+    start: Start, gpu: PretendedGpu
+) -> None:
+    trial = start(gpu=0.5)
+    trial.step()
+    breaks(trial, gpu, RuntimeError("a bug"))
+    outcome = json.loads(trial.step()["outcome"])
+    assert outcome["reason"] == "RuntimeError: a bug" and "cause" not in outcome
+
+    trial = start(gpu=0.5)
+    trial.step()
+    breaks(trial, gpu, RuntimeError("CUDA error: an illegal memory access"), context=True)
+    with pytest.raises(SystemExit, match="the GPU no longer answers: CUDA error: an illegal"):
+        trial.step()
+    with pytest.raises(SystemExit, match="the GPU cannot be used: CUDA error: an illegal"):
+        start(gpu=0.5)
