@@ -133,12 +133,11 @@ class YamlReader:
         line = node.start_mark.line
         self.places.setdefault(location, self._place(line))
         self._built += 1
-        top = location[:1]  # Where aliases lead to is not where they stand.
         if len(location) > self._deepest:
-            raise located_error(self.places[top], top, _too_deep())
+            raise self._too_much(location, _too_deep())
         if self._built > self._most:
             what = "values with those that aliases repeat"
-            raise located_error(self.places[top], top, more_than("MGSTUDY_YAML_VALUES", what))
+            raise self._too_much(location, more_than("MGSTUDY_YAML_VALUES", what))
         if isinstance(node, ScalarNode):
             return self._scalar(node, location)
         if isinstance(node, MappingNode) and node.tag == f"{_TAG}map":
@@ -147,6 +146,12 @@ class YamlReader:
             items = enumerate(node.value)
             return [self._build(item, (*location, position)) for position, item in items]
         raise self._unknown_tag(node, location)
+
+    def _too_much(self, location: Location, message: str) -> InputError:
+        # Where aliases lead to is not where they stand: the nearest to the top is.
+        steps = (location[: length + 1] for length in range(len(location)))
+        top = next(place for place in steps if place in self.places)
+        return located_error(self.places[top], top, message)
 
     def _mapping(self, node: MappingNode, location: Location) -> dict[str, Any]:
         mapping: dict[str, Any] = {}

@@ -191,8 +191,8 @@ def test_later_overrides_see_earlier_ones(tmp_path: Path) -> None:
         ("numbers.2=3", "--set numbers.2=3: '2' is not a position in a list of 2"),
         (f"numbers.{'9' * 5000}=3", "--set numbers.99"),
         (
-            "name=&a [*a]",
-            "--set name=&a [*a]: name: nested too deeply, or an alias inside its own",
+            "a.b.c=&a [*a]",
+            "--set a.b.c=&a [*a]: a.b.c: nested too deeply, or an alias inside its own",
         ),
         (f"name={'[' * 300}", "--set name=[[[["),
         ("name=2024-02-30", "--set name=2024-02-30: name: '2024-02-30' is not a date; put it in"),

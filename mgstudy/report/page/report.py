@@ -278,9 +278,9 @@ def save_report(document: str, path: Path) -> None:
         InputError: If ``path`` is a folder.
         MgstudyError: If the file cannot be written.
     """
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder, expected the name of a file")
     try:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder, expected the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MgstudyError(f"{path.parent}: cannot be made: {error.strerror}") from error

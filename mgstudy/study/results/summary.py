@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from mgstudy.config.factors import ChangedDataset, varying_factors
+from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyManifest
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import confirmed_trials
@@ -15,7 +18,7 @@ from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage
-from mgstudy.urls import expand_url, redacted
+from mgstudy.urls import expand_url, first_line, redacted
 from mgstudy.workspace import Workspace
 
 
@@ -141,6 +144,10 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
             )
 
         cells = [state(entry) for entry in manifest.cells]
+    except (LookupError, ValueError, TypeError, AttributeError, SQLAlchemyError) as error:
+        # Optuna takes what a database holds for what it has written there.
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise MgstudyError(f"storage {redacted(url)} cannot be read: {why}") from error
     finally:
         close_storage(storage)
     return StudySummary(manifest, cells, folder, driver, read_popularity(folder))
