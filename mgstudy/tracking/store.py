@@ -90,8 +90,8 @@ def using_mlflow(request_seconds: int = PATIENT_SECONDS) -> Iterator[None]:
         # A launch has a display of its own.
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
-    # Creating the tables of a new database is no news to anyone.
-    quiet = {"mlflow.store.db.utils": logging.WARNING, "alembic": logging.WARNING}
+    # That it makes tables is no news to anyone, and what fails is said by whoever uses it.
+    quiet = {"mlflow.store": logging.CRITICAL, "alembic": logging.WARNING}
     with for_a_while(variables, quiet):
         yield
 

@@ -378,6 +378,13 @@ class _Reader:
         state, entry = _STATES[trial.state], self.entry
         stale = state is State.RUNNING and not self.runs(trial)
         key = trial_key(entry.key, trial.number, winner)
+        outcome = trial.user_attrs.get(OUTCOME_ATTRIBUTE, {})
+        if not isinstance(outcome, Mapping):
+            raise ValueError(f"the outcome of trial {key} cannot be read")
+        measured = [*trial.intermediate_values.values()]
+        measured += [trial.value] if state is State.COMPLETE else []
+        if not all(isinstance(value, float | int) for value in measured):
+            raise ValueError(f"a value of trial {key} is no number")
         return RecordedTrial(
             key=key,
             stage=Stage.SEARCH if winner is None else Stage.CONFIRMATION,
@@ -386,7 +393,7 @@ class _Reader:
             state=State.WAITING if stale else state,
             value=trial.value if state is State.COMPLETE else None,
             parameters={**entry.fixed, **trial.params},
-            outcome=trial.user_attrs.get(OUTCOME_ATTRIBUTE, {}),
+            outcome=outcome,
             values=trial.intermediate_values,
             began=trial.datetime_start,
             ended=trial.datetime_complete,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mgstudy.config.factors import name_fault
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
 from mgstudy.study.storage.checkpoints import CheckpointFolder
@@ -37,13 +38,16 @@ class StudyFolder:
             InputError: If there is none of that name.
         """
         folder = cls.of(workspace, name)
-        workspace.fetch(folder.manifest, anew=True)
-        if not folder.manifest.exists():
-            raise InputError(
-                f"no study {name!r} in workspace {workspace.place}; "
-                f"{suggestion(name, workspace.names(workspace.studies))}"
-            )
-        return folder
+        if not name_fault(name):
+            workspace.fetch(folder.manifest, anew=True)
+            if folder.manifest.exists():
+                return folder
+        known = workspace.names(workspace.studies)
+        if workspace.shared is None:
+            known = [other for other in known if cls.of(workspace, other).manifest.exists()]
+        raise InputError(
+            f"no study {name!r} in workspace {workspace.place}; {suggestion(name, known)}"
+        )
 
     @property
     def manifest(self) -> Path:

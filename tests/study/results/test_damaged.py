@@ -29,7 +29,9 @@ def test_scores_of_popularity_of_another_shape_are_none(tmp_path: Path, content:
         "update trial_user_attributes set value_json = '[1]'",
         "update trial_user_attributes set value_json = 'no JSON'",
         "update trials set state = 'NEVER'",
-        "drop table trial_values",
+        "update trial_values set value = 'x'",
+        "delete from trial_values",
+        "update trial_intermediate_values set intermediate_value = 'x'",
     ],
 )
 def test_a_damaged_storage_is_said_to_be(tmp_path: Path, change: str) -> None:

@@ -25,3 +25,9 @@ def test_a_study_that_was_not_launched_gets_the_nearest_name(tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"no study 'tiktk' .*; did you mean 'tiktok'\?"):
         StudyFolder.existing(workspace, "tiktk")
     assert StudyFolder.existing(workspace, "tiktok") == begun
+    # A folder that a refused launch has left is no study, and a path is no name.
+    with pytest.raises(InputError, match=r"no study 'empty' .*; known: tiktok"):
+        StudyFolder.existing(workspace, "empty")
+    for path in ("../studies/tiktok", "./tiktok", "tiktok/", "a" * 300, "a\0b", "tiktok\n"):
+        with pytest.raises(InputError, match=r"^no study "):
+            StudyFolder.existing(workspace, path)
