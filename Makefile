@@ -78,6 +78,12 @@ MINUTES ?= 60
 soak: dev  ## Kill studies for an hour (MINUTES=60) and compare them with undisturbed ones
 	$(BIN)/python tests/integration/soak.py --minutes $(MINUTES)
 
+INPUTS ?= 5000
+
+.PHONY: fuzz
+fuzz: dev  ## Give malformed inputs to every command (INPUTS=5000), and say which are met badly
+	$(BIN)/python tests/fuzz/run.py --inputs $(INPUTS)
+
 .PHONY: lint
 lint: dev
 	$(BIN)/ruff check .

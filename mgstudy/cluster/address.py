@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -116,7 +117,7 @@ def find_token() -> str | None:
     """The token of Ray's token authentication, from the places where Ray looks, in its order."""
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError):  # There may be no home.
         return token_file().read_text(encoding="utf-8").strip() or None
     return None
 
@@ -175,10 +176,23 @@ def _dashboard_url(address: str) -> str:
         with suppress(MgstudyError):
             asks_for_token(f"http://{address}")
             return f"http://{address}"
+    _refuse_what_nobody_listens_at(address)
     from mgstudy.private.ray import use_token_that_is_here  # noqa: PLC0415
 
     use_token_that_is_here()
     return str(_client(address).get_address())
+
+
+def _refuse_what_nobody_listens_at(address: str) -> None:
+    """Ray would wait for half a minute, and tell of it in words of its own."""
+    try:
+        there = urlsplit(address if "://" in address else f"//{address}")
+        if there.hostname and there.port:
+            socket.create_connection((there.hostname, there.port), _TIMEOUT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise MgstudyError(
+            f"no cluster answers at {address!r}: {first_line(error)}; write http://HEAD:8265"
+        ) from error
 
 
 def _client(address: str, headers: dict[str, str] | None = None) -> Any:

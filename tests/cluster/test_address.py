@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from waiting import free_port
 
 from mgstudy.cluster.address import Cluster, connect, find_token, is_loopback
 from mgstudy.errors import InputError, MgstudyError
@@ -94,3 +95,9 @@ def test_a_server_that_is_no_dashboard_is_one_line(answer: bytes, said: str) -> 
             connect(f"http://127.0.0.1:{server.server_address[1]}")
         server.shutdown()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "http://127.0.0.1:{}"])
+def test_where_nobody_listens_no_cluster_is_waited_for(address: str) -> None:
+    with pytest.raises(MgstudyError, match=r"^no cluster answers at .*Connection refused"):
+        connect(address.format(free_port()))

@@ -381,7 +381,7 @@ class _Reader:
         outcome = trial.user_attrs.get(OUTCOME_ATTRIBUTE, {})
         if not isinstance(outcome, Mapping):
             raise ValueError(f"the outcome of trial {key} cannot be read")
-        measured = [*trial.intermediate_values.values()]
+        measured: list[Any] = [*trial.intermediate_values.values()]
         measured += [trial.value] if state is State.COMPLETE else []
         if not all(isinstance(value, float | int) for value in measured):
             raise ValueError(f"a value of trial {key} is no number")

@@ -1,0 +1,127 @@
+"""A workspace with a dataset and a study that has run, and what may become of its files."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from values import something_else, value
+
+COMMANDS = [
+    ["status", "s"], ["status", "s", "--json"], ["compare", "s"], ["compare", "s", "--json"],
+    ["report", "s"], ["plan", "s.yaml"], ["data", "describe", "tiny"], ["cache", "ls"],
+    ["cache", "show", "image"], ["cache", "verify"], ["cache", "gc"], ["cache", "gc", "--dry-run"],
+    ["sync", "s"], ["resume", "s"], ["robustness", "s"], ["prepare", "p.yaml"], ["ui", "s"],
+]  # fmt: skip
+READ_BY: dict[str, list[str]] = {
+    "manifest.json": ["plan", "data", "cache", "prepare"],
+    "study.json": ["status", "compare", "report", "resume", "sync", "robustness", "cache"],
+    "popularity.json": ["status", "compare", "report", "resume"],
+    "optuna.db": ["status", "compare", "report", "resume", "sync", "robustness"],
+    "metrics.jsonl": ["report", "resume", "sync", "status"],
+    "mlflow.db": ["sync"],
+    ".parquet": ["plan", "data", "cache", "prepare"],
+    ".json": ["plan", "data", "cache", "prepare"],
+}
+"""Which commands look into a file, by the end of its name."""
+_SYNTHETIC = {"kind": "synthetic", "users": 60, "items": 40, "interactions_per_user": 6,
+              "modalities": {"image": {"width": 3}}}  # fmt: skip
+PIPELINE = json.dumps({"name": "tiny", "source": _SYNTHETIC})
+
+
+def make_workspace(home: Path) -> None:
+    """Prepare a dataset, drive a study on it to its end, and record it in MLflow."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+    from driven import Driven
+
+    from mgstudy import api
+    from mgstudy.data.loading import load_dataset
+    from mgstudy.environment import describe_environment
+    from mgstudy.study.definition.manifest import DatasetEntry
+    from mgstudy.study.results.popularity import ensure_popularity
+    from mgstudy.workspace import Workspace
+
+    home.mkdir(parents=True)
+    (home / "p.yaml").write_text(PIPELINE)
+    api.prepare(home / "p.yaml", (), home)
+    driven = Driven(home, "s", trials=2, seeds=2)
+    while (trial := driven.record.next_request()) is not None:
+        driven.record.start(trial)
+        driven.complete(trial, epochs=2)
+    driven.project()
+    dataset = load_dataset(Workspace(home), "tiny")
+    ensure_popularity(driven.folder, {"a": dataset}, driven.config.training)
+    entry = DatasetEntry(
+        interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints)
+    )
+    facts = {"datasets": {"a": entry}, "environment": describe_environment()}
+    driven.manifest.model_copy(update=facts).write(driven.folder)
+
+
+def copied(template: Path, home: Path) -> None:
+    """Copy the workspace; what it says of where it lies is true of the copy."""
+    shutil.copytree(template, home)
+    manifest = home / ".mgstudy" / "studies" / "s" / "study.json"
+    manifest.write_text(manifest.read_text().replace(str(template), str(home)))
+    with closing(sqlite3.connect(home / "mlflow.db")) as database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            change = f"update {table} set {column} = replace({column}, ?, ?)"
+            database.execute(change, (str(template), str(home)))
+        database.commit()
+
+
+def damaged_workspace(
+    number: int, draw: random.Random, damage: Callable[[Path, random.Random], None]
+) -> tuple[list[str], Callable[[Path], None], str]:
+    """A command, what lays out the workspace that it finds, and which file is damaged."""
+    ending = list(READ_BY)[number % len(READ_BY)]
+    words = draw.choice([words for words in COMMANDS if words[0] in READ_BY[ending]])
+
+    def lay_out(folder: Path) -> None:
+        home = folder / "home"
+        files = sorted(
+            path for path in home.rglob("*") if path.name.endswith(ending) and path.is_file()
+        )
+        path = draw.choice(files)
+        if path.suffix == ".db" and draw.random() < 0.7:
+            _damage_database(path, draw)
+        elif draw.random() < 0.1:
+            something_else(draw.choice([path.parent, path.parent.parent]), draw)
+        else:
+            damage(path, draw)
+
+    return words, lay_out, f"*{ending}"
+
+
+def _damage_database(path: Path, draw: random.Random) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        tables = [name for (name,) in database.execute(
+            "select name from sqlite_master where type = 'table'")]  # fmt: skip
+        table = draw.choice([name for name in tables if not name.startswith("sqlite_")])
+        columns = [row[1] for row in database.execute(f"pragma table_info({table})")]
+        new: Any = value(draw)
+        if not isinstance(new, int | float | str | None) or (
+            isinstance(new, int) and abs(new) > 2**62
+        ):
+            new = json.dumps(new)
+        new = new.encode(errors="replace").decode() if isinstance(new, str) else new
+        database.execute("pragma foreign_keys = off")
+        change = draw.randrange(4)
+        if change == 0:
+            database.execute(f"delete from {table}")
+        elif change == 1:
+            database.execute(f"drop table {table}")
+        else:
+            column = draw.choice(columns)
+            try:
+                database.execute(f"update {table} set {column} = ?", (new,))
+            except sqlite3.IntegrityError:
+                database.execute(f"delete from {table}")
+        database.commit()
