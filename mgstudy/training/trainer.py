@@ -9,14 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset, as_tensor
-from mgstudy.data.sampling import NegativeSampler, epoch_batches
+from mgstudy.data.sampling import EpochSampler
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch, Recommender
 from mgstudy.training.checkpoint import random_states, set_random_states
@@ -90,13 +89,14 @@ class Trainer:
         self.best_metrics: Mapping[str, float] | None = None
         self.gradient_computations = 0
         self.next_epoch = 0
-        self._random = np.random.default_rng(seed)
+        self._sampler = EpochSampler(
+            dataset, seed, negatives=model.trainable and model.samples_negatives
+        )
         self._best_weights: dict[str, Tensor] | None = None
         if self.gradient is None:
             self.epoch_count = 1
             return
         self.epoch_count = self.gradient.epochs(self.gradient.parameters, self.settings.epochs)
-        self._sampler = NegativeSampler(dataset) if model.samples_negatives else None
         for group in self.gradient.optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -163,7 +163,7 @@ class Trainer:
             "early_stopping": self.early_stopper.state_dict(),
             "best_metrics": self.best_metrics and dict(self.best_metrics),
             "best_weights": self._best_weights,
-            "numpy_random": self._random.bit_generator.state,
+            "numpy_random": self._sampler.state,
             **random_states(self.device),
         }
 
@@ -196,7 +196,7 @@ class Trainer:
         self._best_weights = state["best_weights"] and {
             name: value.to(self.device, copy=True) for name, value in state["best_weights"].items()
         }
-        self._random.bit_generator.state = state["numpy_random"]
+        self._sampler.state = state["numpy_random"]
         set_random_states(state, self.device)
 
     def _epoch(self, epoch: int) -> EpochResult:
@@ -254,16 +254,10 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         """The training pairs in a new order, with new negatives, cut into batches."""
         size = self.settings.batch_size
-        whole_epoch = len(self.dataset.train)
-        # One batch of everything is moved to the device at once, and cut there.
-        for pairs in epoch_batches(self.dataset, whole_epoch, self._random, self._sampler):
-            columns = [
-                torch.split(as_tensor(column).to(self.device), size)
-                for column in pairs
-                if column is not None
-            ]
-            for users, positives, *negatives in zip(*columns, strict=True):
-                yield Batch(users, positives, negatives[0] if negatives else None, size)
+        # All of an epoch is moved to the device at once, and cut there.
+        pairs = as_tensor(self._sampler.next_epoch()).to(self.device).long()
+        for users, positives, *negatives in torch.split(pairs, size, dim=1):
+            yield Batch(users, positives, negatives[0] if negatives else None, size)
 
     def _validate(self, epoch: int, batches: int) -> tuple[dict[str, float], bool]:
         """Evaluate, keep the weights if they are the best, and say whether they are."""

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mgstudy.data import sampling
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.data.derived import DerivedArrays
-from mgstudy.data.sampling import NegativeSampler, epoch_batches
+from mgstudy.data.sampling import EpochSampler, NegativeSampler, epoch_batches
 from mgstudy.errors import InputError
 
 NOTHING = Interactions(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -56,6 +57,30 @@ def test_negatives_are_uniform(random_dataset, user: int) -> None:
     assert counts.sum() == counts[allowed].sum()
 
 
+class EveryRank:
+    """A generator that draws every rank once."""
+
+    def integers(self, counts):
+        assert set(counts.tolist()) == {len(counts)}
+        return np.arange(len(counts))
+
+
+def test_of_every_user_each_rank_is_another_allowed_item_in_order() -> None:
+    """Neighbouring own items share one key, scattered ones have many in one bucket."""
+    random = np.random.default_rng(5)
+    own = [
+        np.arange(100, 160), np.arange(1, 200, 2), np.array([0]), np.array([199]), np.arange(199),
+        random.choice(200, 90, replace=False), np.concatenate([np.arange(3, 40, 3), [198]]),
+    ]  # fmt: skip
+    pairs = [(user, item) for user, items in enumerate(own) for item in items]
+    dataset = dataset_of([*pairs, *((7, item) for item in range(0, 199, 5))], users=9, items=200)
+    sampler = NegativeSampler(dataset)
+    for user, items in enumerate([*own, np.arange(0, 199, 5), np.empty(0, np.int64)]):
+        allowed = np.setdiff1d(np.arange(200), items)
+        drawn = sampler.sample(np.full(len(allowed), user), EveryRank())
+        assert np.array_equal(drawn, allowed)
+
+
 def test_the_same_generator_draws_the_same(random_dataset) -> None:
     sampler, users = NegativeSampler(random_dataset), random_dataset.train.users
     first, second, other = (sampler.sample(users, np.random.default_rng(s)) for s in (1, 1, 2))
@@ -101,3 +126,52 @@ def test_what_follows_from_the_data_is_computed_once(random_dataset, tmp_path) -
         first.sample(users, np.random.default_rng(0)),
         second.sample(users, np.random.default_rng(0)),
     )
+
+
+def epochs(sampler: EpochSampler, count: int) -> list[np.ndarray]:
+    return [sampler.next_epoch() for _ in range(count)]
+
+
+@pytest.mark.parametrize("negatives", [True, False])
+def test_epochs_are_those_of_the_seed_and_drawn_once_in_a_process(
+    random_dataset, negatives: bool, monkeypatch
+) -> None:
+    monkeypatch.setattr(sampling, "_drawn", sampling._Drawn(limit=2**20))
+    generator = np.random.default_rng(4)
+    negative_sampler = NegativeSampler(random_dataset) if negatives else None
+    expected = [
+        next(epoch_batches(random_dataset, 10**6, generator, negative_sampler)) for _ in range(3)
+    ]
+    first = EpochSampler(random_dataset, seed=4, negatives=negatives)
+    for found, columns in zip(epochs(first, 3), expected, strict=True):
+        assert len(found) == (3 if negatives else 2) and found.dtype == np.int32
+        for row, column in zip(found, columns, strict=False):
+            assert np.array_equal(row, column)
+    assert first.state == generator.bit_generator.state
+
+    monkeypatch.setattr(sampling, "drawn_epoch", None)  # Nothing is drawn again.
+    again = EpochSampler(random_dataset, seed=4, negatives=negatives)
+    assert np.array_equal(again.next_epoch()[0], expected[0][0])
+    resumed = EpochSampler(random_dataset, seed=9, negatives=negatives)
+    resumed.state = again.state
+    assert np.array_equal(resumed.next_epoch()[0], expected[1][0])
+    for other in (
+        EpochSampler(random_dataset, seed=5, negatives=negatives),
+        EpochSampler(random_dataset, seed=4, negatives=not negatives),
+        EpochSampler(dataset_of([(0, 0), (0, 1), (1, 2)], 2, 3), seed=4, negatives=negatives),
+    ):
+        with pytest.raises(TypeError):
+            other.next_epoch()
+
+
+def test_no_more_epochs_are_kept_than_there_is_room_for(random_dataset, monkeypatch) -> None:
+    size = 3 * 4 * len(random_dataset.train)
+    drawn = sampling._Drawn(limit=4 * size)
+    monkeypatch.setattr(sampling, "_drawn", drawn)
+    epochs(EpochSampler(random_dataset, seed=1, negatives=True), 2)
+    epochs(EpochSampler(random_dataset, seed=2, negatives=True), 2)
+    epochs(EpochSampler(random_dataset, seed=1, negatives=True), 1)
+    # The stream that was used longest ago goes first, and then nothing more is kept.
+    epochs(EpochSampler(random_dataset, seed=3, negatives=True), 9)
+    assert [len(known) for known in drawn._streams.values()] == [4]
+    assert drawn._size() == 4 * size
