@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.data.dataset import as_tensor
 from mgstudy.models.rows import weighted_sums
@@ -92,7 +91,7 @@ class SparseGraph(nn.Module):
         if self._entry_rows is None:
             counts = self.row_offsets.diff()
             rows = torch.arange(len(counts), dtype=torch.int32, device=counts.device)
-            self._entry_rows = rows.repeat_interleave(counts)
+            self._entry_rows = rows.repeat_interleave(counts, output_size=len(self))
         return self._entry_rows
 
     @property
@@ -171,9 +170,10 @@ class SparseGraph(nn.Module):
         )
 
     def _transposed_structure(self) -> tuple[Tensor, Tensor]:
-        counts = torch.bincount(self.columns, minlength=self.shape[1])
-        offsets = functional.pad(counts.cumsum(0), (1, 0)).to(self.row_offsets.dtype)
-        return offsets, self.entry_rows[self.transpose_order]
+        order, columns = self.transpose_order, self.columns
+        numbers = torch.arange(self.shape[1] + 1, dtype=columns.dtype, device=columns.device)
+        offsets = torch.searchsorted(columns[order], numbers).to(self.row_offsets.dtype)
+        return offsets, self.entry_rows[order]
 
 
 _TRANSPOSE_NAMES = ("transpose_row_offsets", "transpose_columns", "transpose_values")

@@ -29,6 +29,7 @@ from mgstudy.models.propagation import (
     propagate,
     propagate_weighted,
 )
+from mgstudy.models.rows import gather_rows
 
 ItemGraph: TypeAlias = list[tuple[SparseGraph, Tensor]]
 """A sum of sparse matrices, shape ``[items, items]``: the structure and the weights of each."""
@@ -195,9 +196,13 @@ class LATTICE(GraphRecommender):
         totals = sums.sum(dim=0)
         # As for all item graphs, a row without a positive sum counts as empty.
         scale = totals.where(totals > 0, 1.0).rsqrt() * (totals > 0)
+
+        def scale_at(items: Tensor) -> Tensor:
+            return gather_rows(scale[:, None], items)[:, 0]
+
         graph: ItemGraph = []
         for (structure, _), weights in zip(learned, weighted, strict=True):
-            both_ends = scale[structure.entry_rows] * scale[structure.columns]
+            both_ends = scale_at(structure.entry_rows) * scale_at(structure.columns)
             graph.append((structure, (1 - self.initial_share) * weights * both_ends))
         for share, initial in zip(shares, self.initial_graphs, strict=True):
             structure = cast(SparseGraph, initial)

@@ -87,7 +87,7 @@ class Evaluator:
             lambda: _relevant_items(interactions, dataset.item_count),
         )
         self.users: NDArray[np.int64] = arrays["users"]
-        self._users = as_tensor(arrays["users"]).to(device)
+        self._blocks = self.ranking.blocks(as_tensor(arrays["users"]).to(device))
         self._relevant_counts = as_tensor(arrays["counts"]).to(device)
         self._relevant_rows = as_tensor(arrays["rows"]).to(device)
         self._relevant_items = as_tensor(arrays["items"]).to(device)
@@ -108,7 +108,7 @@ class Evaluator:
             FloatingPointError: If a score is NaN.
         """
         longest = max(metric.cutoff for metric in self.metrics)
-        return self.measure(torch.cat(list(self.ranking.lists(scorer, self._users, longest))))
+        return self.measure(torch.cat(list(self.ranking.lists(scorer, self._blocks, longest))))
 
     @torch.no_grad()
     def measure(self, lists: Tensor) -> dict[str, NDArray[np.float64]]:
@@ -122,28 +122,35 @@ class Evaluator:
             Shape ``[users]`` by the metric's name. A cutoff beyond ``length`` finds nothing there.
         """
         hits = self._hits(lists)
-        values: dict[str, NDArray[np.float64]] = {}
-        for measure in dict.fromkeys(metric.measure for metric in self.metrics):
-            metrics = [metric for metric in self.metrics if metric.measure == measure]
-            columns = MEASURE_FUNCTIONS[measure](
+        by_measure: dict[str, list[Metric]] = {}
+        for metric in self.metrics:
+            by_measure.setdefault(metric.measure, []).append(metric)
+        columns = [
+            MEASURE_FUNCTIONS[measure](
                 hits, self._relevant_counts, [metric.cutoff for metric in metrics]
             )
-            for metric, column in zip(metrics, columns.t().cpu().numpy(), strict=True):
-                values[str(metric)] = column
-        return {str(metric): values[str(metric)] for metric in self.metrics}
+            for measure, metrics in by_measure.items()
+        ]
+        # One copy of everything: a GPU is waited for.
+        values = torch.cat(columns, dim=1).t().contiguous().cpu().numpy()
+        names = [str(metric) for metrics in by_measure.values() for metric in metrics]
+        found = dict(zip(names, values, strict=True))
+        return {str(metric): found[str(metric)] for metric in self.metrics}
 
     def _hits(self, lists: Tensor) -> Tensor:
         """float64, shape of ``lists``: 1 where the item at that position is relevant."""
-        hits = torch.zeros(lists.shape, dtype=torch.float64, device=lists.device)
+        # Counted in integers, which come to the same in any order.
+        hits = torch.zeros(lists.shape, dtype=torch.int64, device=lists.device)
         for rows, items in zip(
             torch.split(self._relevant_rows, PAIRS_AT_ONCE),
             torch.split(self._relevant_items, PAIRS_AT_ONCE),
             strict=True,
         ):
-            # There are few relevant items, so each is looked for in its user's list.
-            pairs, positions = (lists[rows] == items[:, None]).nonzero(as_tuple=True)
-            hits[rows[pairs], positions] = 1
-        return hits
+            # There are few relevant items, so each is looked for in its user's list, where it is
+            # once at most.
+            found = lists[rows] == items[:, None]
+            hits.index_add_(0, rows, found.to(hits.dtype))
+        return hits.to(torch.float64)
 
 
 def _relevant_items(interactions: Interactions, item_count: int) -> dict[str, NDArray[np.int64]]:
@@ -171,7 +178,10 @@ def recall(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
 
 def precision(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
     """Share of the list that is relevant: (Σ_{j≤k} h_j) / k."""
-    return _up_to(hits.cumsum(dim=1), cutoffs) / hits.new_tensor(cutoffs)
+    found = _up_to(hits.cumsum(dim=1), cutoffs)
+    return torch.stack(
+        [column / cutoff for column, cutoff in zip(found.t(), cutoffs, strict=True)], dim=1
+    )
 
 
 def hit_rate(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
@@ -210,8 +220,9 @@ MEASURE_FUNCTIONS: dict[str, Measure] = {
 
 def _up_to(cumulative: Tensor, cutoffs: Sequence[int]) -> Tensor:
     last = cumulative.shape[1]
-    return cumulative[:, [min(cutoff, last) - 1 for cutoff in cutoffs]]
+    # A list as an index would be copied to a GPU.
+    return torch.stack([cumulative[:, min(cutoff, last) - 1] for cutoff in cutoffs], dim=1)
 
 
 def _ideal_length(relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    return torch.minimum(relevant[:, None], relevant.new_tensor(cutoffs))
+    return torch.stack([relevant.clamp(max=cutoff) for cutoff in cutoffs], dim=1)

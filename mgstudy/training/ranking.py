@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,8 +24,23 @@ SCORES_IN_CACHE = 2**20
 SCORES_ON_DEVICE = 2**26
 """Scores that occupy an accelerator well without filling its memory."""
 
+_NAN = "a score is NaN: the model's weights are no longer finite"
+
 GROUP = 8
 """Items in a group of which first only the highest score is looked at."""
+
+
+@dataclass(frozen=True)
+class RankedBlock:
+    """Users that are ranked at once.
+
+    Attributes:
+        users: int64, shape ``[users]``.
+        excluded: What is left out, as positions in the users' scores of all items in a row, int64.
+    """
+
+    users: Tensor
+    excluded: Tensor
 
 
 class FullRanking:
@@ -59,7 +75,21 @@ class FullRanking:
         at_once = SCORES_IN_CACHE if self.device.type == "cpu" else SCORES_ON_DEVICE
         self.block_size = block_size or max(1, at_once // max(1, dataset.item_count))
 
-    def lists(self, scorer: Scorer, users: Tensor, length: int) -> Iterator[Tensor]:
+    def blocks(self, users: Tensor) -> list[RankedBlock]:
+        """Users cut into blocks that are ranked at once, and what is left out of each: to be kept
+        where the same users are ranked again.
+
+        Args:
+            users: int64, shape ``[users]``, on the ranking's device.
+        """
+        return [
+            RankedBlock(block, self._excluded_positions(block))
+            for block in torch.split(users, self.block_size)
+        ]
+
+    def lists(
+        self, scorer: Scorer, users: Tensor | Sequence[RankedBlock], length: int
+    ) -> Iterator[Tensor]:
         """Yield the ranked lists of one block of users after another.
 
         On a processor as many blocks are ranked at once as torch uses threads, each in one thread:
@@ -69,7 +99,7 @@ class FullRanking:
         Args:
             scorer: Gives the scores; the tensor it returns is overwritten. It is called without
                 gradients, on a processor from several threads at once.
-            users: int64, shape ``[users]``, on the ranking's device.
+            users: int64, shape ``[users]``, on the ranking's device; or their ``blocks``.
             length: Items in a list, if there are that many.
 
         Yields:
@@ -79,25 +109,17 @@ class FullRanking:
         Raises:
             FloatingPointError: If a score is NaN.
         """
-        blocks = torch.split(users, self.block_size)
+        blocks = self.blocks(users) if isinstance(users, Tensor) else users
         if self.device.type != "cpu" or torch.get_num_threads() == 1:
             for block in blocks:
-                yield self._ranked(scorer, block, length)
+                yield _ranked(scorer, block, length)
             return
         with single_threads(at_most=len(blocks)) as threads:
             # Whatever acts on a model in this thread acts in the others.
             contexts = [copy_context() for _ in blocks]
             yield from threads.map(
-                lambda context, block: context.run(self._ranked, scorer, block, length),
-                contexts,
-                blocks,
+                lambda context, block: context.run(_ranked, scorer, block, length), contexts, blocks
             )
-
-    @torch.no_grad()
-    def _ranked(self, scorer: Scorer, users: Tensor, length: int) -> Tensor:
-        scores = scorer(users).contiguous()
-        scores.view(-1).index_fill_(0, self._excluded_positions(users), -torch.inf)
-        return top_items(scores, length)
 
     def _excluded_positions(self, users: Tensor) -> Tensor:
         """Positions in the flattened scores of ``users`` that are to be left out."""
@@ -107,6 +129,13 @@ class FullRanking:
         rows = torch.repeat_interleave(counts)
         within_user = torch.arange(len(rows), device=self.device) - (ends - counts)[rows]
         return rows * self.item_count + self._items[starts[rows] + within_user]
+
+
+@torch.no_grad()
+def _ranked(scorer: Scorer, block: RankedBlock, length: int) -> Tensor:
+    scores = scorer(block.users).contiguous()
+    scores.view(-1).index_fill_(0, block.excluded, -torch.inf)
+    return top_items(scores, length)
 
 
 @contextmanager
@@ -150,12 +179,16 @@ def _top_by_topk(scores: Tensor, length: int) -> Tensor:
     else:
         values, positions = scores.gather(1, candidates).topk(count, dim=1)
         items = candidates.gather(1, positions)
-    # NaN counts as the highest score, so one that exists is in front.
-    _refuse_nan(values[:, 0])
     items = items[:, :length]
-    tied = (values[:, 1:] == values[:, :-1]).any(dim=1).nonzero()[:, 0]
-    if len(tied):
+    with_ties = (values[:, 1:] == values[:, :-1]).any(dim=1)
+    # NaN counts as the highest score, so one that exists is in front. Asked at once: a GPU is
+    # waited for.
+    has_nan, has_ties = torch.stack([values[:, 0].isnan().any(), with_ties.any()]).tolist()
+    if has_nan:
+        raise FloatingPointError(_NAN)
+    if has_ties:
         # Top-k leaves the order of equal scores open; a stable sort, slower, keeps that of the ids.
+        tied = with_ties.nonzero()[:, 0]
         in_order = scores[tied].sort(dim=1, descending=True, stable=True).indices
         items[tied] = in_order[:, :length]
     return items
@@ -242,7 +275,7 @@ def _candidates(scores: Tensor, count: int) -> tuple[Tensor | None, Tensor | Non
 
 def _refuse_nan(scores: Tensor) -> None:
     if scores.isnan().any():
-        raise FloatingPointError("a score is NaN: the model's weights are no longer finite")
+        raise FloatingPointError(_NAN)
 
 
 def _items_by_user(splits: Sequence[Interactions], dataset: Dataset) -> dict[str, np.ndarray]:

@@ -149,14 +149,15 @@ class PretendedGpu:
             self._copying = False
         return self.put(copy) if to_gpu else copy
 
-    def notice(self, name: str, arguments: tuple[Any, ...], tensors: list[Tensor]) -> bool:
+    def notice(self, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> bool:
         """Count and check one operation; whether its results lie on the device."""
+        tensors = _tensors((arguments, named))
         here = [tensor for tensor in tensors if self.holds(tensor)]
         if not here or self._copying:
             return False
         self.operations[name] += 1
         in_memory = [tensor for tensor in tensors if not self.holds(tensor) and tensor.dim() > 0]
-        if name in _WAITS:
+        if name in _WAITS and named.get("output_size") is None:
             self.waits[name] += 1
         if name in _INDEXINGS:
             # Masks have as many results as they say; lists are copied to the device.
@@ -204,7 +205,7 @@ class _Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        on_device = self.gpu.notice(func.overloadpacket.__name__, args, _tensors((args, kwargs)))
+        on_device = self.gpu.notice(func.overloadpacket.__name__, args, kwargs)
         result = func(*args, **kwargs)
         if on_device:
             for tensor in _tensors(result):
