@@ -113,7 +113,7 @@ def study_seconds(home: Path, trials: int, slots: int) -> float:
             listeners,
             metrics,
         )
-        manifest = StudyManifest.of(study, database, store.place)
+        manifest = StudyManifest.of(study, store.place)
         tracker = Tracker(store, manifest, metrics, lambda: record.states)
         listeners.append(tracker)
         tracker.start()

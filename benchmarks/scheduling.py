@@ -180,7 +180,7 @@ def main() -> None:
             listeners,
             metrics,
         )
-        manifest = StudyManifest.of(study, url, store.place)
+        manifest = StudyManifest.of(study, store.place)
         tracker = Tracker(store, manifest, metrics, lambda: record.states)
         listeners.append(tracker)
         tracker.start()

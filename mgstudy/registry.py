@@ -111,7 +111,7 @@ class Registry(Generic[Part]):
         module_name, _, class_name = path.partition(":")
         try:
             member = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError, TypeError, ValueError) as error:
+        except Exception as error:  # A module may do anything while it is imported.
             raise InputError(f"cannot import {self.kind} {path!r}: {error}") from error
         if not self._is_part(member):
             raise InputError(

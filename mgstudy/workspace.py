@@ -88,6 +88,12 @@ class Workspace:
         return self.home / ".mgstudy"
 
     @property
+    def mlflow(self) -> str:
+        """URL of MLflow's store, where neither study file nor environment names another; `mlflow
+        ui` typed in the workspace opens it by itself."""
+        return f"sqlite:///{self.home / 'mlflow.db'}"
+
+    @property
     def datasets(self) -> Path:
         """Prepared datasets, a folder with a manifest for each."""
         return self.state / "datasets"

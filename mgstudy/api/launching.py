@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mgstudy.api.results import keep_report
 from mgstudy.api.robustness import measure
 from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages, left_as_found
+from mgstudy.errors import InputError
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.plan import plan_content
@@ -29,17 +31,18 @@ from mgstudy.study.results.popularity import ensure_popularity, popularity_score
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
-from mgstudy.study.running.placement import alive_nodes, trial_resources, usable_nodes
+from mgstudy.study.running.placement import alive_nodes, this_machine, trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.rehearsal import rehearse
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Lease, lease
 from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.models import register_models
-from mgstudy.tracking.store import TrackingStore, tracking_uri
+from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.tracker import Tracker
 from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
@@ -88,7 +91,7 @@ def plan(
         InputError: If not even one trial fits, or MLflow can never record where it is to.
     """
     if nodes is None:
-        tracking_uri(study.workspace, study.config.tracking.uri)
+        _open_stores(study)
     return plan_content(study, measure, nodes)
 
 
@@ -115,12 +118,12 @@ def launch(
         MgstudyError: If another process drives the study, or storage or Ray cannot be reached.
     """
     config, folder = study.config, study.folder
-    storage_url = folder.storage_url(config)
-    database = expand_url(storage_url)
-    store = TrackingStore(study.workspace, config.tracking, config.name)
+    store = _open_stores(study)
+    database = expand_url(folder.storage_url(config))
     with (
         left_as_found(),
         terminated_like_interrupt(),
+        folder.kept_if_launched(),
         lease(folder.path, database, config.name) as held,
         quiet_optuna(),
         ExitStack() as ending,
@@ -135,7 +138,7 @@ def launch(
         )
         if retry_failed:
             record.retry_failed()
-        manifest = StudyManifest.of(study, storage_url, store.place)
+        manifest = StudyManifest.of(study, store.place)
         manifest.write(folder)
         policy = config.checkpoints
         keeps_states = policy.keep_last or policy.keep_every is not None
@@ -198,6 +201,27 @@ def read_launched_study(name: str, home: Path | str | None = None) -> Study:
     workspace = Workspace.resolve(home)
     folder = StudyFolder.existing(workspace, name)
     return as_launched(StudyManifest.read(folder), folder, workspace)
+
+
+def _open_stores(study: Study) -> TrackingStore:
+    """Try all that can be tried without starting anything; where MLflow is to record the study.
+
+    Raises:
+        InputError: If something that the study file names cannot be used; with its place.
+        MgstudyError: If the storage cannot be reached.
+    """
+    rehearse(study)
+    is_known = study.folder.manifest.exists() or ray.is_initialized()
+    if not (is_known or os.environ.get("RAY_ADDRESS")):
+        trial_resources(study.config.resources, [this_machine()])
+    tracking = study.config.tracking
+    try:
+        return TrackingStore(study.workspace, tracking, study.config.name)
+    except InputError as error:
+        if tracking.uri is None:
+            raise
+        told = str(error).removeprefix("tracking.uri: ")
+        raise study.document.error(("tracking", "uri"), told) from error
 
 
 def _run(

@@ -141,7 +141,7 @@ def sync(
     if PASSWORD_MASK in str(tracking.uri) and TRACKING_VARIABLE in os.environ:
         tracking = tracking.model_copy(update={"uri": None})
     store = TrackingStore(workspace, tracking, name)
-    with lease(folder.path, expand_url(manifest.storage), name), using_mlflow():
+    with lease(folder.path, expand_url(folder.storage_url(manifest.config)), name), using_mlflow():
         summary = summarize_as(manifest, folder)
         try:
             projection = Projection(

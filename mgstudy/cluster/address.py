@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import absolute
 from mgstudy.urls import first_line
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -117,14 +118,14 @@ def find_token() -> str | None:
     """The token of Ray's token authentication, from the places where Ray looks, in its order."""
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
-    with suppress(OSError, RuntimeError):  # There may be no home.
+    with suppress(OSError, InputError):  # Without a home there is none.
         return token_file().read_text(encoding="utf-8").strip() or None
     return None
 
 
 def token_file() -> Path:
     """Where the token lies that the environment does not hold."""
-    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
 
 
 def is_loopback(host: str) -> bool:

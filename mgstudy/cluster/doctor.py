@@ -282,7 +282,8 @@ def check_study_there(file: str, overrides: list[str], home: str | None) -> list
 def _check_study(workspace: Workspace, manifest: Path) -> Finding:
     subject = f"study {manifest.parent.name}"
     try:
-        url = StudyManifest.read(StudyFolder.of(workspace, manifest.parent.name)).storage
+        folder = StudyFolder.of(workspace, manifest.parent.name)
+        url = folder.storage_url(StudyManifest.read(folder).config)
     except MgstudyError as error:
         return problem(subject, f"its manifest is damaged: {error}", "launch the study again")
     return check_storage(url, create=False, subject=subject)

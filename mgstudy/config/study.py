@@ -141,7 +141,17 @@ class Tracking(Settings):
         description="MLflow tracking URI; by default $MLFLOW_TRACKING_URI, else mlflow.db in the "
         "workspace",
     )
-    experiment: str | None = Field(None, description="experiment name; by default the study's")
+    experiment: str | None = Field(
+        None, min_length=1, max_length=256, description="experiment name; by default the study's"
+    )
+
+    @field_validator("experiment")
+    @classmethod
+    def _can_name_a_folder(cls, experiment: str | None) -> str | None:
+        parts = (experiment or "").split("/")
+        if not (experiment or "").isprintable() or {".", ".."} & {*parts}:
+            raise ValueError(f"expected printable characters and no `..`, got {experiment!r}")
+        return experiment
 
 
 class Checkpoints(Settings):

@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mgstudy.config.study import Tracking
 from mgstudy.environment import for_a_while
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.private.mlflow import move_artifacts
 from mgstudy.study.storage.checkpoints import local_copy
 from mgstudy.urls import expand_url, recorded_url, redacted
 from mgstudy.workspace import Workspace
@@ -51,12 +53,14 @@ def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
     given = _given_uri(workspace, configured)
     uri = expand_url(given)
     scheme = uri.partition(":")[0]
+    named = f"tracking.uri: {given}" if configured else f"{TRACKING_VARIABLE}={given}"
+    if scheme in ("http", "https") and not urlsplit(uri).hostname:
+        raise InputError(f"{redacted(named)}: names no host")
     if (
         not scheme.startswith(_STORES)
         and scheme not in entry_points(group="mlflow.tracking_store").names
     ):
         is_folder = scheme in (uri, "file")
-        named = f"tracking.uri: {given}" if configured else f"{TRACKING_VARIABLE}={given}"
         raise InputError(
             f"{redacted(named)}: MLflow does not record "
             f"{'in folders any more' if is_folder else f'in {scheme}:'}; use "
@@ -72,7 +76,7 @@ def _given_uri(workspace: Workspace, configured: str | None) -> str:
             f"a study in {workspace.place} needs an MLflow server: write "
             '`tracking: {uri: "http://HOST:5000"}`, or set MLFLOW_TRACKING_URI'
         )
-    return given or f"sqlite:///{workspace.home / 'mlflow.db'}"
+    return given or workspace.mlflow
 
 
 @contextmanager
@@ -111,7 +115,8 @@ class TrackingStore:
         study: Name of the study, for the default experiment.
 
     Attributes:
-        place: ``uri`` and ``experiment``, as they may be written down: without a password.
+        place: ``uri`` (``None`` for the workspace's own database) and ``experiment``, as they may
+            be written down: without a password.
         deadline: By the monotonic clock: no request begins later.
 
     Raises:
@@ -123,8 +128,9 @@ class TrackingStore:
         self.study = study
         self.uri = tracking_uri(workspace, tracking.uri)
         self.experiment = tracking.experiment or study
+        given = tracking.uri or os.environ.get(TRACKING_VARIABLE)
         self.place = {
-            "uri": recorded_url(_given_uri(workspace, tracking.uri)),
+            "uri": recorded_url(given) if given else None,
             "experiment": self.experiment,
         }
         self.deadline = math.inf
@@ -149,6 +155,8 @@ class TrackingStore:
     def _client(self) -> MlflowClient:
         from mlflow.tracking import MlflowClient  # noqa: PLC0415
 
+        if self.uri == self.workspace.mlflow:
+            move_artifacts(self.workspace.home)
         return MlflowClient(tracking_uri=self.uri)
 
     def find_experiment(self, restore: bool = False) -> Experiment | None:

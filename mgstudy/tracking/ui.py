@@ -249,9 +249,10 @@ def serve(host: str, mlflow: tuple[str, int] | None, dashboard: tuple[str, int] 
     """
     beside = None
     if mlflow is not None:
-        command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(mlflow[1])]
-        # One worker is enough for one reader; several would each load everything at the start.
-        command += ["--workers", "1"]
+        # It imports nothing from the current folder. One worker is enough for one reader; several
+        # would each load everything at the start.
+        command = [sys.executable, "-P", "-m", "mlflow", "ui", "--workers", "1"]
+        command += ["--host", host, "--port", str(mlflow[1])]
         # Everyone on the machine can read a command's arguments; the URI may hold a password.
         environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": mlflow[0]}
         if dashboard is None:
@@ -290,7 +291,8 @@ def dashboard_storage(workspace: Workspace, study: str | None) -> str:
             known = ", ".join(names) if names else "none"
             raise InputError(f"--optuna shows one study; name it (known: {known})")
         (study,) = names
-    return expand_url(StudyManifest.read(StudyFolder.existing(workspace, study)).storage)
+    folder = StudyFolder.existing(workspace, study)
+    return expand_url(folder.storage_url(StudyManifest.read(folder).config))
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

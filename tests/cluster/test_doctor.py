@@ -93,7 +93,8 @@ def test_studies_whose_storage_is_gone_are_found(tmp_path: Path) -> None:
     manifest = summary_of([]).manifest
     for name in ("here", "gone"):
         url = sqlite_url(tmp_path / f"{name}.db")
-        manifest.model_copy(update={"storage": url}).write(StudyFolder.of(workspace, name))
+        config = manifest.config.model_copy(update={"storage": url})
+        manifest.model_copy(update={"config": config}).write(StudyFolder.of(workspace, name))
     open_storage(sqlite_url(tmp_path / "here.db"))
     (workspace.studies / "damaged").mkdir()
     (workspace.studies / "damaged" / "study.json").write_text("{")

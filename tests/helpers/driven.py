@@ -61,7 +61,6 @@ class Driven:
         self.manifest = StudyManifest(
             name=name,
             config=self.config,
-            storage=url,
             tracking=self.store.place,
             cells=tuple(CellEntry.of(name, cell, cell.budget(trials)) for cell in cells),
             launched="2026-01-01T00:00:00+00:00",

@@ -59,7 +59,6 @@ def summary_of(
     manifest = StudyManifest(
         name=name,
         config=config,
-        storage="sqlite:///s.db",
         tracking=Place(uri="sqlite:///m.db", experiment=name),
         cells=tuple(entries),
         datasets={

@@ -31,9 +31,7 @@ def selected(*cells: CellEntry) -> tuple[list[str], list[str]]:
         }
     )
     place = Place(uri="sqlite:///m.db", experiment="s")
-    manifest = StudyManifest(
-        name="s", config=config, storage="sqlite://", tracking=place, cells=cells, launched=""
-    )
+    manifest = StudyManifest(name="s", config=config, tracking=place, cells=cells, launched="")
     views = {view.key: view.state for view in study_views(manifest)}
     assert list(views) == ["s-trials", "s-cells", "s-best", "s-confirmations"]
     (chart,) = (c for c in views["s-best"]["compareRunCharts"] if c["type"] == "PARALLEL")

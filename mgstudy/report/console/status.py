@@ -20,7 +20,7 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
         "question": summary.question,
         "objective": summary.objective,
         "optuna_storage": summary.storage,
-        "mlflow_tracking_uri": summary.manifest.tracking.uri,
+        "mlflow_tracking_uri": summary.tracking_uri,
         "mlflow_experiment": summary.manifest.tracking.experiment,
         "driven": summary.driven,
         "driver": {
@@ -55,13 +55,13 @@ def print_status(summary: StudySummary, console: Console) -> None:
         totals.update(cell.counts)
         confirmations.update(cell.confirmation_counts)
     del confirmations[State.PRUNED]  # None ever is.
-    tracking = summary.manifest.tracking
+    experiment = summary.manifest.tracking.experiment
     console.print(f"study {summary.name}: {state_of(summary)}", highlight=False)
     if summary.question:
         console.print(summary.question, highlight=False, markup=False)
     for label, value in (
         ("Optuna storage", summary.storage),
-        ("MLflow store", f"{tracking.uri}, experiment {tracking.experiment}"),
+        ("MLflow store", f"{summary.tracking_uri}, experiment {experiment}"),
         ("trials", _counts_text(totals)),
         ("confirmations", _counts_text(confirmations)),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ from mgstudy.config.factors import Level, short_name
 from mgstudy.config.parameters import ParameterSet, Space, is_space, parse_space
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
-from mgstudy.errors import suggestion
+from mgstudy.errors import InputError, suggestion
 from mgstudy.models.base import Recommender
 from mgstudy.study.definition.cell import REGISTRIES, declared_parameters, owner_name
 
@@ -133,7 +133,8 @@ def _check_together(
 def refuse_unused_space(
     config: StudyConfig, document: Document, parts: Mapping[str, Mapping[str, type]]
 ) -> None:
-    """Refuse names under ``space`` that no level of the study uses."""
+    """Refuse names under ``space`` that no level of the study uses, and spaces that are invalid for
+    their parameter, also where every level has one of its own instead."""
     for factor, chosen in parts.items():
         section: dict[str, Any] = getattr(config.space, factor)
         shared = {
@@ -150,6 +151,8 @@ def refuse_unused_space(
                             (*location, inner),
                             f"{name} has no such parameter; {suggestion(inner, declared)}",
                         )
+                    part = declared_parameters(chosen[short[name]])
+                    _checked_space(document, part, inner, content[inner], (*location, inner))
             elif name in short and name not in shared:
                 raise document.error(
                     location, f"expected a mapping of {name}'s parameters, got {content!r}"
@@ -160,6 +163,23 @@ def refuse_unused_space(
                     f"no {factor} of this study has this name or parameter; "
                     f"{suggestion(name, [*shared, *short])}",
                 )
+            else:
+                _refuse_invalid_everywhere(document, chosen.values(), name, content, location)
+
+
+def _refuse_invalid_everywhere(
+    document: Document, parts: Iterable[type], name: str, content: Any, location: Location
+) -> None:
+    """Refuse a space for a parameter of several parts that suits none of them."""
+    declared = [p for p in map(declared_parameters, parts) if name in p.model_fields]
+    faults = []
+    for part in declared:
+        try:
+            _checked_space(document, part, name, content, location)
+        except InputError as error:
+            faults.append(error)
+    if len(faults) == len(declared):
+        raise faults[0]
 
 
 def each_level(config: StudyConfig, factor: str) -> Iterator[tuple[Location, Level]]:

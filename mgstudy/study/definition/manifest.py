@@ -33,9 +33,14 @@ class _Part(BaseModel):
 
 
 class Place(_Part):
-    """Where MLflow has the study's runs: URI, without a password, and experiment."""
+    """Where MLflow has the study's runs.
 
-    uri: str
+    Attributes:
+        uri: Without a password; ``None`` for the workspace's own database, wherever that lies.
+        experiment: The experiment.
+    """
+
+    uri: str | None
     experiment: str
 
 
@@ -110,13 +115,13 @@ class DatasetEntry(_Part):
 
 
 class StudyManifest(_Part):
-    """A study as it was launched last.
+    """A study as it was launched last. Nothing in it names the workspace's own place, so that one
+    that was moved or copied is read as well.
 
     Attributes:
         format: Of the study's folder and storage.
         name: The study's name.
         config: The study file as it was understood, without passwords.
-        storage: URL of its Optuna storage, without a password.
         tracking: Where MLflow has its runs.
         cells: Its cells, in the order of the study file.
         left_out: The combinations that cannot be trained.
@@ -125,10 +130,11 @@ class StudyManifest(_Part):
         environment: Versions, machine and git revision, see ``describe_environment``.
     """
 
+    model_config = ConfigDict(extra="ignore")
+
     format: int = FORMAT
     name: str
     config: StudyConfig
-    storage: str
     tracking: Place
     cells: tuple[CellEntry, ...]
     left_out: tuple[LeftOutEntry, ...] = ()
@@ -137,19 +143,17 @@ class StudyManifest(_Part):
     environment: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, study: Study, storage_url: str, tracking: Mapping[str, str]) -> StudyManifest:
+    def of(cls, study: Study, tracking: Mapping[str, str | None]) -> StudyManifest:
         """Describe a study that is launched.
 
         Args:
             study: The study.
-            storage_url: Of its Optuna storage.
-            tracking: Where MLflow has its record.
+            tracking: Where MLflow has its record, see ``Place``.
         """
         return cls(
             name=study.config.name,
             config=_without_passwords(study.config),
-            storage=recorded_url(storage_url),
-            tracking=Place(**tracking),
+            tracking=Place.model_validate(tracking),
             cells=cell_entries(study),
             left_out=tuple(
                 LeftOutEntry(levels=dict(entry.levels), reason=entry.reason)

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 import warnings
+from collections import abc
 from collections.abc import Mapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from mgstudy.config.document import Document
 from mgstudy.config.parameters import Choice, IntegerRange
+from mgstudy.config.reading import Location
 from mgstudy.config.study import OptunaPart, StudyConfig
-from mgstudy.errors import InputError, UnknownNameError
+from mgstudy.errors import InputError, UnknownNameError, suggestion
 from mgstudy.study.definition.cell import Cell
+from mgstudy.urls import first_line
 
 GRID_SAMPLERS = frozenset({"GridSampler", "BruteForceSampler"})
 """Samplers that try every combination once.
@@ -27,6 +34,8 @@ combinations are queued as waiting trials instead, which any number of drivers c
 
 LARGEST_GRID = 1_000_000
 """Combinations that are listed to be tried each once, at most."""
+
+_AS_GIVEN = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def build_sampler(part: OptunaPart, seed: int) -> BaseSampler:
@@ -58,11 +67,14 @@ def build_pruner(part: OptunaPart) -> BasePruner:
 
 
 def check_search(config: StudyConfig, document: Document, cells: tuple[Cell, ...]) -> None:
-    """Build the sampler and the pruner once, so that a mistake shows before anything runs.
+    """Check the arguments of sampler and pruner and build both once, so that a mistake shows
+    before anything runs.
 
     Raises:
         InputError: With the place in the study file.
     """
+    _check_arguments(config.pruner, "pruner", document, ("pruner",))
+    _check_arguments(config.sampler, "sampler", document, ("sampler",))
     try:
         build_pruner(config.pruner)
     except InputError as error:
@@ -92,6 +104,63 @@ def check_search(config: StudyConfig, document: Document, cells: tuple[Cell, ...
                 )
 
 
+def needs_package(name: str, error: ImportError) -> str:
+    """What a class that is named lacks, as its failed import says it."""
+    cause: BaseException | None = error
+    while cause is not None and not getattr(cause, "name", None):
+        cause = cause.__cause__
+    if cause is None:
+        return f"{name}: {first_line(error)}"
+    package = cause.name.partition(".")[0]  # type: ignore[attr-defined]
+    return f"{name} needs the package {package}: pip install {package}"
+
+
+def _check_arguments(part: OptunaPart, kind: str, document: Document, place: Location) -> None:
+    """Hold arguments to the types that the class declares: Optuna itself hardly looks at them."""
+    try:
+        found = _find(part.name, kind)
+    except InputError as error:
+        raise document.error(place, str(error)) from error
+    declared = inspect.signature(found).parameters
+    for name, value in part.arguments.items():
+        where: Location = (*place, "arguments", name)
+        if name not in declared:
+            if not any(p.kind is p.VAR_KEYWORD for p in declared.values()):
+                raise document.error(
+                    where, f"{part.name} has no such argument; {suggestion(name, declared)}"
+                )
+        elif nested := _nested(value):
+            _check_arguments(nested, kind, document, where)
+        else:
+            _check_type(value, _annotation(found, declared[name]), document, where)
+
+
+def _check_type(value: Any, annotation: Any, document: Document, where: Location) -> None:
+    kinds = {annotation, *get_args(annotation)}
+    if {BasePruner, BaseSampler} & kinds and value is not None:
+        raise document.error(where, f"expected a mapping with `name`, got {value!r}")
+    try:
+        TypeAdapter(annotation, config=_AS_GIVEN).validate_python(value)
+    except PydanticSchemaGenerationError:  # Of a foreign class.
+        return
+    except ValidationError as error:
+        raise document.explain(error, where) from error
+    if int in kinds and float not in kinds and isinstance(value, int) and value < 0:
+        # All of Optuna's are counts.
+        raise document.error(where, f"expected a whole number from 0 on, got {value}")
+
+
+def _annotation(found: Any, parameter: inspect.Parameter) -> Any:
+    """What a parameter may be; anything, where that is not declared or not to be found out."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    holder = SimpleNamespace(__annotations__={"it": parameter.annotation})
+    try:
+        return get_type_hints(holder, vars(sys.modules[found.__module__]), vars(abc))["it"]
+    except (NameError, TypeError):
+        return Any
+
+
 def _build(part: OptunaPart, kind: str, seed: int | None) -> Any:
     found = _find(part.name, kind)
     arguments = {name: _argument(value, kind, seed) for name, value in part.arguments.items()}
@@ -104,17 +173,26 @@ def _build(part: OptunaPart, kind: str, seed: int | None) -> Any:
         arguments["seed"] = seed
     try:
         with warnings.catch_warnings():
-            # Whoever names a class has chosen it.
+            # Whoever names a class and an argument has chosen it.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore", FutureWarning)
             return found(**arguments)
-    except (TypeError, ValueError, ImportError) as error:
+    except ImportError as error:
+        raise InputError(needs_package(part.name, error)) from error
+    except Exception as error:  # A foreign class may raise anything.
         raise InputError(f"{part.name}: {' '.join(str(error).split())}") from error
 
 
 def _argument(value: Any, kind: str, seed: int | None) -> Any:
+    nested = _nested(value)
+    return value if nested is None else _build(nested, kind, seed)
+
+
+def _nested(value: Any) -> OptunaPart | None:
+    """The sampler or pruner that an argument is, if it is one."""
     if isinstance(value, Mapping) and "name" in value and set(value) <= {"name", "arguments"}:
-        return _build(OptunaPart(**value), kind, seed)
-    return value
+        return OptunaPart(**value)
+    return None
 
 
 def _find(name: str, kind: str) -> Any:
@@ -122,8 +200,8 @@ def _find(name: str, kind: str) -> Any:
         module_name, _, class_name = name.partition(":")
         try:
             return getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise InputError(f"cannot import {kind} {name!r}: {error}") from error
+        except Exception as error:  # A module may do anything while it is imported.
+            raise InputError(f"cannot import {kind} {name!r}: {first_line(error)}") from error
     package = {"sampler": optuna.samplers, "pruner": optuna.pruners}[kind]
     base = {"sampler": BaseSampler, "pruner": BasePruner}[kind]
     known = {

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.factors import varying_factors
+from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
+from mgstudy.config.training import parse_metric
 from mgstudy.data.dataset import Dataset
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, UnknownNameError
+from mgstudy.robustness.risks.base import Risk, risks
 from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.definition.manifest import DatasetEntry, StudyManifest
@@ -18,6 +23,12 @@ from mgstudy.study.definition.optuna_parts import check_search
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import check_storage_url
 from mgstudy.workspace import Workspace
+
+_LONGEST_FOLDER = 255
+"""Of what file systems take as the name of one folder."""
+_LONGEST_STUDY = 512
+"""Of what Optuna's tables take as the name of a study."""
+_MOST_SEVERE = 1e6
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ def read_study(
 
 
 def check_study(document: Document, workspace: Workspace) -> Study:
-    """Check a study file that has been read: its names, spaces and datasets.
+    """Check a study file that has been read: its names, spaces, datasets and risks.
 
     Raises:
         InputError: For anything that is wrong in it, with its place.
@@ -75,7 +86,10 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     config = document.validate(StudyConfig)
     _check_storage(config, document)
     datasets = load_levels(config.factors.dataset, document, workspace)
+    _check_objective(config, document, datasets)
+    _check_risks(config, document, datasets)
     plan = expand(config, document, datasets)
+    _check_lengths(config, document, plan)
     check_search(config, document, plan.cells)
     return Study(config, document, workspace, datasets, plan)
 
@@ -106,3 +120,63 @@ def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspa
                 "prepare it as it was, or launch the study again under another name"
             )
     return study
+
+
+def _check_objective(
+    config: StudyConfig, document: Document, datasets: Mapping[str, Dataset]
+) -> None:
+    """Refuse an objective that every model reaches."""
+    cutoff = parse_metric(config.training.objective).cutoff
+    for label, dataset in datasets.items():
+        if cutoff >= dataset.item_count:
+            raise document.error(
+                ("training", "objective"),
+                f"{config.training.objective} ranks all {dataset.item_count} items of {label}, "
+                "where no model is better than another",
+            )
+
+
+def _check_risks(config: StudyConfig, document: Document, datasets: Mapping[str, Dataset]) -> None:
+    """Refuse what cannot be measured of the trained models."""
+    for position, level in enumerate(config.robustness.risks if config.robustness else ()):
+        place: Location = ("robustness", "risks", position)
+        try:
+            kind: type[Risk] = risks.get(level.name)
+        except InputError as error:
+            raise document.error(place, str(error)) from error
+        try:
+            parameters = kind.Parameters.model_validate(level.parameters)
+        except ValidationError as error:
+            raise document.explain(error, (*place, "parameters"), kind.Parameters) from error
+        if parameters.severities[-1] > _MOST_SEVERE:
+            raise document.error(
+                (*place, "parameters", "severities"),
+                f"expected at most {_MOST_SEVERE:,.0f}, got {parameters.severities[-1]:g}: "
+                "features would not be finite",
+            )
+        for modality in parameters.modalities or ():
+            for dataset in datasets.values():
+                if modality not in dataset.features:
+                    unknown = UnknownNameError("modality", modality, dataset.features)
+                    raise document.error(
+                        (*place, "parameters", "modalities"), f"{unknown} in {dataset.name}"
+                    )
+
+
+def _check_lengths(config: StudyConfig, document: Document, plan: CellPlan) -> None:
+    """Refuse names too long for a file system, or for the tables of a database."""
+    for cell in plan.cells:
+        for factor, label in cell.levels.items():
+            if len(label) > _LONGEST_FOLDER:
+                raise document.error(
+                    ("factors", factor),
+                    f"the name of the level {label[:60]}... has {len(label)} characters, expected "
+                    f"at most {_LONGEST_FOLDER}; give its parts a shorter `label`",
+                )
+        name = f"{config.name}/{cell.key}/confirmation/{config.trials}"
+        if len(name) > _LONGEST_STUDY:
+            raise document.error(
+                ("factors",),
+                f"the labels of cell {cell.key[:60]}... have {len(name)} characters with the "
+                f"study's name, expected at most {_LONGEST_STUDY}; shorten one by a `label`",
+            )

@@ -59,7 +59,12 @@ class StudySummary:
     @property
     def storage(self) -> str:
         """Optuna storage URL, without a password."""
-        return redacted(self.manifest.storage)
+        return redacted(self.folder.storage_url(self.manifest.config))
+
+    @property
+    def tracking_uri(self) -> str:
+        """Where MLflow has its runs, without a password."""
+        return self.manifest.tracking.uri or Workspace(self.folder.path.parents[2]).mlflow
 
     @property
     def left_out(self) -> Sequence[LeftOutEntry]:
@@ -122,7 +127,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
     Raises:
         MgstudyError: If its storage cannot be read.
     """
-    url = expand_url(manifest.storage)
+    url = expand_url(folder.storage_url(manifest.config))
     driver = holder(folder.path, url, manifest.name)
     storage = open_storage(url, create=False)
     try:

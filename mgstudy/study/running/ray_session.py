@@ -10,13 +10,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 
 from mgstudy.environment import for_a_while, usable_cpus
-from mgstudy.errors import MgstudyError
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import absolute
 from mgstudy.private.ray import (
     dead_process,
     errors_told_in_a_line,
@@ -138,8 +138,8 @@ def _token() -> dict[str, str]:
     """What protects a Ray that is started here, as a variable: Ray keeps a token in HOME, if
     there is one that can be written to."""
     try:
-        folder = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    except RuntimeError:  # Nobody knows where HOME is.
+        folder = absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+    except InputError:  # Nobody knows where HOME is.
         return {"RAY_AUTH_TOKEN": _TOKEN}
     while not folder.exists():
         folder = folder.parent

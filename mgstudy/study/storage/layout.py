@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +51,17 @@ class StudyFolder:
         raise InputError(
             f"no study {name!r} in workspace {workspace.place}; {suggestion(name, known)}"
         )
+
+    @contextmanager
+    def kept_if_launched(self) -> Iterator[None]:
+        """Leave no folder behind where a launch that makes one is refused before it has written
+        the manifest."""
+        is_new = not self.path.exists()
+        try:
+            yield
+        finally:
+            if is_new and not self.manifest.exists():
+                shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def manifest(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -70,10 +71,6 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         storage = RDBStorage(
             parsed.render_as_string(hide_password=False), engine_kwargs=_engine_settings(parsed)
         )
-    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
-        raise InputError(
-            f"storage {shown} needs a driver that is not installed: {error}"
-        ) from error
     except (SQLAlchemyError, RuntimeError, OSError, ValueError) as error:
         raise MgstudyError(f"storage {shown} cannot be opened: {said(error)}") from error
     if copied is not None:
@@ -81,6 +78,41 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     elif is_sqlite:
         _use_write_ahead_log(storage)
     return storage
+
+
+def try_storage(url: str) -> None:
+    """Open a storage as far as that makes no file, folder or table.
+
+    Raises:
+        InputError: As ``open_storage``, and if a file cannot be made or is something else.
+        MgstudyError: If a server cannot be reached.
+    """
+    parsed = parse_storage_url(url)
+    is_journal = url.startswith(JOURNAL)
+    is_file = is_journal or parsed.get_backend_name() == "sqlite"
+    folder = Path(str(parsed.database)).absolute()
+    try:
+        if is_file and not folder.exists():
+            while not os.path.lexists(folder):
+                folder = folder.parent
+            if not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise OSError(f"{folder} takes no files")
+        elif is_journal:
+            _open_journal(folder, for_writing=False)
+        elif _has_studies(parsed):
+            close_storage(open_storage(url, create=False))
+    except (SQLAlchemyError, OSError, ValueError, LookupError, TypeError) as error:
+        kind = InputError if is_file else MgstudyError
+        raise kind(f"storage {redacted(url)} cannot be opened: {said(error)}") from error
+
+
+def _has_studies(url: URL) -> bool:
+    """Whether Optuna has been at work in a database."""
+    engine = sqlalchemy.create_engine(url, **_engine_settings(url))
+    try:
+        return sqlalchemy.inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
 
 
 def close_storage(storage: BaseStorage) -> None:
@@ -91,10 +123,14 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 @contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Have Optuna tell of no studies and trials that were begun, until the end."""
+def quiet_optuna(level: int = logging.WARNING) -> Iterator[None]:
+    """Have Optuna tell of no studies and trials that were begun, until the end.
+
+    Args:
+        level: The least that it tells.
+    """
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    optuna.logging.set_verbosity(max(before, level))
     try:
         yield
     finally:
@@ -131,15 +167,17 @@ def parse_storage_url(url: str) -> URL:
             f"storage {redacted(url)}: two drivers can hold one study in MySQL and MariaDB, which "
             "damages it; write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
         )
-    try:
-        parsed.get_dialect()
-    except sqlalchemy.exc.NoSuchModuleError as error:
-        raise InputError(
-            f"storage {redacted(url)} needs a driver that is not installed: {error}"
-        ) from error
     # What SQLAlchemy looks for behind a plain URL, and what mgstudy's extra installs.
     if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg2") is None:
-        return parsed.set(drivername="postgresql+psycopg")
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
+        parsed.get_dialect().import_dbapi()
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        is_ours = parsed.drivername == "postgresql+psycopg"
+        advice = "; pip install 'mgstudy[postgresql]'" if is_ours else ""
+        raise InputError(
+            f"storage {redacted(url)} needs a driver that is not installed: {error}{advice}"
+        ) from error
     return parsed
 
 
@@ -150,7 +188,10 @@ def check_storage_url(url: str) -> None:
         InputError: As ``parse_storage_url``.
     """
     if not url.startswith("$"):
-        parse_storage_url(re.sub(r"\$(\w+|{\w+})", "1", url))
+        parsed = parse_storage_url(re.sub(r"\$(\w+|{\w+})", "1", url))
+        has_file = bool(parsed.database) and ":memory:" not in url and "mode=memory" not in url
+        if not has_file and (url.startswith(JOURNAL) or parsed.get_backend_name() == "sqlite"):
+            raise InputError(f"{url} has no file, so nothing would be kept")
 
 
 def refuse_local_file(url: str, nodes: int) -> None:
@@ -198,6 +239,10 @@ class _JournalLock:
 
 def _open_journal(path: Path, for_writing: bool) -> JournalStorage:
     lock = _JournalLock(path)
+    if path.exists():
+        with path.open("rb") as file:
+            if file.read(1) not in (b"", b"{"):
+                raise ValueError("it is no journal")
     if for_writing and path.exists():
         # A writer that was killed may have left half a line, which would spoil the next one.
         lock.acquire()

@@ -75,7 +75,7 @@ def record(prepared: Path) -> Iterator[Record]:
             study.config, study.plan.cells, study.datasets, open_storage(url), []
         )
         store = TrackingStore(study.workspace, study.config.tracking, name)
-        StudyManifest.of(study, url, store.place).write(study.folder)
+        StudyManifest.of(study, store.place).write(study.folder)
         while (trial := recorded.next_request()) is not None:
             outcome = become(trial)
             if outcome is None:

@@ -82,7 +82,7 @@ def test_a_study_is_not_taken_up_again_on_other_data(tmp_path: Path, other: str)
     api.prepare(tmp_path / "tiny.yaml", home=tmp_path)
     study = api.read_study(tmp_path / "study.yaml", home=tmp_path)
     place = {"uri": "sqlite:///mlflow.db", "experiment": "launched"}
-    manifest = StudyManifest.of(study, "sqlite:///study.db", place)
+    manifest = StudyManifest.of(study, place)
     workspace = Workspace.resolve(tmp_path)
     assert as_launched(manifest, study.folder, workspace).config == study.config
     api.prepare(tmp_path / "tiny.yaml", [other], home=tmp_path)

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from driven import Driven
 from states import recorded, summary_of
 
 from mgstudy.report.console.status import driver_lines
+from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.state import CellState, RecordedTrial, State
 from mgstudy.study.storage.lease import Driver
+from mgstudy.study.storage.optuna_storage import close_storage
+from mgstudy.workspace import Workspace
 
 
 def trial(number: int, state: State, value: float | None = None, **outcome: float) -> RecordedTrial:
@@ -91,3 +97,26 @@ def test_what_is_said_of_a_driver_that_is_gone_and_of_one_that_hangs() -> None:
         replace(study, cells=running, driver=replace(alive, silent_seconds=4000))
     )
     assert line.startswith("process 7 on there since noon drives the study and seems to hang, ")
+
+
+def test_a_study_is_read_wherever_its_workspace_was_moved_or_copied(tmp_path: Path) -> None:
+    before, copy, after = (tmp_path / name for name in ("before", "copy", "after"))
+
+    def complete(home: Path) -> list[int]:
+        summary = summarize(Workspace(home), "s")
+        assert all(str(home) in place for place in (summary.storage, summary.tracking_uri))
+        weights = [cell.best.weights for cell in summary.cells if cell.best is not None]
+        assert all(path.is_relative_to(home) and path.is_file() for path in weights)
+        return [cell.counts["complete"] for cell in summary.cells]
+
+    study = Driven(before, "s")
+    study.complete(study.begin())
+    shutil.copytree(before, copy)
+    study.complete(study.begin())
+    study.complete(study.begin())
+    close_storage(study.record.storage)
+    assert complete(before) == [2, 1]
+    assert complete(copy) == [1, 0]
+    before.rename(after)
+    assert complete(after) == [2, 1]
+    assert not before.exists()
