@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from mgstudy.config.reading import Location, YamlReader, file_text, kind, located_error, shortened
 from mgstudy.errors import InputError
+from mgstudy.urls import redacted
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -145,8 +146,8 @@ def _apply(document: Document, override: str) -> None:
     name, separator, text = override.partition("=")
     steps = name.strip().split(".")
     if not separator or not all(steps):
-        raise InputError(f"--set {override}: expected --set a.b=value")
-    place = f"--set {shortened(override)}"
+        raise InputError(redacted(f"--set {override}: expected --set a.b=value"))
+    place = f"--set {shortened(redacted(override))}"
     target: Any = document.data
     location: list[str | int] = []
     for step in steps[:-1]:

@@ -23,6 +23,7 @@ from ruamel.yaml.reader import ReaderError
 
 from mgstudy.errors import InputError
 from mgstudy.limits import limit, more_than
+from mgstudy.urls import redacted
 
 Location: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the top of a document down to a value."""
@@ -219,7 +220,7 @@ def yaml_text(data: Any) -> str:
 def located_error(place: str, location: Location, message: str) -> InputError:
     """An ``InputError`` that names the place and the dotted name of a value."""
     name = ".".join(str(step) for step in location)
-    return InputError(f"{place}: {name + ': ' if name else ''}{message}")
+    return InputError(redacted(f"{place}: {name + ': ' if name else ''}{message}"))
 
 
 def kind(value: object) -> str:

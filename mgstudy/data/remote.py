@@ -15,6 +15,7 @@ from mgstudy.config.pipeline import PipelineConfig, SourceConfig
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import Progress, locked, written_whole
 from mgstudy.fingerprint import fingerprint
+from mgstudy.urls import expand_url, first_line, recorded_url, redacted
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _BLOCK = 1 << 22
@@ -33,7 +34,7 @@ class Downloads:
         self.folder = folder
         self.progress = progress
         self.urls: dict[str, str] = {}
-        """Local path to the URL it was fetched from."""
+        """Local path to the URL it was fetched from, as it may be kept."""
 
     def localised(self, config: PipelineConfig) -> PipelineConfig:
         """A pipeline file in which every URL is the path of what was fetched.
@@ -52,7 +53,8 @@ class Downloads:
         )
 
     def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A part's settings with URLs again in place of what was fetched from them."""
+        """A part's settings with URLs again, without secrets, in place of what was fetched from
+        them."""
         return {
             name: self._each(lambda text: self.urls.get(text, text), value)
             for name, value in settings.items()
@@ -62,7 +64,7 @@ class Downloads:
         if not _URL.match(text):
             return text
         path = str(self.fetch(text))
-        self.urls[path] = text
+        self.urls[path] = recorded_url(text)
         return path
 
     def _each(self, change: Callable[[str], str], value: Any) -> Any:
@@ -75,9 +77,10 @@ class Downloads:
 
     def fetch(self, url: str) -> Path:
         """Fetch a file, or the files of a folder, unless what lies there is what was fetched."""
+        shown, place = redacted(url), fingerprint({"url": recorded_url(url)})[:16]
         try:
-            system, remote = fsspec.core.url_to_fs(url)
-            target = self.folder / fingerprint({"url": url})[:16] / Path(remote.rstrip("/")).name
+            system, remote = fsspec.core.url_to_fs(expand_url(url))
+            target = self.folder / place / Path(recorded_url(remote.rstrip("/"))).name
             if system.isdir(remote):
                 for entry in system.ls(remote, detail=True):
                     if entry["type"] == "file":
@@ -85,13 +88,13 @@ class Downloads:
             else:
                 self._fetch_file(system, remote, target)
         except FileNotFoundError as error:
-            raise InputError(f"{url}: no such file") from error
+            raise InputError(f"{shown}: no such file") from error
         except (ImportError, ValueError) as error:
-            raise InputError(f"{url}: cannot be read: {error}") from error
+            raise InputError(f"{shown}: cannot be read: {first_line(error)}") from error
         except MgstudyError:
             raise
         except Exception as error:  # Every file system has errors of its own.
-            raise MgstudyError(f"{url}: cannot be reached: {error}") from error
+            raise MgstudyError(f"{shown}: cannot be reached: {first_line(error)}") from error
         return target
 
     def _fetch_file(self, system: Any, remote: str, target: Path) -> None:

@@ -35,6 +35,7 @@ STEP = "step"
 METRICS = "metrics"
 OUTCOME = "outcome"
 PROBLEM = "problem"
+_TEXTS = {"reason", "traceback"}
 GPU_PEAK = "gpu_peak"
 EARLIER = "earlier"
 """The validations before the last, where a result has several."""
@@ -114,6 +115,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         spent = self.spent.pop(trial_id, {})
         self.say_problem(request, result or {})
         outcome = json.loads((result or {}).get(OUTCOME, "{}"))
+        outcome |= {name: redacted(outcome[name]) for name in _TEXTS & outcome.keys()}
         if error:
             broke = self.errors.pop(trial_id, None)
             outcome = {
@@ -160,7 +162,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         problem = result.get(PROBLEM)
         if problem and problem not in self._problems:
             self._problems.add(problem)
-            logger.warning("trial %s: %s", request.key, problem)
+            logger.warning("trial %s: %s", request.key, redacted(problem))
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Ray pickles the searcher for a restore that we never make."""
