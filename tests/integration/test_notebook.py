@@ -45,8 +45,9 @@ small = ["source.users=300", "source.items=150"]
 mgstudy.prepare({str(ROOT / "pipelines" / "synthetic.yaml")!r}, small)
 short = ["trials=2", "training.epochs=3", "training.early_stopping=null"]
 study = mgstudy.read_study({str(ROOT / "search_spaces" / "quickstart.yaml")!r}, short)
+launch = mgstudy.launch  # Importing scikit-learn sets variables for OpenMP.
 before = state()
-launched = mgstudy.launch(study)
+launched = launch(study)
 after = state()
 """
 TELL = """\
