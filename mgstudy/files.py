@@ -48,7 +48,7 @@ def content_of(path: Path) -> bytes | None:
         MgstudyError: If what is there is no file or cannot be read: nobody knows what it says.
     """
     try:
-        _refuse_what_is_no_file(path)
+        refuse_what_is_no_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         if not path.is_symlink():
@@ -58,8 +58,12 @@ def content_of(path: Path) -> bytes | None:
         raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _refuse_what_is_no_file(path: Path) -> os.stat_result:
-    """Whoever opens a pipe may wait for ever for somebody to write to it."""
+def refuse_what_is_no_file(path: Path) -> os.stat_result:
+    """What the system says of a file. Whoever opened a pipe might wait for ever.
+
+    Raises:
+        InputError: If it is a folder, a pipe, a socket or a device.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
@@ -97,7 +101,7 @@ def identify(
     identified: dict[Path, SourceFile] = {}
     for path in paths:
         try:
-            status = _refuse_what_is_no_file(path)
+            status = refuse_what_is_no_file(path)
             file = remembered.get(path)
             if file is None or (file.size, file.modified_ns) != (
                 status.st_size,
@@ -184,20 +188,20 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         MgstudyError: If the disk is full or cannot be written to.
     """
     partial = _beside(path, "partial")
-    with _said_of_writing(path):
+    with said_of_writing(path):
         raw = _Target(partial, path)
     try:
         with io.BufferedWriter(raw) as file:
             yield file
-            with _said_of_writing(path):
+            with said_of_writing(path):
                 file.flush()
                 os.fsync(file.fileno())
-        with _said_of_writing(path):
+        with said_of_writing(path):
             partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    with _said_of_writing(path):
+    with said_of_writing(path):
         _flush_folder(path.parent)
 
 
@@ -215,12 +219,13 @@ class _Target(io.FileIO):
         self.path = path
 
     def write(self, data: Any, /) -> int:
-        with _said_of_writing(self.path):
+        with said_of_writing(self.path):
             return super().write(data)
 
 
 @contextmanager
-def _said_of_writing(path: Path) -> Iterator[None]:
+def said_of_writing(path: Path) -> Iterator[None]:
+    """Say of what fails in a block, which writes a file, that this cannot be written."""
     try:
         yield
     except OSError as error:

@@ -22,6 +22,8 @@ LIMITS = {
     "MGSTUDY_LITERAL_BYTES": 1 << 20,
     "MGSTUDY_BYTES_PER_BYTE": 100,
     "MGSTUDY_IDS_PER_ID": 100,
+    # Of a table of features: its bytes, which follow from how many categories or columns there are.
+    "MGSTUDY_TABLE_BYTES": 16 << 30,
 }
 
 

@@ -224,7 +224,7 @@ def _remove(entry: CacheEntry) -> bool:
         beside = path.with_suffix(".json")
     elif entry.kind == "download":
         beside = path.with_name(f".{name}.version")
-    lock = path.with_name(f"{name}.lock" if path.is_dir() else f".{name}.lock")
+    lock = path.with_name(f".{name}.lock")
     try:
         with FileLock(lock, blocking=False):
             if path.is_dir():

@@ -8,6 +8,7 @@ noised feature table can never meet a clean table's graph.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -16,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
+from mgstudy.data.sources.binary import map_array
+from mgstudy.errors import MgstudyError
+from mgstudy.files import listed, locked, said_of_writing
 from mgstudy.fingerprint import fingerprint
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 INPUTS_FILE = "inputs.json"
@@ -56,6 +61,9 @@ class DerivedArrays:
             inputs: JSON-like description of everything the result depends on: fingerprints,
                 numbers, and a version to raise when ``compute`` changes.
             compute: Makes the arrays.
+
+        Raises:
+            MgstudyError: If they cannot be kept.
         """
         key = f"{name}-{fingerprint({'name': name, 'inputs': dict(inputs)})}"
         if key not in self._loaded:
@@ -71,15 +79,29 @@ class DerivedArrays:
         if self.directory is None:
             return dict(compute())
         folder = self.directory / key
-        if not folder.is_dir():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{folder}.lock"):
-                if not folder.is_dir():
-                    _write(folder, inputs, compute())
-        return {
-            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
-            for path in sorted(folder.glob("*.npy"))
-        }
+        found = _read(folder)
+        if found is None:
+            with locked(folder):
+                found = _read(folder)
+                if found is None:
+                    arrays = compute()
+                    with said_of_writing(folder):
+                        _write(folder, inputs, arrays)
+                    found = _read(folder)
+        if found is None:
+            raise MgstudyError(f"{folder}: cannot be read, though it was just written")
+        return found
+
+
+def _read(folder: Path) -> Arrays | None:
+    """The arrays of an entry; ``None`` where there is none, or a damaged one."""
+    try:
+        if folder.is_dir():
+            paths = [path for path in listed(folder) if path.suffix == ".npy"]
+            return {path.stem: map_array(path) for path in paths}
+    except MgstudyError as damage:
+        logger.warning("%s; computing it again", damage)
+    return None
 
 
 def _write(folder: Path, inputs: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -91,6 +113,7 @@ def _write(folder: Path, inputs: Mapping[str, Any], arrays: Mapping[str, NDArray
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
         temporary.replace(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

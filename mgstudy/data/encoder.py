@@ -22,6 +22,7 @@ from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.steps.base import DeclaredStep
 from mgstudy.errors import InputError
 from mgstudy.files import Progress
+from mgstudy.limits import limit, more_than
 from mgstudy.registry import Registry
 
 Missing = Literal["error", "mean", "zero", "noise"]
@@ -44,6 +45,19 @@ class Items:
     source: Source
     progress: Progress
     encoded: EncodedRows = field(default_factory=EncodedRows)
+
+    def table(self, width: int) -> NDArray[np.float32]:
+        """A table with a row of zeros for each item.
+
+        Raises:
+            InputError: If it is larger than ``mgstudy.limits`` allows.
+        """
+        if 4 * width * self.count > limit("MGSTUDY_TABLE_BYTES"):
+            most = more_than("MGSTUDY_TABLE_BYTES", "bytes")
+            raise InputError(
+                f"{self.source.item_origin()}: {width:,} columns of {self.count:,} rows are {most}"
+            )
+        return np.zeros((self.count, width), dtype=np.float32)
 
     def ids(self) -> dict[str, int]:
         """Id of each item by what the raw data calls it."""

@@ -1,4 +1,5 @@
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from mgstudy.data.derived import Arrays, DerivedArrays
+from mgstudy.errors import MgstudyError
 
 
 def counting(result: Arrays) -> tuple[Callable[[], Arrays], list[int]]:
@@ -50,3 +52,29 @@ def test_a_failed_computation_leaves_nothing(tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
     compute, _ = counting({"a": np.arange(3)})
     assert list(store.get("thing", {}, compute)) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(b""),
+        lambda path: (path.unlink(), os.mkfifo(path)),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    ],
+)
+def test_a_damaged_array_is_computed_again(tmp_path: Path, damage) -> None:
+    compute, calls = counting({"a": np.arange(3)})
+    DerivedArrays(tmp_path).get("thing", {}, compute)
+    (path,) = tmp_path.rglob("a.npy")
+    damage(path)
+    assert DerivedArrays(tmp_path).get("thing", {}, compute)["a"].tolist() == [0, 1, 2]
+    assert len(calls) == 2
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 1
+
+
+def test_a_place_that_takes_no_arrays_is_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    store = DerivedArrays(tmp_path / "file" / "derived")
+    with pytest.raises(MgstudyError, match="cannot be written to: Not a directory"):
+        store.get("thing", {}, lambda: {"a": np.arange(3)})

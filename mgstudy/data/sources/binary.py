@@ -16,18 +16,19 @@ from numpy.typing import NDArray
 from mgstudy.data.reading import refuse_too_much
 from mgstudy.data.records import TEXT, Column, Columns
 from mgstudy.errors import InputError
+from mgstudy.files import refuse_what_is_no_file
 
 _ARCHIVE_PREFIX = b"PK"
 
 
-def open_array(path: Path) -> NDArray[np.floating[Any]]:
-    """Map a two-dimensional floating-point ``.npy`` file without reading it.
+def map_array(path: Path) -> NDArray[Any]:
+    """Map a ``.npy`` file without reading it.
 
     Raises:
-        InputError: If the file is not one: pickled, of another size than it says, of another kind
-            or dimension.
+        InputError: If the file is not one: pickled, or of another size than it says.
     """
     try:
+        refuse_what_is_no_file(path)
         with path.open("rb") as file:
             magic = file.read(len(np.lib.format.MAGIC_PREFIX))
         if magic.startswith(_ARCHIVE_PREFIX):
@@ -37,7 +38,8 @@ def open_array(path: Path) -> NDArray[np.floating[Any]]:
                 f"{path}: not a .npy file (pickles are never loaded); write the array with "
                 "numpy.save"
             )
-        array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):  # A header may promise more than a number holds.
+            array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         size = path.stat().st_size
     except InputError:
         raise
@@ -48,6 +50,22 @@ def open_array(path: Path) -> NDArray[np.floating[Any]]:
         if "Python objects" in str(error):
             fault = "holds pickled Python objects, which are never loaded; save an array of floats"
         raise InputError(f"{path}: {fault}") from error
+    promised = array.offset + array.nbytes
+    if size != promised and array.size:
+        raise InputError(
+            f"{path}: has {size:,} bytes, its header promises {promised:,}; download it again in "
+            "binary mode"
+        )
+    return array  # type: ignore[no-any-return]
+
+
+def open_array(path: Path) -> NDArray[np.floating[Any]]:
+    """Map a two-dimensional floating-point ``.npy`` file without reading it.
+
+    Raises:
+        InputError: As ``map_array``, and if it is of another kind or dimension.
+    """
+    array = map_array(path)
     if array.ndim != 2 or array.shape[1] == 0:
         raise InputError(
             f"{path}: has shape {list(array.shape)}, expected one row of features per item"
@@ -56,13 +74,7 @@ def open_array(path: Path) -> NDArray[np.floating[Any]]:
         raise InputError(
             f"{path}: holds {array.dtype}, expected float16, float32 or float64 features"
         )
-    promised = array.offset + array.nbytes
-    if size != promised:
-        raise InputError(
-            f"{path}: has {size:,} bytes, its header promises {promised:,}; download it again in "
-            "binary mode"
-        )
-    return array  # type: ignore[no-any-return]
+    return array
 
 
 @contextmanager

@@ -158,7 +158,7 @@ class Precomputed(Encoder):
                     row_of[key] = row
         rows = np.array([row_of.get(key, -1) for key in items.ids()], dtype=np.int64)
         known = rows >= 0
-        values = np.zeros((items.count, table.shape[1]), dtype=np.float32)
+        values = items.table(table.shape[1])
         with np.errstate(over="ignore"):
             values[known] = table[rows[known]]
         return Encoded(
@@ -178,7 +178,7 @@ class _Collected:
     def start(self, width: int) -> None:
         """Say how wide the vectors are; once is enough."""
         if self._values is None:
-            self._values = np.zeros((self._items.count, width), dtype=np.float32)
+            self._values = self._items.table(width)
 
     def add(self, key: str, vector: NDArray[Any], number: int) -> None:
         """Take the vector of record ``number``, unless its item is not wanted.

@@ -95,7 +95,7 @@ def _multi_hot(
             f"{minimum_items} items or more; set fewer in minimum_items"
         )
     columns = {category: column for column, category in enumerate(kept)}
-    block = np.zeros((items.count, len(kept)), dtype=np.float32)
+    block = items.table(len(kept))
     for item, present in values.items():
         block[item, [columns[category] for category in present if category in columns]] = 1
     return block

@@ -52,7 +52,7 @@ class TfidfSvd(Encoder):
                 f"have {settings.dimensions} dimensions; set fewer"
             )
         reduction = TruncatedSVD(settings.dimensions, random_state=settings.seed)
-        values = np.zeros((items.count, settings.dimensions), dtype=np.float32)
+        values = items.table(settings.dimensions)
         with np.errstate(invalid="ignore"):  # Texts that are all the same vary by nothing.
             values[known] = reduction.fit_transform(words)
         return Encoded(values, known, lambda row, _: f"text of item {items.name(row)!r}")

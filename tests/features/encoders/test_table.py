@@ -83,3 +83,12 @@ def test_a_file_without_a_record_of_any_item_is_refused_with_its_own_names(encod
 def test_categories_of_nested_lists() -> None:
     assert as_categories([["a", "b"], ["b", "c"], None]) == {"a", "b", "c"}
     assert as_categories(None) == set()
+
+
+def test_more_categories_than_a_table_may_have_are_refused(encode, monkeypatch) -> None:
+    monkeypatch.setenv("MGSTUDY_TABLE_BYTES", "59")
+    said = r"meta\.jsonl: 3 columns of 5 rows are more than 59 bytes; set \$MG"
+    with pytest.raises(InputError, match=said):
+        encode("table", multi_hot=["tags"])
+    monkeypatch.setenv("MGSTUDY_TABLE_BYTES", "60")
+    assert encode("table", multi_hot=["tags"]).values.shape == (5, 3)
