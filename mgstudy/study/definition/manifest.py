@@ -15,7 +15,7 @@ from mgstudy.config.factors import varying_factors
 from mgstudy.config.study import StudyConfig
 from mgstudy.environment import describe_environment
 from mgstudy.errors import MgstudyError
-from mgstudy.files import written_whole
+from mgstudy.files import content_of, written_whole
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.urls import recorded_url
 
@@ -172,8 +172,11 @@ class StudyManifest(_Part):
             MgstudyError: If it is missing, damaged, or of another format.
         """
         path = folder.manifest
+        written = content_of(path)
+        if written is None:
+            raise MgstudyError(f"{path}: cannot be read: No such file")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(written)
             if not isinstance(content, dict):
                 raise ValueError("it holds no study")
             if content.get("format") != FORMAT:
@@ -183,7 +186,7 @@ class StudyManifest(_Part):
             fault = error.errors(include_url=False)[0]
             where = ".".join(str(step) for step in fault["loc"])
             raise MgstudyError(f"{path}: cannot be read: {where}: {fault['msg']}") from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise MgstudyError(f"{path}: cannot be read: {error}") from error
 
     def write(self, folder: StudyFolder) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, TypeAdapter
 
 from mgstudy.config.training import TrainingSettings
-from mgstudy.files import written_whole
+from mgstudy.errors import MgstudyError
+from mgstudy.files import content_of, written_whole
 from mgstudy.study.storage.layout import StudyFolder
 
 if TYPE_CHECKING:
@@ -95,6 +96,6 @@ _FILE = TypeAdapter(dict[str, _Kept])
 def _kept(folder: StudyFolder) -> dict[str, _Kept]:
     """What the file has; nothing of one that is missing or damaged, for it is computed again."""
     try:
-        return _FILE.validate_json(folder.popularity.read_bytes())
-    except (OSError, ValueError):
+        return _FILE.validate_json(content_of(folder.popularity) or b"")
+    except (MgstudyError, ValueError):
         return {}

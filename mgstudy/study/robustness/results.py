@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mgstudy.errors import MgstudyError
+from mgstudy.files import content_of
 from mgstudy.study.storage.layout import StudyFolder
 
 
@@ -47,15 +48,12 @@ class RobustnessResults:
         if self.folder.workspace is not None:
             self.folder.workspace.fetch(self.log)
         found: dict[str, list[dict[str, Any]]] = {}
-        try:
-            text = self.log.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return found
-        for number, line in enumerate(text.split("\n")[:-1], start=1):
+        lines = (content_of(self.log) or b"").split(b"\n")
+        for number, line in enumerate(lines[:-1], start=1):
             try:
                 content = json.loads(line)
                 found[content["task"]] = content["measurements"]
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise MgstudyError(
                     f"{self.log}:{number}: cannot be read ({error}); delete the line, and what "
                     "it held is measured again"

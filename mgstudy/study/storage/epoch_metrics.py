@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mgstudy.errors import MgstudyError
+from mgstudy.files import refuse_what_is_no_file
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class EpochMetrics:
             MgstudyError: If the file cannot be read, is damaged, or of another format.
         """
         try:
+            refuse_what_is_no_file(self.path)
             with self.path.open("rb") as file:
                 file.seek(offset)
                 for line in file:
@@ -106,7 +108,7 @@ class EpochMetrics:
                     offset += len(line)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise MgstudyError(f"{self.path}: cannot be read: {error}") from error
 
     def _begin(self) -> dict[str, tuple[int, int]]:

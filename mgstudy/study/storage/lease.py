@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import written_whole
+from mgstudy.files import content_of, written_whole
 from mgstudy.study.storage.optuna_storage import parse_storage_url
 from mgstudy.urls import first_line, redacted
 
@@ -269,14 +269,14 @@ def holder(folder: Path, database: str, study: str) -> Driver:
 def _last_driver(folder: Path, is_alive: bool) -> Driver:
     path = folder / _SIGN_OF_LIFE
     try:
-        sign = json.loads(path.read_text(encoding="utf-8"))
+        sign = json.loads(content_of(path) or b"")
         name = f"process {sign['process']} on {sign['host']} since {sign['since']}"
         if sign.get("start") and sign["start"] == _start_of_machine():
             silent = time.monotonic() - sign["moved"]
         else:
             # A clock that was set back must not make the sign one of the future.
             silent = max(0.0, time.time() - path.stat().st_mtime)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (MgstudyError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return Driver(is_alive=is_alive)
     return Driver(name, is_alive, silent)
 

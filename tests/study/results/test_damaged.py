@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,6 +23,26 @@ def test_scores_of_popularity_of_another_shape_are_none(tmp_path: Path, content:
     study = Driven(tmp_path, "s")
     study.folder.popularity.write_text(content)
     assert read_popularity(study.folder) == {}
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()]
+)
+def test_what_is_no_file_is_not_waited_for_or_read_without_end(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    study = Driven(tmp_path, "s")
+    for path in (study.folder.popularity, study.folder.path / "driver.json"):
+        path.unlink(missing_ok=True)
+        make(path)  # What can be known without it is.
+    assert summarize(study.workspace, "s").popularity == {}
+    for path in (study.folder.epoch_metrics, study.folder.manifest):
+        path.unlink(missing_ok=True)
+        make(path)
+    with pytest.raises(MgstudyError, match=r"metrics\.jsonl: is a .*, expected a file"):
+        list(study.metrics.read())
+    with pytest.raises(MgstudyError, match=r"study\.json: is a .*, expected a file"):
+        summarize(study.workspace, "s")
 
 
 @pytest.mark.parametrize(
