@@ -21,8 +21,8 @@ MPS = "GPUs shared by MPS"
 where otherwise processes take turns."""
 
 _CONTEXT = 600 * 2**20
-"""Bytes that a process takes of a GPU before its first tensor; torch does not count them. A guess:
-``benchmarks/gpu_check.py`` measures it."""
+"""Bytes that a process takes of a GPU before its first tensor; torch does not count them. A guess
+that no card has confirmed."""
 _OUT_OF_MEMORY = re.compile(r"out of memory|CU\w+_STATUS_ALLOC_FAILED")
 
 
