@@ -331,7 +331,7 @@ def test_by_default_a_trial_is_stopped_when_it_is_behind_and_no_longer_improves(
         ("sampler: BaseGASampler", "sampler: unknown sampler 'BaseGASampler'"),
         (
             "pruner: {name: MedianPruner, arguments: {n_startup: 3}}",
-            "pruner: MedianPruner: MedianPruner.__init__() got an unexpected keyword argument",
+            "MedianPruner has no such argument; did you mean 'n_startup_trials'?",
         ),
         (
             "pruner: PercentilePruner",
