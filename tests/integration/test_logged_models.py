@@ -204,4 +204,4 @@ def test_a_store_that_refuses_models_is_a_warning(
     assert "launching again tries again" in warning
     api.launch(_study(home, 3))
     again = client.get_model_version_by_alias(NAME, "confirmed")
-    assert (again.run_id, again.version) == (lost.run_id, str(int(lost.version) + 1))
+    assert (again.run_id, int(again.version)) == (lost.run_id, int(lost.version) + 1)
