@@ -452,12 +452,12 @@ def test_launching_a_finished_study_prints_its_table(
 def test_a_comparison_without_a_single_score(
     breaks: StudySummary, printed: Printed, format: str | None, home: Path
 ) -> None:
-    folder = home / ".mgstudy" / "studies" / "breaks"
+    folder = home / ".mgstudy" / "studies" / "broken"
+    shutil.copytree(folder.with_name("breaks"), folder, dirs_exist_ok=True)
     manifest = json.loads((folder / "study.json").read_text())
     manifest["cells"] = [cell for cell in manifest["cells"] if cell["levels"]["model"] != "BPR"]
     manifest["name"] = "broken"
-    (folder.parent / "broken").mkdir(exist_ok=True)
-    (folder.parent / "broken" / "study.json").write_text(json.dumps(manifest))
+    (folder / "study.json").write_text(json.dumps(manifest))
     out = printed("compare", "broken", *([format] if format else []))
     assert "Diverging" in out
     if format == "--json":
