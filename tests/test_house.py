@@ -20,7 +20,7 @@ from mgstudy.study.results.summary import summarize_as
 pytestmark = pytest.mark.integration
 
 LAUNCH_FILES = 74
-"""Among them ``ray_session``, for Ray that dies, and ``rehearsal``, for samplers that cannot work."""
+"""Among them ``ray_session``, for Ray that dies, and ``rehearsal``, for what only its use shows."""
 MOST_CALLS = {
     function.__qualname__: most
     for function, most in ((StudyManifest.read, 1), (summarize_as, 1), (get_storage, 2))
