@@ -22,15 +22,7 @@ from mgstudy.study.definition.cell import Cell
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
 from mgstudy.study.running.trial_progress import TrialProgress
-from mgstudy.study.running.tune_bridge import (
-    EARLIER,
-    GPU_PEAK,
-    METRICS,
-    OUTCOME,
-    PROBLEM,
-    STEP,
-    VALUE,
-)
+from mgstudy.study.running.tune_bridge import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.search.state import Stage
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.study.storage.epoch_metrics import recorded_name
@@ -42,15 +34,9 @@ from mgstudy.training.trainer import Trainer
 class StudyTrial(Trainable):  # type: ignore[misc]
     """Runs the trials it is given, one after another, in one warm process.
 
-    A step trains until the next validation, and on for as long as ``seconds_per_result``: a result
-    costs the driver two milliseconds, too much for each of a thousand epochs a second. What goes
-    wrong in a trial ends that trial with its reason, and the process stays for the next one.
-
-    Attributes:
-        seconds_per_result: After how many seconds no further validation joins a result.
+    A step trains until the next validation. What goes wrong in a trial ends that trial with its
+    reason, and the process stays for the next one.
     """
-
-    seconds_per_result = 0.25
 
     def setup(
         self,
@@ -96,18 +82,13 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train until the next validation, or some of them, or to the end."""
-        began, reports = time.monotonic(), list[dict[str, Any]]()
+        """Train until the next validation, or to the end."""
         try:
-            while not reports or time.monotonic() - began < self.seconds_per_result:
-                reports.append(self._advance())
-                if "done" in reports[-1]:
-                    break
+            report = self._advance()
+        except DivergedError as error:
+            report = self._fail({"reason": str(error)})
         except Exception as error:  # A bug must end this trial only, with its traceback kept.
-            reports.append(self._fail(self._what_broke(error)))
-        *earlier, report = reports
-        if earlier:
-            report[EARLIER] = json.dumps(earlier)
+            report = self._fail(self._what_broke(error))
         if self._problems:
             report[PROBLEM] = "; ".join(self._problems)
             self._problems = []
@@ -115,8 +96,6 @@ class StudyTrial(Trainable):  # type: ignore[misc]
 
     def _what_broke(self, error: Exception) -> dict[str, Any]:
         """What is recorded of an exception; the process ends if it has broken its GPU."""
-        if isinstance(error, DivergedError):
-            return {"reason": str(error)}
         if self._gpu is not None and ran_out_of_memory(error):
             reason = f"out of GPU memory: {' '.join(str(error).split())}"
             return {"reason": reason, "cause": Cause.MEMORY.value}

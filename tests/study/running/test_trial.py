@@ -43,7 +43,6 @@ def start(read, expanded, datasets, checkpoints) -> Start:
         cell: int = 0, recorded: int = 0, folder=checkpoints, gpu: float = 0.0, **policy: Any
     ) -> StudyTrial:
         class Worker(StudyTrial):
-            seconds_per_result = 0.0
             trial_resources = PlacementGroupFactory([{"CPU": 1.0, "GPU": gpu}])
 
             def setup(self, config_: dict[str, Any]) -> None:
@@ -121,28 +120,6 @@ def test_a_trial_goes_on_to_the_bit_wherever_it_is_killed(
         assert again[0] == reports[-1]
         reports += again[1:]
     assert reports == whole
-
-
-def test_a_result_has_as_many_validations_as_its_time_allows(start: Start, tmp_path: Path) -> None:
-    whole = undisturbed(start, tmp_path)
-    trial = start()
-    trial.seconds_per_result = 3600.0
-    result = trial.step()
-    assert result["done"]
-    reports = [*json.loads(result.pop("earlier")), result]
-    assert [report["step"] for report in reports] == [report["step"] for report in whole]
-    assert [report["value"] for report in reports] == [report["value"] for report in whole]
-    assert all("done" not in report for report in reports[:-1])
-
-    begun = start(every_epochs=1)
-    steps(begun, 2)
-    again = start(recorded=4, every_epochs=1)
-    again.seconds_per_result = 3600.0
-    result = again.step()
-    earlier = json.loads(result["earlier"])
-    assert [*(report["step"] for report in earlier), result["step"]] == [
-        report["step"] for report in whole[1:]
-    ]
 
 
 def test_reports_that_the_driver_has_lost_come_again(start: Start, tmp_path: Path) -> None:
