@@ -64,7 +64,8 @@ def test_the_doctor_speaks_json_and_ends_with_1_when_something_is_broken(tmp_pat
     assert all(finding["advice"] for finding in findings if finding["level"] == "warning")
 
     manifest = summary_of([], "lost").manifest
-    lost = manifest.model_copy(update={"storage": "sqlite:////nowhere/x.db"})
+    config = manifest.config.model_copy(update={"storage": "sqlite:////nowhere/x.db"})
+    lost = manifest.model_copy(update={"config": config})
     lost.write(StudyFolder.of(Workspace(tmp_path), "lost"))
     ended = finished(MGSTUDY, "doctor", code=1, cwd=tmp_path)
     assert "bad  study lost: storage sqlite:////nowhere/x.db does not exist" in ended.stdout
