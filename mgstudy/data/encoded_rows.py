@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,16 +58,3 @@ class EncodedRows:
         """Delete them all: the table is there."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def table_of(rows: Mapping[int, NDArray[np.float32]], count: int) -> NDArray[np.float32]:
-    """The rows of items as a table, shape ``[items, width]``, with zeros where there is none.
-
-    Args:
-        rows: Of at least one item.
-        count: Items.
-    """
-    values = np.zeros((count, len(next(iter(rows.values())))), dtype=np.float32)
-    for item, row in rows.items():
-        values[item] = row
-    return values

@@ -7,7 +7,7 @@ The parts themselves lie in ``mgstudy/features/``; here is what preparing a data
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Literal
@@ -58,6 +58,38 @@ class Items:
                 f"{self.source.item_origin()}: {width:,} columns of {self.count:,} rows are {most}"
             )
         return np.zeros((self.count, width), dtype=np.float32)
+
+    def encoded_table(
+        self,
+        activity: str,
+        wanted: Sequence[int],
+        at_once: int,
+        encode: Callable[[Sequence[int]], NDArray[np.floating[Any]]],
+    ) -> NDArray[np.float32]:
+        """A table whose rows are encoded in batches, less what an encoding that was stopped has
+        encoded already; with zeros for items that are not wanted.
+
+        Args:
+            activity: What is being done.
+            wanted: The items, at least one, in the order in which they are encoded.
+            at_once: Items in a batch.
+            encode: Gives the rows of a batch, shape ``[batch, width]``.
+
+        Raises:
+            InputError: As ``table``.
+        """
+        rows = self.encoded.read()
+        left = [item for item in wanted if item not in rows]
+        for start in range(0, len(left), at_once):
+            batch = left[start : start + at_once]
+            block = encode(batch)
+            self.encoded.keep(batch, block)
+            rows.update(zip(batch, block, strict=True))
+            self.progress(activity, len(rows), len(wanted))
+        table = self.table(len(rows[wanted[0]]))
+        for item, row in rows.items():
+            table[item] = row
+        return table
 
     def ids(self) -> dict[str, int]:
         """Id of each item by what the raw data calls it."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.encoded_rows import table_of
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import RawPath, Recipe
 from mgstudy.errors import InputError, MgstudyError
@@ -33,7 +32,6 @@ class ImageModel(Encoder):
     """
 
     name: ClassVar[str] = "image_model"
-    version: ClassVar[int] = 1
     reads_records = False
     packages = ("torchvision", "timm", "torch", "pillow")
 
@@ -88,19 +86,18 @@ class ImageModel(Encoder):
             )
         network, transform = self._load(torch)
         network.eval().to(device)
-        rows = items.encoded.read()
-        left = {item: path for item, path in paths.items() if item not in rows}
-        with torch.inference_mode():
-            for batch, images in self._batches(left, transform, torch):
-                block = network(images.to(device)).flatten(1).float().cpu().numpy()
-                items.encoded.keep(batch, block)
-                rows.update(zip(batch, block, strict=True))
-                items.progress("encode images", len(rows), len(paths))
+
+        def encode(batch: Sequence[int]) -> Any:
+            images = torch.stack([_picture(paths[item], transform) for item in batch])
+            with torch.inference_mode():
+                return network(images.to(device)).flatten(1).float().cpu().numpy()
+
         known = np.zeros(items.count, dtype=np.bool_)
         known[list(paths)] = True
-        return Encoded(
-            table_of(rows, items.count), known, lambda row, _: f"image of item {items.name(row)!r}"
+        values = items.encoded_table(
+            "encode images", list(paths), self.parameters.batch_size, encode
         )
+        return Encoded(values, known, lambda row, _: f"image of item {items.name(row)!r}")
 
     def _images(self) -> Iterator[Path]:
         folder = self.parameters.folder
@@ -122,32 +119,6 @@ class ImageModel(Encoder):
                     raise InputError(f"{path}: the item has an image already, {found[item].name}")
                 found[item] = path
         return dict(sorted(found.items()))
-
-    def _batches(
-        self, paths: dict[int, Path], transform: Any, torch: Any
-    ) -> Iterator[tuple[list[int], Any]]:
-        from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
-
-        entries = list(paths.items())
-        for start in range(0, len(entries), self.parameters.batch_size):
-            batch = entries[start : start + self.parameters.batch_size]
-            images = []
-            for _, path in batch:
-                try:
-                    with Image.open(path) as image:
-                        images.append(transform(image.convert("RGB")))
-                except (
-                    OSError,
-                    SyntaxError,
-                    ValueError,
-                    UnidentifiedImageError,
-                    Image.DecompressionBombError,
-                ) as error:
-                    raise InputError(
-                        f"{path}: cannot be read as an image: {error}; mend it, or move it away "
-                        "and say what items without an image get (`missing`)"
-                    ) from error
-            yield [item for item, _ in batch], torch.stack(images)
 
     def _load(self, torch: Any) -> tuple[Any, Any]:
         """The network without its classifier, and what prepares an image for it."""
@@ -196,6 +167,20 @@ class ImageModel(Encoder):
                 "network and name the file in `weights`, or use 'precomputed'"
             ) from error
         raise InputError(f"the classifier of torchvision's {name!r} is not known; use timm")
+
+
+def _picture(path: Path, transform: Callable[[Any], Any]) -> Any:
+    """What a network is given of the picture in a file."""
+    from PIL import Image  # noqa: PLC0415
+
+    try:
+        with Image.open(path) as image:
+            return transform(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path}: cannot be read as an image: {error}; mend it, or move it away and say what "
+            "items without an image get (`missing`)"
+        ) from error
 
 
 def _packaged_weights(model: str) -> Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from mgstudy.config.parameters import parameter
-from mgstudy.data.encoded_rows import table_of
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import Recipe
 from mgstudy.errors import InputError, MgstudyError
@@ -68,27 +68,22 @@ class SentenceTransformer(Encoder):
 
     def encode(self, items: Items) -> Encoded:
         sentences, known = read_sentences(items, self.parameters.template)
+        if not known.any():
+            raise InputError(f"{items.source.item_origin()}: no item has a text to encode")
         model = self._load()
-        rows = items.encoded.read()
-        order = [item for item in np.flatnonzero(known).tolist() if item not in rows]
-        # Texts of like length are encoded together, so that little is padded.
-        order.sort(key=lambda item: -len(sentences[item]))
-        for start in range(0, len(order), _SENTENCES_AT_ONCE):
-            batch = order[start : start + _SENTENCES_AT_ONCE]
-            block = model.encode(
+
+        def encode(batch: Sequence[int]) -> Any:
+            return model.encode(
                 [sentences[item] for item in batch],
                 batch_size=self.parameters.batch_size,
                 show_progress_bar=False,
                 convert_to_numpy=True,
             )
-            items.encoded.keep(batch, block)
-            rows.update(zip(batch, block, strict=True))
-            items.progress("encode text", len(rows), int(known.sum()))
-        if not rows:
-            raise InputError(f"{items.source.item_origin()}: no item has a text to encode")
-        return Encoded(
-            table_of(rows, items.count), known, lambda row, _: f"text of item {items.name(row)!r}"
-        )
+
+        # Texts of like length are encoded together, so that little is padded.
+        order = sorted(np.flatnonzero(known).tolist(), key=lambda item: -len(sentences[item]))
+        values = items.encoded_table("encode text", order, _SENTENCES_AT_ONCE, encode)
+        return Encoded(values, known, lambda row, _: f"text of item {items.name(row)!r}")
 
     def _load(self) -> Any:
         library = _library()
