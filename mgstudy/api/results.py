@@ -210,12 +210,14 @@ def serve_pages(
     """
     workspace = Workspace.resolve(home)
     uri = tracking_uri(workspace)
-    storage = None if optuna_port is None else ui.dashboard_storage(workspace, study)
+    dashboard = None
+    if optuna_port is not None:
+        dashboard = ui.dashboard_storage(workspace, study), optuna_port
     is_remote = uri.startswith(("http:", "https:"))
     if not is_remote:
         ui.refuse_taken_port(host, port, "--port")
-    if optuna_port is not None:
-        ui.refuse_taken_port(host, optuna_port, "--optuna-port")
+    if dashboard is not None:
+        ui.refuse_taken_port(host, dashboard[1], "--optuna-port")
     address = redacted(uri).rstrip("/") if is_remote else f"http://{host}:{port}"
     if is_remote:
         say(f"MLflow's UI is where its server is: {address}")
@@ -224,10 +226,8 @@ def serve_pages(
     studies = workspace.names(workspace.studies) if study is None else [study]
     for title, page in ui.study_pages(workspace, studies, address).items():
         say(f"  {title}\n    {page}")
-    dashboard = None
-    if storage is not None and optuna_port is not None:
-        dashboard = storage, optuna_port
-        say(f"Optuna's dashboard on {redacted(storage)}: http://{host}:{optuna_port}")
+    if dashboard is not None:
+        say(f"Optuna's dashboard on {redacted(dashboard[0])}: http://{host}:{dashboard[1]}")
     ui.serve(host, None if is_remote else (uri, port), dashboard)
 
 
