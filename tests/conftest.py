@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from programs import restore_signals
+from torch_threads import torch_threads
 from waiting import free_port
 
 from mgstudy import cli
@@ -22,6 +23,13 @@ from mgstudy.testing import datasets
 
 def pytest_configure() -> None:
     restore_signals()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On small tensors, threads only wait for each other."""
+    with torch_threads(1):
+        yield
 
 
 class Ended(NamedTuple):

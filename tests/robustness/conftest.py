@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
@@ -19,12 +18,8 @@ Train = Callable[..., TrainedModel]
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On tensors this small, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def measured_in_one_thread(one_thread: None) -> None:
+    """All models here are small."""
 
 
 _trained: dict[tuple[Any, ...], dict[str, Any]] = {}

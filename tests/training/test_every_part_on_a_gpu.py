@@ -4,7 +4,6 @@ step makes the processor wait no more often than is known."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ from mgstudy.training.robust.base import robust_methods
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = TrainingSettings(
     epochs=2, batch_size=128, objective="recall@10", cutoffs=(5, 10), early_stopping=None
 )
@@ -30,15 +31,6 @@ WAITS = {"DAMRS": 2, "LGMRec": 2, "MVGAE": 1, "adversarial_features": 2}
 """How often a step waits, by model or robust method; the others never do."""
 UNORDERED = {"DAMRS": {"scatter_add"}}
 """What sums in no certain order, and may: no two of its numbers go to one place."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """On tensors this small, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def watch_steps(trainer: Trainer, gpu: PretendedGpu) -> list[Counter[str]]:

@@ -4,6 +4,7 @@ from contextvars import ContextVar
 import numpy as np
 import pytest
 import torch
+from torch_threads import torch_threads
 
 from mgstudy.data.dataset import Dataset
 from mgstudy.training.ranking import FullRanking, top_items
@@ -89,10 +90,8 @@ def test_agrees_with_sorting_each_user(
 
 @pytest.fixture
 def three_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(3):
+        yield
 
 
 @pytest.mark.usefixtures("three_threads")
