@@ -265,7 +265,9 @@ def _begin_popularity(study: Study) -> Callable[[], None]:
     settings, folder = study.config.training, study.folder
     if set(study.datasets) <= set(read_popularity(folder)):
         return lambda: None
-    scores = ray.remote(num_cpus=0)(popularity_scores).remote(dict(study.datasets), settings)
+    # Features may take gigabytes, and popularity knows none.
+    datasets = {name: dataset.with_features({}) for name, dataset in study.datasets.items()}
+    scores = ray.remote(num_cpus=0)(popularity_scores).remote(datasets, settings)
 
     def keep() -> None:
         # What is lost with its worker is computed by who needs it.
