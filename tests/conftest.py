@@ -23,6 +23,8 @@ from mgstudy.testing import datasets
 
 def pytest_configure() -> None:
     restore_signals()
+    # Where tests run in several processes, these say a width that no terminal has.
+    os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture

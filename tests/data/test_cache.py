@@ -83,7 +83,7 @@ def test_commands(raw, workspace, command, printed) -> None:
     home = ["--home", workspace.home]
 
     assert len(json.loads(printed("cache", "ls", *home, "--json"))) == 3
-    assert "dataset toy" in " ".join(printed("cache", "ls", *home).split())
+    assert "dataset toy" in printed("cache", "ls", *home)
     shown = json.loads(printed("cache", "show", "image", *home, "--json"))
     assert shown["facts"]["source_sha256"] == {"features": manifest.source_files[1].sha256}
     assert "modality: image" in printed("cache", "show", "image", *home)
