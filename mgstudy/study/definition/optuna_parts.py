@@ -129,7 +129,12 @@ def _check_arguments(part: OptunaPart, kind: str, document: Document, place: Loc
                 raise document.error(
                     where, f"{part.name} has no such argument; {suggestion(name, declared)}"
                 )
-        elif nested := _nested(value):
+            continue
+        try:
+            nested = _nested(value)
+        except ValidationError as error:
+            raise document.explain(error, where) from error
+        if nested is not None:
             _check_arguments(nested, kind, document, where)
         else:
             _check_type(value, _annotation(found, declared[name]), document, where)

@@ -162,10 +162,11 @@ def parse_storage_url(url: str) -> URL:
         ) from error
     if url.startswith(JOURNAL):
         return parsed
-    if parsed.get_backend_name() in ("mysql", "mariadb"):
+    if (kind := parsed.get_backend_name()) not in ("sqlite", "postgresql"):
         raise InputError(
-            f"storage {redacted(url)}: two drivers can hold one study in MySQL and MariaDB, which "
-            "damages it; write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
+            f"storage {redacted(url)}: studies are kept in SQLite, PostgreSQL or a journal; in "
+            f"{kind}, two drivers could hold one study, which damages it; write "
+            "`storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
         )
     # What SQLAlchemy looks for behind a plain URL, and what mgstudy's extra installs.
     if parsed.drivername == "postgresql" and importlib.util.find_spec("psycopg2") is None:

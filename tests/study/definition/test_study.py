@@ -72,7 +72,7 @@ RISK = "robustness.risks=[{name: swap, parameters: {%s}}]"
         ("storage='sqlite:///:memory:'", "has no file, so nothing would be kept"),
         ("storage='sqlite:///file:x?mode=memory&uri=true'", "has no file"),
         ("storage='journal:///'", "storage: journal:/// has no file, so nothing would be kept"),
-        ("storage='oracle://x'", "storage: storage oracle://x needs a driver that is not"),
+        ("storage='oracle://x'", "storage: storage oracle://x: studies are kept in"),
         ("storage='postgresql://u:${NOSUCH}@h/d'", "variable ${NOSUCH} is not set"),
         ("resources.cpu=1000000", "no trial fits: one takes 1e+06 CPU"),
     ],
@@ -109,6 +109,14 @@ def test_arguments_of_samplers_are_what_the_sampler_takes(
             "{name: PatientPruner, arguments: {patience: 1, wrapped_pruner: {name: MedianPruner, "
             "arguments: {n_startup_trials: x}}}}",
             "wrapped_pruner.arguments.n_startup_trials: input should be a valid integer, got 'x'",
+        ),
+        (
+            "{name: PatientPruner, arguments: {patience: 1, wrapped_pruner: {name: 5}}}",
+            "wrapped_pruner.name: input should be a valid string, got 5",
+        ),
+        (
+            "{name: PatientPruner, arguments: {wrapped_pruner: {name: NopPruner, arguments: 3}}}",
+            "wrapped_pruner.arguments: expected a mapping, got 3",
         ),
         ("{name: HyperbandPruner, arguments: {max_resource: x}}", "should be integer or 'auto'"),
         ("{name: PercentilePruner, arguments: {percentile: 101}}", "between 0 and 100 inclusive"),

@@ -65,9 +65,10 @@ def test_variables_hide_no_mistake_of_a_study_file() -> None:
     [
         ("user:secret@host/database", "is not a database URL such as"),
         ("postgresql//user:secret@host/database", "is not a database URL such as"),
-        ("nosuchdb://user:secret@host/database", "needs a driver that is not installed"),
+        ("nosuchdb://user:secret@host/database", "studies are kept in .*; in nosuchdb, two"),
         ("mysql://user:secret@host/database", "two drivers.* write `storage: postgresql://"),
         ("mariadb+pymysql://user:secret@host/d", "two drivers.* write `storage: postgresql://"),
+        ("oracle://user:secret@host", "studies are kept in .*; in oracle, two drivers"),
         ("postgresql+nosuchdriver://user:secret@host/d", "needs a driver that is not installed"),
     ],
 )
