@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -101,8 +101,49 @@ class Level(Section):
 PartLevel = Annotated[Level, BeforeValidator(level_from_text)]
 
 
+class MissingModalities(Section):
+    """Which items lose which modality before training; see ``mgstudy.data.missing``.
+
+    Either ``rate``, or shares beside it: of each modality (``independent``), or of each set of
+    modalities (``groups``), such as ``image: 0.1`` and ``image+text: 0.2``.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    pattern: Literal["protected", "groups", "independent"] = Field(
+        description="protected: every item keeps a modality; groups: sets of modalities are lost "
+        "together; independent: each modality by itself"
+    )
+    rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="protected: share of all items' modalities; groups: share of the items that "
+        "lose some; independent: share of the items, by modality",
+    )
+    seed: Seed = Field(0, description="of the draw, which is the same for every model")
+    stratify: Literal["popularity"] | None = Field(
+        None, description="whether the shares hold among popular, other and unseen items each"
+    )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The shares of modalities or of sets of them."""
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _says_how_many(self) -> MissingModalities:
+        for name, share in self.shares.items():
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise ValueError(f"{name}: expected a share from 0 to 1, got {share!r}")
+        if self.pattern == "protected" and self.shares:
+            raise ValueError("`protected` has a `rate` and no shares of modalities")
+        if (self.rate is None) == (not self.shares):
+            raise ValueError("give either `rate` or the shares of modalities")
+        return self
+
+
 class ChangedDataset(Section):
-    """A level whose features were changed before training, such as noise that was always there.
+    """A level whose features were changed before training, such as noise that was always there, or
+    modalities that items lack.
 
     Trials train on the changed tables, and are validated and tested on them; the interactions are
     those of the prepared dataset::
@@ -112,12 +153,20 @@ class ChangedDataset(Section):
           - name: tiktok
             label: tiktok_noisy
             features: {gaussian_noise: {severity: 0.5, seed: 1}}
+          - name: tiktok
+            label: tiktok_mr40
+            missing: {pattern: protected, rate: 0.4, seed: 0}
+
+    Where both are given, modalities are taken first.
     """
 
     name: str = Field(min_length=1, description="name of a prepared dataset")
     label: Name = Field(description="how the level is called in tables: letters, digits and `_.-`")
+    missing: MissingModalities | None = Field(
+        None, description="which items lose which modality; nothing is learnt from what is lost"
+    )
     features: dict[str, dict[str, Any]] = Field(
-        min_length=1,
+        default_factory=dict,
         description="risks by name, applied in this order, each with `severity`, `seed` (0 when "
         "not given) and the risk's own parameters",
     )
@@ -128,6 +177,8 @@ class ChangedDataset(Section):
             raise ValueError(
                 f"the label {self.label!r} is the unchanged dataset's; give this level another"
             )
+        if not self.features and self.missing is None:
+            raise ValueError("nothing is changed; give `features` or `missing`")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,8 @@ class Dataset:
         feature_fingerprints: Modality to its table's fingerprint. A changed table has another one,
             so that nothing computed from the old table is ever used with the new.
         derived: Where arrays that follow from the data alone are kept.
+        observed: Modality to bool ``[item_count]``: whether the item has it. What stands in the
+            rows of the others was filled in. All true for a modality that is not given.
     """
 
     name: str
@@ -60,6 +63,25 @@ class Dataset:
     fingerprint: str
     feature_fingerprints: Mapping[str, str]
     derived: DerivedArrays = field(default_factory=DerivedArrays, compare=False)
+    observed: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        everything = np.ones(self.item_count, dtype=np.bool_)
+        known = {modality: self.observed.get(modality, everything) for modality in self.features}
+        object.__setattr__(self, "observed", known)
+
+    @cached_property
+    def incomplete(self) -> NDArray[np.bool_]:
+        """Whether each item lacks some modality, shape ``[item_count]``."""
+        lacking = np.zeros(self.item_count, dtype=np.bool_)
+        for observed in self.observed.values():
+            lacking |= ~observed
+        return lacking
+
+    @cached_property
+    def observed_fingerprint(self) -> str | None:
+        """Of which items lack which modality; ``None`` where none lacks any."""
+        return fingerprint_arrays(dict(self.observed)) if self.incomplete.any() else None
 
     @classmethod
     def from_arrays(

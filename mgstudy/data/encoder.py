@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,8 @@ from mgstudy.limits import limit, more_than
 from mgstudy.registry import Registry
 
 Missing = Literal["error", "mean", "zero", "noise"]
+TableChange: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.floating[Any]]]
+"""What is done to a table of features."""
 
 
 @dataclass(frozen=True)
@@ -236,15 +238,34 @@ class FeatureStep(DeclaredStep):
     its own file in ``mgstudy/features/steps/``."""
 
     @abstractmethod
-    def apply(self, table: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    def fitted(self, rows: NDArray[np.float32]) -> TableChange:
+        """Learn from rows what is to be done to every row.
+
+        Args:
+            rows: Of the items that have the modality, shape ``[rows, width]``, finite, read-only.
+
+        Returns:
+            From any rows of this width to as many others.
+
+        Raises:
+            InputError: If it cannot be done to such a table.
+        """
+
+    def apply(
+        self, table: NDArray[np.float32], observed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.floating[Any]]:
         """Make another table with a row for each item.
 
         Args:
             table: Shape ``[items, width]``, finite and read-only.
+            observed: Whether each item has the modality, shape ``[items]``; from the others, whose
+                rows were filled in, nothing is learnt. All of them when not given.
 
         Raises:
             InputError: If it cannot be done to this table.
         """
+        whole = observed is None or observed.all()
+        return self.fitted(table if whole else table[observed])(table)
 
 
 feature_steps: Registry[FeatureStep] = Registry(

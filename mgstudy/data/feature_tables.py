@@ -84,8 +84,12 @@ class FeatureMaker:
     def ensure(self, encoder: Encoder, steps: Sequence[FeatureStep]) -> FeatureTable:
         """The table that an encoder and then these steps make, as the manifest lists it."""
         stages = self._encoded(encoder)
+        known = read_known(self.tables.store.path(stages[0].key))
         for step in steps:
-            stages.append(self._after(stages[-1], {"step": step.content()}, step.apply))
+            made_from = {"step": step.content()}
+            if known is not None and not known.all():
+                made_from["learnt_from"] = "known items"
+            stages.append(self._after(stages[-1], made_from, partial(step.apply, observed=known)))
         *before, last = stages
         facts = self.tables.facts(last)
         return FeatureTable(
@@ -110,6 +114,7 @@ class FeatureMaker:
         if not (encoder.keeps_unfilled and self.tables.facts(first)["missing"]):
             return [first]
         known = read_known(self.tables.store.path(first.key))
+        assert known is not None
 
         def filled(values: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
             return fill(values, known, choice, self.items.source.item_origin())
@@ -138,8 +143,10 @@ class FeatureMaker:
             return features_content(values, facts, encoded.place, known)
         choice = encoder.parameters.missing
         self._refuse_missing(known, choice)
+        if known.all():
+            return features_content(values, facts, encoded.place)
         values = fill(values, known, choice, self.items.source.item_origin())
-        return features_content(values, facts, encoded.place)
+        return features_content(values, facts, encoded.place, known, filled=True)
 
     def _after(
         self,

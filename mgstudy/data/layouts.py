@@ -78,6 +78,7 @@ def features_content(
     facts: Mapping[str, Any],
     place: Callable[[int, int], str],
     known: NDArray[np.bool_] | None = None,
+    filled: bool = False,
 ) -> TableContent:
     """A modality's features as a table with the columns ``item`` and ``feature``, row = item id.
 
@@ -88,8 +89,8 @@ def features_content(
         table: Shape ``[items, width]``; another precision is converted to float32.
         facts: What the metadata is to say, beyond format and versions.
         place: How a message names a value, given row and column.
-        known: Whether each item is known, for a table whose missing items are not filled yet; it
-            becomes the column ``known``, and the other rows are zero.
+        known: Whether each item is known; it becomes the column ``known``.
+        filled: Whether the rows of unknown items are filled already; they are zero otherwise.
 
     Raises:
         InputError: While the rows are taken, if a value is NaN, infinite or beyond float32.
@@ -108,7 +109,7 @@ def features_content(
     def batches() -> Iterator[pa.RecordBatch]:
         for rows in _slices(item_count, max(1, _ROW_GROUP_BYTES // (4 * width))):
             block = table[rows]
-            if known is not None:
+            if known is not None and not filled:
                 block = np.where(known[rows, None], block, 0)
             values = _finite_float32(block, rows.start, place)
             lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=feature)
@@ -140,8 +141,10 @@ def read_features(path: Path) -> NDArray[np.float32]:
     return _read_only(table)
 
 
-def read_known(path: Path) -> NDArray[np.bool_]:
-    """Whether each item of a table with the column ``known`` is known."""
+def read_known(path: Path) -> NDArray[np.bool_] | None:
+    """Whether each item of a table is known, where it has the column ``known``."""
+    if "known" not in pyarrow.parquet.read_schema(path).names:
+        return None
     column = _read_table(path, ["known"]).column(0)
     return np.asarray(column.to_numpy(), dtype=np.bool_)
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from mgstudy.config.factors import name_fault
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgstudy.config.factors import MissingModalities, name_fault
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
-from mgstudy.data.layouts import read_features, read_interactions
-from mgstudy.data.manifest import Manifest
+from mgstudy.data.encoder import FeatureStep
+from mgstudy.data.feature_tables import fill
+from mgstudy.data.layouts import read_features, read_interactions, read_known
+from mgstudy.data.manifest import FeatureTable, Manifest
+from mgstudy.data.missing import observed_after, taken
+from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.prepare import repair
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, suggestion
+from mgstudy.fingerprint import fingerprint, fingerprint_arrays
 from mgstudy.workspace import Workspace
 
 
@@ -52,6 +64,77 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
         fingerprint=manifest.interactions.key,
         feature_fingerprints={modality: table.key for modality, table in manifest.features.items()},
         derived=DerivedArrays(workspace.derived),
+        observed={
+            modality: _observed(store, modality, table)
+            for modality, table in manifest.features.items()
+        },
+    )
+
+
+def load_without(
+    workspace: Workspace, dataset: Dataset, missing: MissingModalities, label: str
+) -> Dataset:
+    """A prepared dataset without some of its items' modalities, as if they had never had them.
+
+    What the pipeline's feature steps learn (a mean, principal components) is learnt again from the
+    rows that are left, and the others become the mean of these until something else completes them.
+    An encoder that looks at all items at once, such as ``tfidf_svd``, has looked at all of them.
+
+    Args:
+        workspace: Where the dataset is prepared.
+        dataset: As ``load_dataset`` gives it.
+        missing: What is taken.
+        label: What the new dataset is called.
+
+    Raises:
+        InputError: If the pattern cannot take so much.
+    """
+    masks = taken(dataset, missing)
+    observed = observed_after(dataset, masks)
+    manifest, store = read_manifest(workspace, dataset.name), TableStore(workspace.tables)
+    plans = validate_pipeline(manifest.pipeline).features
+    tables, fingerprints = dict(dataset.features), dict(dataset.feature_fingerprints)
+    for modality in [name for name, mask in masks.items() if mask.any()]:
+        steps = plans[modality].steps if modality in plans else ()
+        made = [*manifest.features[modality].stages, manifest.features[modality]]
+        inputs = {
+            "features": fingerprints[modality],
+            "observed": fingerprint_arrays({"observed": observed[modality]}),
+            "version": 1,
+        }
+
+        def without(
+            key: str = made[-1 - len(steps)].key,
+            steps: Sequence[FeatureStep] = steps,
+            known: NDArray[np.bool_] = observed[modality],
+        ) -> dict[str, NDArray[Any]]:
+            table = fill(read_features(store.path(key)), known, "zero", key)
+            for step in steps:
+                table = step.apply(np.asarray(table, dtype=np.float32), known)
+            return {"table": np.asarray(fill(table, known, "mean", key), dtype=np.float32)}
+
+        tables[modality] = dataset.derived.get("features_without_lost", inputs, without)["table"]
+        fingerprints[modality] = fingerprint({"without_lost": modality, **inputs})
+    return replace(
+        dataset,
+        name=label,
+        features=tables,
+        feature_fingerprints=fingerprints,
+        observed=observed,
+    )
+
+
+def _observed(store: TableStore, modality: str, table: FeatureTable) -> NDArray[np.bool_]:
+    """Which items had features in the raw data."""
+    if not table.missing:
+        return np.ones(table.shape[0], dtype=np.bool_)
+    for made in (*table.stages, table):
+        known = read_known(store.path(made.key))
+        if known is not None:
+            return known
+    raise InputError(
+        f"it is not known which {table.missing:,} items lack {modality}: the dataset was prepared "
+        "by an earlier version; prepare it again"
     )
 
 

@@ -3,9 +3,13 @@ import shutil
 import numpy as np
 import pytest
 
-from mgstudy.data.loading import load_dataset
+from mgstudy.config.factors import MissingModalities
+from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.loading import load_dataset, load_without
 from mgstudy.data.prepare import prepare
 from mgstudy.errors import InputError
+from mgstudy.features.steps.normalize import Normalize
+from mgstudy.features.steps.pca import PrincipalComponents
 from mgstudy.workspace import Workspace
 
 
@@ -146,3 +150,59 @@ def test_a_damaged_table_is_never_replaced_by_another_dataset(raw, workspace, ma
 def test_the_source_is_not_needed_while_the_tables_are_whole(raw, workspace, manifest) -> None:
     shutil.rmtree(raw.path)
     assert len(load_dataset(workspace, "toy").train) == 5
+
+
+def lacking(raw, tmp_path, steps, hidden=None) -> PipelineConfig:
+    """Vectors of four of the five items of ``raw``, with steps; ``hidden`` are other numbers for
+    the items that a level takes the image from."""
+    vectors = np.random.default_rng(8).normal(size=(4, 3)).astype(np.float32)
+    if hidden is not None:
+        vectors[hidden[:4]] = 1000
+    np.save(tmp_path / "vectors.npy", vectors)
+    image = {"encoder": "precomputed", "file": str(tmp_path / "vectors.npy"), "missing": "zero"}
+    audio = {"encoder": "source", "steps": steps}
+    content = raw.pipeline().model_dump() | {
+        "features": {"image": {**image, "steps": steps}, "audio": audio}
+    }
+    return PipelineConfig.model_validate(content)
+
+
+STEPS = [{"normalize": {"by": "column_deviation"}}, {"pca": {"dimensions": 2}}]
+
+
+@pytest.mark.parametrize("steps", [[], STEPS])
+def test_items_without_raw_features_are_known_from_prepare_on(raw, workspace, tmp_path, steps):
+    prepare(lacking(raw, tmp_path, steps), workspace)
+    dataset = load_dataset(workspace, "toy")
+    assert dataset.observed["image"].tolist() == [True] * 4 + [False]
+    assert dataset.observed["audio"].all()
+    if steps:  # Learnt from the four rows alone.
+        vectors = np.load(tmp_path / "vectors.npy")
+        for step in (Normalize, PrincipalComponents):
+            settings = {"by": "column_deviation"} if step is Normalize else {"dimensions": 2}
+            vectors = np.float32(step(step.Parameters(**settings)).apply(vectors))
+        assert np.allclose(dataset.features["image"][:4], vectors, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [[], STEPS])
+def test_nothing_is_learnt_from_what_a_level_takes(raw, workspace, tmp_path, steps) -> None:
+    takes = MissingModalities(pattern="independent", image=0.4, seed=0)
+    loaded = []
+    hidden = None
+    for _ in range(2):
+        prepare(lacking(raw, tmp_path, steps, hidden), workspace)
+        whole = load_dataset(workspace, "toy")
+        dataset = load_without(workspace, whole, takes, "toy_40")
+        hidden = ~dataset.observed["image"]
+        assert hidden.sum() == 3  # Two are taken, and one was lacking.
+        assert dataset.name == "toy_40" and dataset.observed_fingerprint is not None
+        left, filled = dataset.features["image"][~hidden], dataset.features["image"][hidden]
+        assert np.allclose(filled, left.mean(axis=0), atol=1e-6)
+        loaded.append(dataset.features["image"])
+    assert np.array_equal(*loaded)
+    # And the taken rows differed.
+    assert whole.features["image"].max() > 500 or steps
+    assert not np.array_equal(whole.features["image"], dataset.features["image"])
+    assert dataset.feature_fingerprints["image"] != whole.feature_fingerprints["image"]
+    assert dataset.feature_fingerprints["audio"] == whole.feature_fingerprints["audio"]
+    assert np.array_equal(dataset.features["audio"], whole.features["audio"])

@@ -33,6 +33,7 @@ class Precomputed(Encoder):
     """
 
     name: ClassVar[str] = "precomputed"
+    version: ClassVar[int] = 2
     keeps_unfilled: ClassVar[bool] = False
     reads_records = False
 

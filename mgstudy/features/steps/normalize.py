@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
-from mgstudy.data.encoder import FeatureStep
+from mgstudy.data.encoder import FeatureStep, TableChange
 
 
 class Normalize(FeatureStep):
@@ -27,15 +27,22 @@ class Normalize(FeatureStep):
 
     parameters: Parameters
 
-    def apply(self, table: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
-        values = table.astype(np.float64)
+    def fitted(self, rows: NDArray[np.float32]) -> TableChange:
         if self.parameters.by == "row_length":
-            scale = np.linalg.norm(values, axis=1, keepdims=True)
-        elif self.parameters.by == "column_deviation":
-            values -= values.mean(axis=0)
-            scale = values.std(axis=0)
+            return _rows_of_length_one
+        values = rows.astype(np.float64)
+        if self.parameters.by == "column_deviation":
+            start = values.mean(axis=0)
+            scale = (values - start).std(axis=0)
         else:
-            values -= values.min(axis=0)
-            scale = values.max(axis=0)
-        normalized: NDArray[np.float64] = values / np.where(scale > 0, scale, 1)
-        return normalized
+            start = values.min(axis=0)
+            scale = (values - start).max(axis=0)
+        scale = np.where(scale > 0, scale, 1)
+        return lambda table: (table.astype(np.float64) - start) / scale
+
+
+def _rows_of_length_one(table: NDArray[np.float32]) -> NDArray[np.float64]:
+    values = table.astype(np.float64)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    scaled: NDArray[np.float64] = values / np.where(length > 0, length, 1)
+    return scaled

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
-from mgstudy.data.encoder import FeatureStep
+from mgstudy.data.encoder import FeatureStep, TableChange
 from mgstudy.errors import InputError
 
 
@@ -23,19 +23,19 @@ class PrincipalComponents(FeatureStep):
 
     parameters: Parameters
 
-    def apply(self, table: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    def fitted(self, rows: NDArray[np.float32]) -> TableChange:
         # Loaded when something is made, so that finding everything made takes no second.
         from sklearn.decomposition import PCA  # noqa: PLC0415
 
-        rows, width = table.shape
+        count, width = rows.shape
         dimensions = self.parameters.dimensions
-        if dimensions > min(rows, width):
+        if dimensions > min(count, width):
             raise InputError(
-                f"a table of {rows:,} × {width:,} cannot be reduced to {dimensions:,} dimensions; "
+                f"a table of {count:,} × {width:,} cannot be reduced to {dimensions:,} dimensions; "
                 "set fewer in the step 'pca'"
             )
-        solver = "covariance_eigh" if rows >= width else "full"
+        solver = "covariance_eigh" if count >= width else "full"
         pca = PCA(dimensions, whiten=self.parameters.whiten, svd_solver=solver)
         # In single precision the covariance of thousands of rows loses its small components.
-        reduced: NDArray[np.floating[Any]] = pca.fit_transform(table.astype(np.float64))
-        return reduced.astype(np.float32)
+        pca.fit(rows.astype(np.float64))
+        return lambda table: pca.transform(table.astype(np.float64)).astype(np.float32)

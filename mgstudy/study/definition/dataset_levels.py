@@ -1,4 +1,4 @@
-"""The datasets of a study: prepared ones, also with features changed before training."""
+"""The datasets of a study: prepared ones, also with features changed or taken before training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mgstudy.config.document import Document
 from mgstudy.config.factors import ChangedDataset, DatasetLevel, level_label
 from mgstudy.config.reading import Location
 from mgstudy.data.dataset import Dataset
-from mgstudy.data.loading import load_dataset
+from mgstudy.data.loading import load_dataset, load_without
 from mgstudy.errors import InputError, UnknownNameError, suggestion
 from mgstudy.robustness.before_training import AppliedRisk, with_risks_applied
 from mgstudy.robustness.risks.base import Risk, risks
@@ -46,7 +46,12 @@ def load_levels(
             dataset = prepared[name]
         except InputError as error:
             raise document.error(location, str(error)) from error
-        if isinstance(level, ChangedDataset):
+        if isinstance(level, ChangedDataset) and level.missing is not None:
+            try:
+                dataset = load_without(workspace, dataset, level.missing, level.label)
+            except InputError as error:
+                raise document.error((*location, "missing"), str(error)) from error
+        if isinstance(level, ChangedDataset) and level.features:
             dataset = _changed(dataset, level, document, location)
         found[level_label(level)] = dataset
     return found

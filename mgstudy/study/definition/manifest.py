@@ -103,15 +103,21 @@ class LeftOutEntry(_Part):
 
 
 class DatasetEntry(_Part):
-    """Fingerprints of a dataset's interactions, and of each modality's features."""
+    """Fingerprints of a dataset's interactions, of each modality's features, and of which items
+    lack which; ``None`` where none lacks any."""
 
     interactions: str
     features: dict[str, str]
+    observed: str | None = None
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetEntry:
         """Those of a dataset."""
-        return cls(interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints))
+        return cls(
+            interactions=dataset.fingerprint,
+            features=dict(dataset.feature_fingerprints),
+            observed=dataset.observed_fingerprint,
+        )
 
 
 class StudyManifest(_Part):

@@ -255,6 +255,11 @@ def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
         "seed": config.seed,
         "interactions": dataset.fingerprint,
         "features": dict(dataset.feature_fingerprints),
+        **(
+            {}
+            if dataset.observed_fingerprint is None
+            else {"lacking": dataset.observed_fingerprint}
+        ),
     }
 
 

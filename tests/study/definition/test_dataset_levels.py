@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from mgstudy.api import prepare
 from mgstudy.config.document import parse_document
 from mgstudy.errors import InputError
+from mgstudy.study.definition.manifest import DatasetEntry
 from mgstudy.study.definition.study import Study, check_study
+from mgstudy.study.search.record import protocol
 from mgstudy.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]
@@ -88,3 +91,60 @@ def test_a_changed_level_leaves_the_other_cells_as_they_were(workspace: Workspac
     (alone,) = check_study(parse_document(text, "noise.yaml"), workspace).plan.cells
     beside = check("{swap: {severity: 0.5}}", workspace).plan.cells[0]
     assert (beside.key, beside.seed, beside.spaces) == (alone.key, alone.seed, alone.spaces)
+
+
+def level(settings: str, workspace: Workspace) -> Study:
+    text = f"""name: gaps
+factors:
+  dataset:
+    - synthetic
+    - {{name: synthetic, label: gaps, missing: {settings}}}
+  model: [VBPR]
+trials: 2
+"""
+    return check_study(parse_document(text, "gaps.yaml"), workspace)
+
+
+def test_a_level_can_take_modalities_away(workspace: Workspace) -> None:
+    study = level("{pattern: protected, rate: 0.4}", workspace)
+    clean, gaps = study.datasets["synthetic"], study.datasets["gaps"]
+    assert clean.observed_fingerprint is None
+    lacking = [int((~observed).sum()) for observed in gaps.observed.values()]
+    assert sum(lacking) == int(80 * len(gaps.features) * 0.4)
+    assert gaps.fingerprint == clean.fingerprint
+    assert protocol(study.config, gaps) != protocol(study.config, clean)
+    entry = DatasetEntry.of(gaps)
+    assert entry.observed == gaps.observed_fingerprint
+    again = level("{pattern: protected, rate: 0.4, seed: 0}", workspace).datasets["gaps"]
+    assert DatasetEntry.of(again) == entry
+
+
+def test_the_same_tables_with_other_items_lacking_are_another_protocol(
+    workspace: Workspace,
+) -> None:
+    study = level("{pattern: independent, image: 0.2}", workspace)
+    gaps = study.datasets["gaps"]
+    other = replace(gaps, observed={"text": gaps.observed["image"]})
+    assert other.feature_fingerprints == gaps.feature_fingerprints
+    assert protocol(study.config, other) != protocol(study.config, gaps)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("{pattern: protected, rate: 0.6}", "reaches a rate of"),
+        ("{pattern: protected}", "give either `rate` or the shares"),
+        ("{pattern: protected, image: 0.1}", "`protected` has a `rate`"),
+        ("{pattern: independent, rate: 0.1, image: 0.1}", "give either `rate` or"),
+        ("{pattern: independent, image: 1.5}", "expected a share from 0 to 1"),
+        ("{pattern: independent, speech: 0.5}", "unknown modality 'speech'"),
+        ("{pattern: scattered, rate: 0.5}", "protected"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_with_its_line(
+    settings: str, said: str, workspace: Workspace
+) -> None:
+    with pytest.raises(InputError) as caught:
+        level(settings, workspace)
+    assert str(caught.value).startswith("gaps.yaml:5: factors.dataset.1")
+    assert said in str(caught.value)
