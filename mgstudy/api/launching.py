@@ -21,6 +21,7 @@ from mgstudy.errors import InputError
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.plan import plan_content
+from mgstudy.report.console.progress import progress_bar
 from mgstudy.report.console.study_progress import LiveDisplay
 from mgstudy.report.page.report import render, report_content
 from mgstudy.report.results import StudyResults
@@ -131,6 +132,7 @@ def launch(
         storage = open_driven_storage(database)
         ending.callback(storage.close)
         held.tell(storage.writer.give_up)
+        _complete_datasets(study, console)
         told: list[StudyListener] = list(listeners)
         metrics = EpochMetrics(folder.epoch_metrics)
         record = StudyRecord(
@@ -255,6 +257,18 @@ def _run(
         return finished
 
     return record.remaining() == 0 or with_ray(run, config.retries.ray)
+
+
+def _complete_datasets(study: Study, console: Console | None) -> None:
+    """Make the completions that the cells share, once and where their progress is seen."""
+    cells = {
+        (cell.dataset, cell.levels.get("completion")): cell
+        for cell in study.plan.cells
+        if cell.completion is not None
+    }
+    with progress_bar(console or Console(quiet=True)) as progress:
+        for cell in cells.values():
+            cell.completed(study.datasets[cell.dataset], progress)
 
 
 def _begin_popularity(study: Study) -> Callable[[], None]:

@@ -210,6 +210,11 @@ class Factors(Section):
         min_length=1,
         description="names of prepared datasets, also with features changed before training",
     )
+    completion: tuple[PartLevel, ...] = Field(
+        (),
+        description="what stands where items lack a modality; when not given, what the pipeline "
+        "says, and the mean where a level of the dataset took it away",
+    )
     model: tuple[PartLevel, ...] = Field(min_length=1, description="recommender models")
     gradient: tuple[PartLevel, ...] = Field(
         (Level(name="plain", label="plain"),),

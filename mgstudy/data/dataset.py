@@ -67,8 +67,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         everything = np.ones(self.item_count, dtype=np.bool_)
-        known = {modality: self.observed.get(modality, everything) for modality in self.features}
-        object.__setattr__(self, "observed", known)
+        known = dict.fromkeys(self.features, everything)
+        object.__setattr__(self, "observed", {**known, **self.observed})
 
     @cached_property
     def incomplete(self) -> NDArray[np.bool_]:

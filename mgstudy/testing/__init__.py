@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from mgstudy.testing.completions import CompletionContract
     from mgstudy.testing.datasets import dataset_with_cold_ends, small_dataset
     from mgstudy.testing.gradient_strategies import GradientStrategyContract
     from mgstudy.testing.models import ModelContract
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mgstudy.testing.sources import SourceContract
 
 _HOMES = {
+    "CompletionContract": "mgstudy.testing.completions",
     "GradientStrategyContract": "mgstudy.testing.gradient_strategies",
     "ModelContract": "mgstudy.testing.models",
     "RiskContract": "mgstudy.testing.risks",
@@ -35,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CompletionContract",
     "GradientStrategyContract",
     "ModelContract",
     "RiskContract",

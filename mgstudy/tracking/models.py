@@ -168,7 +168,7 @@ def _excluded(trained: TrainedCell, study: Study) -> tuple[str, ...]:
 
 
 def _dataset(trained: TrainedCell, study: Study) -> Dataset:
-    return study.datasets[trained.cell.dataset]
+    return trained.cell.completed(study.datasets[trained.cell.dataset])
 
 
 def _version(store: TrackingStore, name: str, run: str, trained: TrainedCell, study: Study) -> str:

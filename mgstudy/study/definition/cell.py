@@ -10,6 +10,9 @@ from typing import Any
 
 from mgstudy.config.factors import short_name
 from mgstudy.config.parameters import Choice, Fixed, IntegerRange, ParameterSet, Space, Value
+from mgstudy.data.dataset import Dataset
+from mgstudy.features.completions.base import complete, completions
+from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import Recommender, models
 from mgstudy.registry import Registry
@@ -17,8 +20,9 @@ from mgstudy.training.gradient.base import gradient_strategies
 from mgstudy.training.optimizers.base import optimizers
 from mgstudy.training.robust.base import robust_methods
 
-FACTORS = ("dataset", "model", "gradient", "robust", "optimizer", "seed")
+FACTORS = ("dataset", "completion", "model", "gradient", "robust", "optimizer", "seed")
 REGISTRIES: dict[str, Registry[Any]] = {
+    "completion": completions,
     "model": models,
     "gradient": gradient_strategies,
     "robust": robust_methods,
@@ -32,7 +36,8 @@ class Cell:
     """One combination of levels. Only trials of one cell are comparable.
 
     Attributes:
-        levels: Factor to the label of its level, in the order of ``FACTORS``.
+        levels: Factor to the label of its level, in the order of ``FACTORS``; without
+            ``completion`` where the study has no such factor.
         dataset: Label of the dataset's level; the name of a prepared dataset that is as it was.
         model: Name of the model.
         gradient: Name of the gradient strategy.
@@ -41,6 +46,7 @@ class Cell:
         seed: Training seed of the cell's trials.
         spaces: Every parameter the cell uses, by its owner's name, for example
             ``model.FREEDOM.dropout`` or ``optimizer.learning_rate``.
+        completion: Name of what fills the dataset's gaps; ``None`` for what the dataset brings.
     """
 
     levels: Mapping[str, str]
@@ -51,6 +57,7 @@ class Cell:
     optimizer: str
     seed: int
     spaces: Mapping[str, Space]
+    completion: str | None = None
 
     @property
     def key(self) -> str:
@@ -89,6 +96,20 @@ class Cell:
             else:
                 return None
         return grid
+
+    def completed(self, dataset: Dataset, progress: Progress = no_progress) -> Dataset:
+        """The dataset of the cell's level with its gaps filled as the cell has it.
+
+        Args:
+            dataset: Of the level that ``dataset`` names.
+            progress: Told what is being done, where the completion is made now.
+        """
+        if self.completion is None:
+            return dataset
+        kind = completions.get(self.completion)
+        own = self.own("completion", self.completion, self.fixed)
+        parameters = kind.Parameters.validated(f"completion {self.completion}", own)
+        return complete(dataset, kind(parameters), progress)
 
     @staticmethod
     def own(factor: str, part: str | None, parameters: Mapping[str, Value]) -> dict[str, Value]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mgstudy.config.document import Document
 from mgstudy.config.factors import Level, short_name
-from mgstudy.config.parameters import ParameterSet, Space, is_space, parse_space
+from mgstudy.config.parameters import Fixed, ParameterSet, Space, is_space, parse_space
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
@@ -40,14 +40,22 @@ def cell_spaces(
     spaces: dict[str, Space] = {}
     model: type[Recommender] = parts["model"][choice["model"].name]
     published = model.optimizer_spaces
-    for factor in REGISTRIES if model.trainable else ("model",):
+    for factor in REGISTRIES if model.trainable else ("completion", "model"):
         level_or_levels = choice[factor]
+        if level_or_levels is None:
+            continue
         levels = [level_or_levels] if isinstance(level_or_levels, Level) else level_or_levels
         for level in levels:
             owner = owner_name(factor, None if factor == "optimizer" else level.name)
             part = parts[factor][level.name]
             own = _part_spaces(config, document, factor, level, part)
             for name, (space, location) in own.items():
+                if factor == "completion" and not isinstance(space, Fixed):
+                    raise document.error(
+                        location,
+                        "a completion is made once for a dataset and not in every trial, so its "
+                        "parameters are not searched: give one value, or several levels",
+                    )
                 # A published optimizer setting replaces the default, never what the user wrote.
                 given = published.get(name) if factor == "optimizer" and not location else None
                 spaces[f"{owner}.{name}"] = given or space
@@ -59,7 +67,7 @@ def _part_spaces(
 ) -> dict[str, tuple[Space, Location]]:
     """Each parameter's space, and where it was written (empty for the part's own default)."""
     declared = declared_parameters(part)
-    section: dict[str, Any] = getattr(config.space, factor)
+    section: dict[str, Any] = getattr(config.space, factor, {})
     short = short_name(level.name)
     specific = section.get(short)
     level_location = next(
@@ -136,7 +144,7 @@ def refuse_unused_space(
     """Refuse names under ``space`` that no level of the study uses, and spaces that are invalid for
     their parameter, also where every level has one of its own instead."""
     for factor, chosen in parts.items():
-        section: dict[str, Any] = getattr(config.space, factor)
+        section: dict[str, Any] = getattr(config.space, factor, {})
         shared = {
             name for part in chosen.values() for name in declared_parameters(part).model_fields
         }

@@ -12,7 +12,8 @@ from mgstudy.config.factors import level_label, short_name
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, suggestion
-from mgstudy.models.base import Recommender
+from mgstudy.features.completions.base import Completion
+from mgstudy.models.base import ModalityNeed, Recommender
 from mgstudy.study.definition.cell import FACTORS, REGISTRIES, Cell, declared_parameters
 from mgstudy.study.definition.cell_spaces import cell_spaces, each_level, refuse_unused_space
 
@@ -53,11 +54,14 @@ def expand(
     refuse_unused_space(config, document, parts)
     cells: list[Cell] = []
     left_out: list[LeftOut] = []
-    for combination in itertools.product(*(getattr(config.factors, f) for f in FACTORS)):
+    # A factor without levels, completion, is not crossed.
+    crossed = [getattr(config.factors, factor) or (None,) for factor in FACTORS]
+    for combination in itertools.product(*crossed):
         choice = dict(zip(FACTORS, combination, strict=True))
-        levels = {factor: level_label(level) for factor, level in choice.items()}
+        levels = {f: level_label(level) for f, level in choice.items() if level is not None}
         model = parts["model"][choice["model"].name]
-        reason = _refusal(model, choice, parts["robust"], datasets)
+        reason = _completion_refusal(config, model, choice, parts["completion"], datasets)
+        reason = reason or _refusal(model, choice, parts["robust"], datasets)
         if reason is not None:
             left_out.append(LeftOut(levels, reason))
             continue
@@ -71,12 +75,36 @@ def expand(
                 optimizer=choice["optimizer"].name,
                 seed=choice["seed"],
                 spaces=cell_spaces(config, document, choice, parts),
+                completion=choice["completion"] and choice["completion"].name,
             )
         )
     if not cells:
         reasons = sorted({entry.reason for entry in left_out})
         raise InputError(f"{document.source}: no combination can be trained: {'; '.join(reasons)}")
     return CellPlan(tuple(cells), tuple(left_out))
+
+
+def _completion_refusal(
+    config: StudyConfig,
+    model: type[Recommender],
+    choice: Mapping[str, Any],
+    completions: Mapping[str, type[Completion]],
+    datasets: Mapping[str, Dataset] | None,
+) -> str | None:
+    """Why a completion cannot act here: all of them but the first would give the same cell."""
+    level = choice["completion"]
+    if level is None:
+        return None
+    dataset = None if datasets is None else datasets[level_label(choice["dataset"])]
+    first = config.factors.completion[0]
+    acts = "with nothing to fill, every completion is the same, and the first stands for all"
+    if model.modality_need is ModalityNeed.NONE:
+        return None if level is first else f"{model.name} reads no features; {acts}"
+    if dataset is None:
+        return None
+    if all(dataset.observed[modality].all() for modality in dataset.features):
+        return None if level is first else f"no item of {dataset.name} lacks a modality; {acts}"
+    return completions[level.name].refusal(dataset)
 
 
 def _refusal(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mgstudy.config.study import StudyConfig
+from mgstudy.features.completions.base import completions
 from mgstudy.models.base import models
 from mgstudy.registry import Registry
 from mgstudy.training.gradient.base import gradient_strategies
@@ -20,6 +21,7 @@ def study_schema() -> dict[str, Any]:
     schema = StudyConfig.model_json_schema()
     factors = schema["$defs"]["Factors"]["properties"]
     spaces = schema["$defs"]["SearchSpace"]["properties"]
+    factors["completion"]["items"] = _level(completions)
     for factor, registry in (
         ("model", models),
         ("gradient", gradient_strategies),

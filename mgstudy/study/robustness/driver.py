@@ -152,6 +152,7 @@ class _Subject:
         self.job = job
         self.device = "cuda" if job.gpu else "cpu"
         training = job.training
+        dataset = job.trained.cell.completed(dataset)
         evaluator = Evaluator(
             dataset,
             job.trained.split,

@@ -143,7 +143,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
     def _build(self) -> TrialProgress:
         trainer = build_cell_trainer(
             self._cell,
-            self._datasets[self._cell.dataset],
+            self._cell.completed(self._datasets[self._cell.dataset]),
             self._parameters,
             self._settings,
             "cpu" if self._gpu is None else "cuda",

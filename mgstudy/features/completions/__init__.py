@@ -1,0 +1,1 @@
+"""What stands where items lack a modality, one file per completion."""
