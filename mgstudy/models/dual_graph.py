@@ -69,7 +69,7 @@ class DualGraphRecommender(EmbeddingRecommender):
                 modality: nn.Sequential(
                     linear(self.features.width(modality), parameters.hidden_size),
                     nn.LeakyReLU(),
-                    linear(parameters.hidden_size, parameters.embedding_size),
+                    linear(parameters.hidden_size, parameters.embedding_size, of_features=True),
                 )
                 for modality in modalities
             }

@@ -30,7 +30,20 @@ class _HiddenLinear(nn.Linear):
         return passed(Signal.HIDDEN, super().forward(x))
 
 
-def linear(inputs: int, outputs: int, weight: str = "default", bias: str = "default") -> nn.Linear:
+class _FeatureProjection(_HiddenLinear):
+    """A map of item features, whose output passes the door of projections before that of layers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return passed(Signal.HIDDEN, passed(Signal.PROJECTION, nn.Linear.forward(self, x)))
+
+
+def linear(
+    inputs: int,
+    outputs: int,
+    weight: str = "default",
+    bias: str = "default",
+    of_features: bool = False,
+) -> nn.Linear:
     """A linear map with the named initial values.
 
     Args:
@@ -38,8 +51,10 @@ def linear(inputs: int, outputs: int, weight: str = "default", bias: str = "defa
         outputs: Columns out.
         weight: ``"default"`` (torch's own), ``"xavier_uniform"`` or ``"xavier_normal"``.
         bias: ``"default"`` (torch's own), ``"zero"`` or ``"none"``.
+        of_features: Whether it maps item features to the model's own width.
     """
-    layer = _HiddenLinear(inputs, outputs, bias=bias != "none")
+    kind = _FeatureProjection if of_features else _HiddenLinear
+    layer = kind(inputs, outputs, bias=bias != "none")
     with torch.no_grad():
         if weight == "xavier_uniform":
             nn.init.xavier_uniform_(layer.weight)
@@ -58,7 +73,7 @@ def feature_projections(
     """A linear map of each modality's features to ``columns`` columns, as ``linear`` makes it."""
     return nn.ModuleDict(
         {
-            modality: linear(features.width(modality), columns, weight, bias)
+            modality: linear(features.width(modality), columns, weight, bias, of_features=True)
             for modality in features.modalities
         }
     )

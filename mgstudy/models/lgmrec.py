@@ -132,7 +132,8 @@ class LGMRec(GraphRecommender):
         maps = []
         for modality in self.features.modalities:
             weight = torch.cat([self.projections[modality], self.hyperedges[modality]], dim=1)
-            maps.append(passed(Signal.HIDDEN, self.features.rows(modality) @ weight))
+            projected = passed(Signal.PROJECTION, self.features.rows(modality) @ weight)
+            maps.append(passed(Signal.HIDDEN, projected))
         summed = propagate(self.history, torch.cat(maps, dim=1)).chunk(len(maps), dim=1)
         size = embeddings.shape[1]
         lengths = self.history.row_offsets.diff().unsqueeze(1) + DEGREE_EPSILON

@@ -180,7 +180,7 @@ class _Branch(nn.Module):
         width = IMAGE_WIDTH if is_image else feature_width
         self.user_preference = xavier_normal_embedding(dataset.user_count, width)
         self.user_preference.requires_grad_(trained)
-        self.project = linear(feature_width, width) if is_image else nn.Identity()
+        self.project = linear(feature_width, width, of_features=True) if is_image else nn.Identity()
         self.layers = nn.ModuleList(
             _Layer(
                 parameters.embedding_size if index else width,

@@ -193,7 +193,7 @@ class _Encoder(nn.Module):
     def __init__(self, user_count: int, width: int, size: int, dropout_rate: float) -> None:
         super().__init__()
         self.user_preference = xavier_normal_embedding(user_count, INPUT_SIZE)
-        self.input_map = linear(width, INPUT_SIZE, weight="xavier_normal")
+        self.input_map = linear(width, INPUT_SIZE, weight="xavier_normal", of_features=True)
         self.convolution = _Convolution(INPUT_SIZE, size, dropout_rate)
         self.hidden_map = linear(size, size, weight="xavier_normal")
         self.mean_head = _Head(size, dropout_rate)

@@ -20,6 +20,7 @@ from torch import Tensor
 class Signal(Enum):
     """A kind of value inside a model; any of them may occur several times in one loss."""
 
+    PROJECTION = "item features after the map to the model's own width, shape [rows, width]"
     HIDDEN = "output of a layer: a linear map or a propagation, shape [rows, width]"
     REPRESENTATION = "what a loss compares, a user or an item per row, shape [rows, width]"
     LOGITS = (

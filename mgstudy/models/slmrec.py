@@ -89,7 +89,10 @@ class SLMRec(EmbeddingRecommender):
         self.user_embedding = xavier_uniform_embedding(dataset.user_count, size)
         self.item_embedding = xavier_uniform_embedding(dataset.item_count, size)
         self.projections = nn.ModuleDict(
-            {modality: _xavier(self.features.width(modality), size) for modality in self.modalities}
+            {
+                modality: _xavier(self.features.width(modality), size, of_features=True)
+                for modality in self.modalities
+            }
         )
         views = 1 + len(self.modalities)
         self.item_fusion = _xavier(views * size, size)
@@ -137,11 +140,12 @@ class SLMRec(EmbeddingRecommender):
         # Scaling what the map gives spares a second table of scaled features.
         inverse_norm = self.get_buffer(f"inverse_norm_{modality}")
         scaled = functional.linear(rows, projection.weight) * inverse_norm
-        return passed(Signal.HIDDEN, scaled + projection.bias)
+        projected = passed(Signal.PROJECTION, scaled + projection.bias)
+        return passed(Signal.HIDDEN, projected)
 
     def _contrast(self, left: Tensor, right: Tensor) -> Tensor:
         return info_nce(left, right, self.contrastive_temperature, normalize=False)
 
 
-def _xavier(inputs: int, outputs: int) -> nn.Linear:
-    return linear(inputs, outputs, weight="xavier_uniform")
+def _xavier(inputs: int, outputs: int, of_features: bool = False) -> nn.Linear:
+    return linear(inputs, outputs, weight="xavier_uniform", of_features=of_features)

@@ -77,4 +77,5 @@ class VBPR(EmbeddingRecommender):
         projected: Tensor = self.projection.bias
         for modality, weight in zip(self.modalities, weights, strict=True):
             projected = projected + self.features.rows(modality, items) @ weight.t()
-        return torch.cat([embeddings, passed(Signal.HIDDEN, projected)], dim=1)
+        projected = passed(Signal.HIDDEN, passed(Signal.PROJECTION, projected))
+        return torch.cat([embeddings, projected], dim=1)

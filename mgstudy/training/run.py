@@ -93,6 +93,9 @@ def build_trainer(
     dataset = prepare_dataset(methods, dataset)
     seed_everything(seed)
     built = model_class(dataset, model_set).to(device)
+    # Before the optimizer: a method may add weights of its own to the model.
+    made_robust = [method(built, parameters) for method, parameters in methods]
+    built.to(device)
     strategy = None
     if model_class.trainable:
         strategy = strategy_class(
@@ -104,7 +107,7 @@ def build_trainer(
         built,
         dataset,
         gradient=strategy,
-        robust=[method(built, parameters) for method, parameters in methods],
+        robust=made_robust,
         settings=settings,
         seed=seed,
         learning_rate_decay=optimizer_set.learning_rate_decay,
@@ -120,7 +123,10 @@ def build_model(
 ) -> Recommender:
     """Build a model without what trains it, to load trained weights into; see ``build_trainer``."""
     model_class, model_set, methods = _model_parts(dataset, model, model_parameters, robust)
-    return model_class(prepare_dataset(methods, dataset), model_set)
+    built = model_class(prepare_dataset(methods, dataset), model_set)
+    for method, parameters in methods:
+        method(built, parameters)
+    return built
 
 
 def _model_parts(

@@ -13,12 +13,12 @@ from mgstudy.training.robust.reach import Reach
 
 
 class InformationBottleneck(RobustMethod):
-    """Hidden-layer perturbation with self-distillation, after DVIB (Zhao et al., WWW 2025).
+    """Hidden-layer perturbation with self-distillation: a reading of DVIB's abstract (Zhao et al.,
+    WWW 2025), not DVIB, which is ``dvib``.
 
-    What is public of DVIB says: perturbations move from the input to the hidden layers and are
+    The abstract says: perturbations move from the input to the hidden layers and are
     combined with feature self-distillation, which implicitly makes a variational information
-    bottleneck and leaves the model's architecture alone. What follows is our reading of it, not the
-    published algorithm:
+    bottleneck and leaves the architecture alone. What follows is not the published algorithm:
 
     * *Perturbation*: while the loss is computed, each hidden layer's output h (of a linear map or a
       propagation) becomes h + noise · std(h) · n with n ~ N(0, I), std over all entries of h.

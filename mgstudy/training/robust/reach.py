@@ -23,6 +23,7 @@ class Reach(Enum):
     """Something that a model's loss may pass through or depend on."""
 
     FEATURES = "item features"
+    PROJECTIONS = "a projection of item features"
     EDGES = "a graph"
     HIDDEN = "a hidden layer"
     REPRESENTATIONS = "representations that it compares"
@@ -91,12 +92,14 @@ def _try_out(kind: type[Recommender]) -> frozenset[Reach]:
     with (
         model.features.transformed(note_features),
         entries_scaled(note_edges),
+        signals_noted(Signal.PROJECTION) as projections,
         signals_noted(Signal.HIDDEN) as hidden,
         signals_noted(Signal.REPRESENTATION) as representations,
         signals_noted(Signal.LOGITS) as logits,
     ):
         model.loss(Batch(users, positives, negatives, nominal_size=_BATCH))
     for reach, noted in (
+        (Reach.PROJECTIONS, projections),
         (Reach.HIDDEN, hidden),
         (Reach.REPRESENTATIONS, representations),
         (Reach.PREDICTIONS, logits),

@@ -33,6 +33,7 @@ NEUTRAL: list[tuple[str, dict[str, float]]] = [
     ("adversarial_features", {**IMMEDIATE, "epsilon": 0.0}),
     ("adversarial_features", {**IMMEDIATE, "weight": 0.0}),
     ("denoise", {"strength": 0.0}),
+    ("dvib", {"noise": 0.0, "weight": 0.0, "scale": 0.5}),
     ("edge_dropout", {"probability": 0.0}),
     ("feature_noise", {"scale": 0.0}),
     ("information_bottleneck", {"noise": 0.0}),
