@@ -1,4 +1,4 @@
-"""How much is read of what comes from outside, so that nothing runs for hours or fills the memory.
+"""How much is made of what comes from outside, so that nothing runs for hours or fills the memory.
 
 Each limit has a name, which the refusal says; an environment variable of the name sets another.
 """
@@ -24,6 +24,8 @@ LIMITS = {
     "MGSTUDY_IDS_PER_ID": 100,
     # Of a table of features: its bytes, which follow from how many categories or columns there are.
     "MGSTUDY_TABLE_BYTES": 16 << 30,
+    # Of a model: the largest of its whole numbers, such as columns, layers and neighbours.
+    "MGSTUDY_MODEL_SIZE": 4096,
 }
 
 

@@ -14,10 +14,12 @@ from mgstudy.config.parameters import Fixed, ParameterSet, Space, is_space, pars
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
+from mgstudy.limits import limit, more_than
 from mgstudy.models.base import Recommender
 from mgstudy.study.definition.cell import REGISTRIES, declared_parameters, owner_name
 
 _CORNERS_CHECKED = 4096
+_LARGEST = 1e6
 
 
 def cell_spaces(
@@ -99,7 +101,15 @@ def _checked_space(
         raise document.explain(error, location) from error
     except ValueError as error:
         raise document.error(location, str(error)) from error
+    kind = declared.model_fields[name].annotation
     for value in space.ends():
+        if isinstance(value, int | float) and abs(value) > _LARGEST:
+            told = f"expected at most {_LARGEST:,.0f}, got {value:g}: no loss would be finite"
+            raise document.error(location, told)
+        if location[1] == "model" and kind is int and isinstance(value, int):
+            if value > limit("MGSTUDY_MODEL_SIZE"):
+                many = more_than("MGSTUDY_MODEL_SIZE", "columns, layers or neighbours")
+                raise document.error(location, f"{value:,} is {many}")
         try:
             declared.__pydantic_validator__.validate_assignment(
                 declared.model_construct(), name, value

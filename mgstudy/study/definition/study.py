@@ -20,6 +20,7 @@ from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.definition.manifest import DatasetEntry, StudyManifest
 from mgstudy.study.definition.optuna_parts import check_search
+from mgstudy.study.definition.trial_parts import check_parts
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import check_storage_url
 from mgstudy.workspace import Workspace
@@ -91,6 +92,7 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     plan = expand(config, document, datasets)
     _check_lengths(config, document, plan)
     check_search(config, document, plan.cells)
+    check_parts(config, document, plan.cells, datasets)
     return Study(config, document, workspace, datasets, plan)
 
 

@@ -74,6 +74,15 @@ RISK = "robustness.risks=[{name: swap, parameters: {%s}}]"
         ("storage='journal:///'", "storage: journal:/// has no file, so nothing would be kept"),
         ("storage='oracle://x'", "storage: storage oracle://x: studies are kept in"),
         ("storage='postgresql://u:${NOSUCH}@h/d'", "variable ${NOSUCH} is not set"),
+        (
+            "space.model.embedding_size={integer: [8, 5000]}",
+            "space.model.embedding_size: 5,000 is more than 4,096 columns, layers or neighbours; "
+            "set $MGSTUDY_MODEL_SIZE to allow more",
+        ),
+        (
+            "space.optimizer.learning_rate=1e300",
+            "space.optimizer.learning_rate: expected at most 1,000,000, got 1e+300",
+        ),
         ("resources.cpu=1000000", "no trial fits: one takes 1e+06 CPU"),
     ],
 )
@@ -175,6 +184,51 @@ def test_what_breaks_at_its_use_is_said(
     field = name.removeprefix("their_")
     told = refused(home, f"{field}={name}:Part")
     assert told == f"--set {field}={name}:Part: {field}: {name}:Part fails: ArithmeticError: a bug"
+
+
+PICKY = """\
+from mgstudy.config.parameters import parameter
+from mgstudy.models.bpr import BPR
+from mgstudy.training.gradient.plain import Plain
+from mgstudy.training.optimizers.adam import Adam
+from mgstudy.training.robust.feature_noise import FeatureNoise
+
+def picky(part):
+    class Picky(part):
+        name = "picky"
+
+        class Parameters(part.Parameters):
+            taste: int = parameter(0, "what is liked")
+
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            if any(getattr(one, "taste", 0) > 2 for one in given):
+                raise KeyError("no taste")
+
+    return Picky
+
+Model, Gradient, Robust, Optimizer = map(picky, (BPR, Plain, FeatureNoise, Adam))
+"""
+
+
+@pytest.mark.parametrize("factor", ["model", "gradient", "robust", "optimizer"])
+def test_parts_are_built_with_each_of_their_values(
+    factor: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "picky.py").write_text(PICKY)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = factor.capitalize()
+    others = [] if factor == "model" else ["factors.model=[VBPR]"]
+
+    def level(taste: str) -> str:
+        return f"factors.{factor}=[{{name: 'picky:{name}', parameters: {{taste: {taste}}}}}]"
+
+    api.read_study(home / "study.yaml", [*others, level("{choice: [0, 1, 2]}")], home)
+    told = refused(home, *others, level("{choice: [0, 1, 3]}"))
+    place = f"factors.{factor}.0{'.0' if factor == 'robust' else ''}"
+    assert f": {place}: {name} cannot be built with " in told
+    assert "taste=3" in told
+    assert told.endswith(": KeyError: 'no taste'")
 
 
 @pytest.mark.parametrize("content", ["raise SystemError('no')", "this is no Python"])

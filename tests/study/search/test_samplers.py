@@ -354,9 +354,10 @@ def test_by_default_a_trial_is_stopped_when_it_is_behind_and_no_longer_improves(
             "searches optimizer.learning_rate over a range",
         ),
         (
-            "sampler: GridSampler\nspace: {optimizer: {learning_rate: 0.1}, "
-            "model: {embedding_size: {integer: [1, 1000000]}}}",
-            "sampler: GridSampler would list 7,000,000 combinations",
+            "sampler: GridSampler\nspace: {optimizer: {learning_rate: {choice: "
+            f"{[rate / 100 for rate in range(1, 41)]}}}}}, "
+            "model: {embedding_size: {integer: [1, 4096]}}}",
+            "sampler: GridSampler would list 1,146,880 combinations",
         ),
     ],
 )
