@@ -141,7 +141,6 @@ def launch(
         if retry_failed:
             record.retry_failed()
         manifest = StudyManifest.of(study, store.place)
-        manifest.write(folder)
         policy = config.checkpoints
         keeps_states = policy.keep_last or policy.keep_every is not None
         checkpoints = KeepBestCheckpoint(record, folder.trial_files, keeps_states)
@@ -150,9 +149,14 @@ def launch(
         held.tell(tracker.give_up)
         told += [checkpoints, tracker]
         finished = False
-        try:
+
+        def begin() -> None:
+            """Write down what is launched: from here on, there is a study."""
+            manifest.write(folder)
             tracker.start()
-            finished = _run(study, record, told, console, held)
+
+        try:
+            finished = _run(study, record, told, console, held, begin)
         finally:
             tracker.finish(finished)
             checkpoints.sweep()
@@ -232,14 +236,16 @@ def _run(
     told: list[StudyListener],
     console: Console | None,
     held: Lease,
+    begin: Callable[[], None],
 ) -> bool:
-    """Run what is left, if anything is; whether all of it ran."""
+    """Run what is left, if anything is, once there are machines for it; whether all of it ran."""
     config = study.config
 
     def run() -> bool:
         database = expand_url(study.folder.storage_url(config))
         refuse_local_file(database, len(alive_nodes()))
         resources = trial_resources(config.resources, usable_nodes())
+        begin()
         popularity = _begin_popularity(study)
         display = None
         if console is not None:
@@ -256,7 +262,10 @@ def _run(
             popularity()
         return finished
 
-    return record.remaining() == 0 or with_ray(run, config.retries.ray)
+    if record.remaining() == 0:
+        begin()
+        return True
+    return with_ray(run, config.retries.ray)
 
 
 def _complete_datasets(study: Study, console: Console | None) -> None:

@@ -68,8 +68,9 @@ class Tracker(StudyListener):
         return self._heard - self._told + (self._closing.is_set() and not self._is_closed)
 
     def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
+        """Begin to write, unless that was begun."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def trial_started(self, trial: TrialRequest) -> None:
         """Have the trial's run opened, with its levels and parameters as params."""
@@ -101,6 +102,8 @@ class Tracker(StudyListener):
             KeyboardInterrupt: If Ctrl-C comes meanwhile; the request in progress is waited for
                 nevertheless, unless it comes again.
         """
+        if self._thread.ident is None:
+            return
         self._seen, self._complete = self._states(), complete
         earlier = self.store.deadline
         self.store.deadline = min(earlier, time.monotonic() + seconds)

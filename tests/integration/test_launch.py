@@ -218,6 +218,16 @@ def test_a_changed_space_is_refused_and_nothing_is_touched(works: Launches, home
     assert not holder(folder.path, folder.storage_url(works.study.config), "works").is_alive
 
 
+def test_where_no_trial_fits_on_the_cluster_nothing_is_left(
+    home: Path, two_slots: None, client: MlflowClient
+) -> None:
+    study = read(home, WORKS, "name=large", "resources.cpu=50")
+    with pytest.raises(InputError, match="no trial fits"):
+        api.launch(study)
+    assert not study.folder.path.exists()
+    assert client.get_experiment_by_name("large") is None
+
+
 # MLflow.
 
 

@@ -259,6 +259,16 @@ def test_a_server_that_is_away_is_no_mistake_of_the_file(home: Path) -> None:
     assert told.startswith(f"--set storage={url}: storage: {url} cannot be opened: ")
 
 
+def test_a_launch_whose_cluster_is_away_leaves_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
+    with pytest.raises(MgstudyError, match="no Ray cluster answers at RAY_ADDRESS=localhost:1"):
+        api.launch(api.read_study(home / "study.yaml", ["name=away"], home))
+    assert not (home / ".mgstudy" / "studies" / "away").exists()
+    assert not (home / "mlflow.db").exists()
+
+
 @pytest.mark.parametrize("where", ["gradient.mirror_gradient.variant", "gradient.variant"])
 def test_a_space_that_every_level_overrides_is_checked(where: str, home: Path) -> None:
     level = "{name: mirror_gradient, parameters: {variant: update_scaled}}"
