@@ -2,7 +2,8 @@
 
 2014, https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html (McAuley et al.): reviews are
 JSON lines (``reviews_CATEGORY_5.json.gz``: reviewerID, asin, overall, unixReviewTime) or a CSV
-without header (``ratings_CATEGORY.csv``: user, item, rating, timestamp). Metadata
+without header (``ratings_CATEGORY.csv``: user, item, rating, timestamp; those of 2018,
+https://nijianmo.github.io/amazon, begin with the item). Metadata
 (``meta_CATEGORY.json.gz``) has one record per line, written as a Python literal. The vectors of
 ``image_features_CATEGORY.b`` are read by the encoder ``precomputed``.
 
@@ -15,19 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.delimited import Dialect, read_delimited
+from mgstudy.data.interactions import RawInteractions
 from mgstudy.data.reading import Malformed
 from mgstudy.data.records import Columns, Unit, read_item_records, read_json_lines
 from mgstudy.data.sources.base import RawPath
 from mgstudy.data.sources.logs import ItemRecords, LogColumns, LogParameters, LogSource
+from mgstudy.errors import InputError
 
 CATEGORY_PATH = "category_path"
 """The elements of an item's first category path: what the published sentences are made of."""
+_USER, _ITEM = "^A[0-9A-Z]{11,}$", "^[0-9A-Z]{10}$"
+"""What Amazon calls nearly all of its users and items."""
 
 
 class _Amazon(LogSource):
@@ -69,8 +75,12 @@ class Amazon2014(_Amazon):
             ..., "`reviews_CATEGORY_5.json.gz`, or a `ratings_CATEGORY.csv` without header"
         )
         metadata: RawPath | None = parameter(None, "`meta_CATEGORY.json.gz`")
+        first_column: Literal["user", "item"] = parameter(
+            "user", "of a ratings CSV; `item` in those of 2018"
+        )
 
     parameters: Parameters
+    interactions_settings = ("first_column",)
 
     def columns(self) -> LogColumns:
         if self._is_csv:
@@ -80,8 +90,22 @@ class Amazon2014(_Amazon):
     def tables(self, malformed: Malformed, columns: Columns) -> Iterator[pa.Table]:
         if not self._is_csv:
             return super().tables(malformed, columns)
-        dialect = Dialect(",", header=tuple(columns), quoted=False)
+        first = self.parameters.first_column
+        header = (first, *(name for name in columns if name != first))
+        dialect = Dialect(",", header=header, quoted=False)
         return read_delimited(malformed, columns, dialect, self.progress)
+
+    def interactions(self) -> RawInteractions:
+        found = super().interactions()
+        # Both are text: nothing else would tell that they have changed places.
+        if self._is_csv and _are(_USER, found.item_keys) and _are(_ITEM, found.user_keys):
+            first = self.parameters.first_column
+            raise InputError(
+                f"{found.origin}: has items such as {found.user_keys[0].as_py()!r} for users, and "
+                f"users such as {found.item_keys[0].as_py()!r} for items; set "
+                f"source.first_column: {'item' if first == 'user' else 'user'}"
+            )
+        return found
 
     def item_fields(self) -> list[str]:
         return ["title", "brand", "price", "description", "categories", CATEGORY_PATH, "imUrl"]
@@ -115,3 +139,8 @@ class Amazon2023(_Amazon):
 
     def item_fields(self) -> list[str]:
         return ["title", "store", "main_category", "categories", "features", "description", "price"]
+
+
+def _are(pattern: str, names: Any) -> bool:
+    """Whether most of them are of a form."""
+    return bool(pc.mean(pc.match_substring_regex(names, pattern)).as_py() > 0.5)

@@ -101,15 +101,14 @@ def _checked_space(
         raise document.explain(error, location) from error
     except ValueError as error:
         raise document.error(location, str(error)) from error
-    kind = declared.model_fields[name].annotation
+    is_size = location[1] == "model" and declared.model_fields[name].annotation is int
     for value in space.ends():
         if isinstance(value, int | float) and abs(value) > _LARGEST:
             told = f"expected at most {_LARGEST:,.0f}, got {value:g}: no loss would be finite"
             raise document.error(location, told)
-        if location[1] == "model" and kind is int and isinstance(value, int):
-            if value > limit("MGSTUDY_MODEL_SIZE"):
-                many = more_than("MGSTUDY_MODEL_SIZE", "columns, layers or neighbours")
-                raise document.error(location, f"{value:,} is {many}")
+        if is_size and isinstance(value, int) and value > limit("MGSTUDY_MODEL_SIZE"):
+            many = more_than("MGSTUDY_MODEL_SIZE", "columns, layers or neighbours")
+            raise document.error(location, f"{value:,} is {many}")
         try:
             declared.__pydantic_validator__.validate_assignment(
                 declared.model_construct(), name, value

@@ -80,6 +80,18 @@ def test_amazon_2014(tmp_path, compress) -> None:
     assert rows(source("amazon_2014", reviews=ratings)) == LOG
 
 
+def test_users_and_items_of_amazon_that_have_changed_places_are_refused(tmp_path) -> None:
+    names = {"u1": "A1YJEY40YUW4SE", "u2": "A3SBTW3WS4IQSN", "i1": "B000JQ0JNS", "i2": "0700026657"}
+    log = [(names[user], names[item], 5.0, 7) for user in ("u1", "u2") for item in ("i1", "i2")]
+    ratings = tmp_path / "ratings_Toys.csv"
+    for order, right, wrong in (((0, 1), "user", "item"), ((1, 0), "item", "user")):
+        lines = (f"{row[order[0]]},{row[order[1]]},5.0,7\n" for row in log)
+        ratings.write_text("".join(lines), "utf-8")
+        assert rows(source("amazon_2014", reviews=ratings, first_column=right)) == log
+        with pytest.raises(InputError, match=f"for items; set source.first_column: {right}$"):
+            rows(source("amazon_2014", reviews=ratings, first_column=wrong))
+
+
 def test_amazon_2023(tmp_path) -> None:
     reviews = tmp_path / "Toys.jsonl"
     lines = [
