@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mgstudy.lazy import importing
+from mgstudy.lazy import have_a_home, importing
 
 if TYPE_CHECKING:
     from mgstudy.api import (
@@ -177,6 +177,7 @@ __all__ = [
     "write_report",
 ]
 
+have_a_home()
 __getattr__ = importing(__name__, _HOMES)
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.lazy import NOBODYS_HOME
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,13 @@ def absolute(path: Path | str) -> Path:
     Raises:
         InputError: If that is the home of nobody.
     """
+    first = Path(path).parts[:1]
     try:
+        if first == ("~",) and os.environ.get("HOME") == NOBODYS_HOME:
+            raise RuntimeError
         return Path(path).expanduser().absolute()
     except RuntimeError:
-        raise InputError(f"{path}: nobody's home is known by `~` here") from None
+        raise InputError(f"{path}: nobody's home is known by `{first[0]}` here") from None
 
 
 def content_of(path: Path) -> bytes | None:

@@ -1,10 +1,22 @@
-"""Names of a package that are imported when they are first used: importing it costs nothing."""
+"""What importing the package does: names are imported when they are first used, so that it costs
+nothing, and libraries can be imported where nobody's home is known."""
 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+NOBODYS_HOME = "/nonexistent"
+"""What a user without a home is given, as Debian's ``nobody`` has it; it is never there."""
+
+
+def have_a_home() -> None:
+    """Set HOME where neither it nor the system says one: Ray cannot even be imported without, here
+    and in its workers. Nothing of a study lies there."""
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - pathlib raises where this does not.
+        os.environ["HOME"] = NOBODYS_HOME
 
 
 def importing(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:

@@ -28,6 +28,38 @@ def test_what_is_changed_for_a_while_is_put_back(monkeypatch: pytest.MonkeyPatch
     assert logger.level == logging.INFO
 
 
+WITHOUT_A_HOME = """
+import os, pwd
+
+def nobody(user):
+    raise KeyError(user)
+
+os.environ.pop("HOME", None)
+pwd.getpwuid = nobody
+from mgstudy.errors import InputError
+from mgstudy.study.running import ray_session
+from mgstudy.workspace import Workspace
+
+assert "RAY_AUTH_TOKEN" in ray_session._token()
+for place in ("~/ws", "memory://team"):
+    try:
+        Workspace.resolve(place)
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_nobody_needs_a_home() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_HOME],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert told.stdout.splitlines() == [
+        "~/ws: nobody's home is known by `~` here",
+        "~/.cache/mgstudy: nobody's home is known by `~` here",
+    ]
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux binds processes to CPUs")
 def test_a_process_uses_the_cpus_that_it_is_bound_to() -> None:
     one = str(min(os.sched_getaffinity(0)))

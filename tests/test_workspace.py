@@ -31,7 +31,7 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("home", "said"),
     [
-        ("~nosuchuser/x", "^~nosuchuser/x: nobody's home is known by `~` here"),
+        ("~nosuchuser/x", "^~nosuchuser/x: nobody's home is known by `~nosuchuser` here"),
         ("x" * 300, "x: cannot be a workspace: .*File name too long"),
         ("nosuch://x", "^nosuch://x: Protocol not known: nosuch"),
     ],

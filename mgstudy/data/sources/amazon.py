@@ -97,12 +97,14 @@ class Amazon2014(_Amazon):
 
     def interactions(self) -> RawInteractions:
         found = super().interactions()
+        users: Any = found.user_keys
+        items: Any = found.item_keys
         # Both are text: nothing else would tell that they have changed places.
-        if self._is_csv and _are(_USER, found.item_keys) and _are(_ITEM, found.user_keys):
+        if self._is_csv and _are(_USER, items) and _are(_ITEM, users):
             first = self.parameters.first_column
             raise InputError(
-                f"{found.origin}: has items such as {found.user_keys[0].as_py()!r} for users, and "
-                f"users such as {found.item_keys[0].as_py()!r} for items; set "
+                f"{found.origin}: has items such as {users[0].as_py()!r} for users, and users such "
+                f"as {items[0].as_py()!r} for items; set "
                 f"source.first_column: {'item' if first == 'user' else 'user'}"
             )
         return found

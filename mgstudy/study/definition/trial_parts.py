@@ -31,8 +31,8 @@ def check_parts(
     cells: tuple[Cell, ...],
     datasets: Mapping[str, Dataset],
 ) -> None:
-    """Build every model, strategy, robust method and optimizer once with each of its values, on a
-    few users and items.
+    """Build every completion, model, strategy, robust method and optimizer once with each of its
+    values, on a few users and items.
 
     Raises:
         InputError: If one cannot be built; with the place of its level.
@@ -60,6 +60,9 @@ def _build(
     part = parts[0]
     by_factor = {factor: [part for part in parts if part[0] == factor] for factor in REGISTRIES}
     try:
+        for part in by_factor["completion"]:
+            kind, own = _declared(part)
+            kind(own)
         for part in by_factor["robust"]:
             method, own = _declared(part)
             dataset = method.prepared(dataset, own)
@@ -98,8 +101,8 @@ def _declared(part: Part) -> tuple[Any, ParameterSet]:
 
 def _parts(cell: Cell, parameters: Mapping[str, Value]) -> Iterator[Part]:
     """What a trial of a cell is made of; the model alone, where that is not trained."""
-    for factor in REGISTRIES if models.get(cell.model).trainable else ("model",):
-        chosen = getattr(cell, factor)
+    for factor in REGISTRIES if models.get(cell.model).trainable else ("completion", "model"):
+        chosen = getattr(cell, factor) or ()
         for name in (chosen,) if isinstance(chosen, str) else chosen:
             yield (
                 factor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -260,13 +261,14 @@ def test_a_server_that_is_away_is_no_mistake_of_the_file(home: Path) -> None:
 
 
 def test_a_launch_whose_cluster_is_away_leaves_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    own = Path(shutil.copytree(home, tmp_path / "home"))
     monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
     with pytest.raises(MgstudyError, match="no Ray cluster answers at RAY_ADDRESS=localhost:1"):
-        api.launch(api.read_study(home / "study.yaml", ["name=away"], home))
-    assert not (home / ".mgstudy" / "studies" / "away").exists()
-    assert not (home / "mlflow.db").exists()
+        api.launch(api.read_study(own / "study.yaml", home=own))
+    assert not (own / ".mgstudy" / "studies" / "s").exists()
+    assert not (own / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize("where", ["gradient.mirror_gradient.variant", "gradient.variant"])
