@@ -183,7 +183,7 @@ class StudyManifest(_Part):
             raise MgstudyError(f"{path}: cannot be read: No such file")
         try:
             content = json.loads(written)
-            if not isinstance(content, dict):
+            if not (isinstance(content, dict) and content):
                 raise ValueError("it holds no study")
             if content.get("format") != FORMAT:
                 raise MgstudyError(_of_another_format(path, content))

@@ -33,6 +33,7 @@ def test_what_is_written_is_read(written: StudyFolder) -> None:
     [
         ('{"name": "fi', "cannot be read: "),
         ("[]", "cannot be read: it holds no study"),
+        ("{}", "cannot be read: it holds no study"),
         (f'{{"format": {FORMAT}, "name": 3}}', "cannot be read: name: Input should be a valid"),
         ("[" * 100_000, "cannot be read: "),
     ],
