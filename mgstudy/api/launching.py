@@ -18,6 +18,7 @@ from mgstudy.api.robustness import measure
 from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.errors import InputError
+from mgstudy.features.completions.base import held_out_errors
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.plan import plan_content
@@ -275,9 +276,18 @@ def _complete_datasets(study: Study, console: Console | None) -> None:
         for cell in study.plan.cells
         if cell.completion is not None
     }
-    with progress_bar(console or Console(quiet=True)) as progress:
+    console = console or Console(quiet=True)
+    with progress_bar(console) as progress:
         for cell in cells.values():
-            cell.completed(study.datasets[cell.dataset], progress)
+            dataset, filling = study.datasets[cell.dataset], cell.filling
+            cell.completed(dataset, progress)
+            assert filling is not None
+            for modality, error in held_out_errors(dataset, filling).items():
+                console.print(
+                    f"{cell.dataset}: {cell.levels['completion']} is off by {error:.2f} deviations "
+                    f"on {modality} rows that were there and were held out",
+                    highlight=False,
+                )
 
 
 def _begin_popularity(study: Study) -> Callable[[], None]:

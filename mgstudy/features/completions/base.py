@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,8 +15,6 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
 from mgstudy.registry import Registry
-
-logger = logging.getLogger(__name__)
 
 Table: TypeAlias = NDArray[np.float32]
 """A feature table, shape ``[items, width]``."""
@@ -102,33 +99,10 @@ def complete(dataset: Dataset, completion: Completion, progress: Progress = no_p
         completion: Fills its gaps.
         progress: Told what is being done.
     """
-    gaps = [name for name in dataset.features if not dataset.observed[name].all()]
+    gaps = _gaps(dataset)
     if not gaps:
         return dataset
-    inputs = {
-        "features": list(dataset.feature_fingerprints.items()),
-        "interactions": dataset.fingerprint,
-        "observed": dataset.observed_fingerprint,
-        **completion.content(),
-        "version": 1,
-    }
-
-    def tables() -> dict[str, NDArray[Any]]:
-        made = completion.completed(_with_zeros(dataset, gaps), progress)
-        found: dict[str, NDArray[Any]] = {}
-        for modality in gaps:
-            table = np.array(dataset.features[modality], dtype=np.float32)
-            table[~dataset.observed[modality]] = made.rows[modality]
-            if not np.array_equal(table, dataset.features[modality]):
-                # Keyed by position: a modality's name need not be a file name.
-                found[f"table_{gaps.index(modality)}"] = table
-        for name, error in made.errors.items():
-            said = "%s completed by %s: error on held-out %s %.4f"
-            logger.info(said, dataset.name, completion.name, name, error)
-        found["errors"] = np.array([made.errors.get(modality, np.nan) for modality in gaps])
-        return found
-
-    arrays = dataset.derived.get("completed_features", inputs, tables)
+    arrays, inputs = _made(dataset, completion, progress)
     filled = {
         modality: arrays[f"table_{position}"]
         for position, modality in enumerate(gaps)
@@ -142,6 +116,53 @@ def complete(dataset: Dataset, completion: Completion, progress: Progress = no_p
             **{modality: fingerprint({"completed": modality, **inputs}) for modality in filled},
         },
     )
+
+
+def held_out_errors(dataset: Dataset, completion: Completion) -> dict[str, float]:
+    """How far a completion was off on rows that were there and that it hid from itself, as
+    ``Completed.errors``; empty for one that does not tell."""
+    gaps = _gaps(dataset)
+    if not gaps:
+        return {}
+    errors = _made(dataset, completion, no_progress)[0]["errors"]
+    return {
+        modality: float(error)
+        for modality, error in zip(gaps, errors, strict=True)
+        if np.isfinite(error)
+    }
+
+
+def _gaps(dataset: Dataset) -> list[str]:
+    return [name for name in dataset.features if not dataset.observed[name].all()]
+
+
+def _made(
+    dataset: Dataset, completion: Completion, progress: Progress
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The tables that a completion changes, by the position of their modality among those with
+    gaps, and what they follow from."""
+    gaps = _gaps(dataset)
+    inputs = {
+        "features": list(dataset.feature_fingerprints.items()),
+        "interactions": dataset.fingerprint,
+        "observed": dataset.observed_fingerprint,
+        **completion.content(),
+        "version": 1,
+    }
+
+    def tables() -> dict[str, NDArray[Any]]:
+        made = completion.completed(_with_zeros(dataset, gaps), progress)
+        found: dict[str, NDArray[Any]] = {}
+        for position, modality in enumerate(gaps):
+            table = np.array(dataset.features[modality], dtype=np.float32)
+            table[~dataset.observed[modality]] = made.rows[modality]
+            if not np.array_equal(table, dataset.features[modality]):
+                found[f"table_{position}"] = table
+        found["errors"] = np.array([made.errors.get(modality, np.nan) for modality in gaps])
+        return found
+
+    # Keyed by position: a modality's name need not be a file name.
+    return dataset.derived.get("completed_features", inputs, tables), inputs
 
 
 def _with_zeros(dataset: Dataset, gaps: list[str]) -> Dataset:

@@ -11,7 +11,7 @@ from typing import Any
 from mgstudy.config.factors import short_name
 from mgstudy.config.parameters import Choice, Fixed, IntegerRange, ParameterSet, Space, Value
 from mgstudy.data.dataset import Dataset
-from mgstudy.features.completions.base import complete, completions
+from mgstudy.features.completions.base import Completion, complete, completions
 from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
 from mgstudy.models.base import Recommender, models
@@ -104,12 +104,17 @@ class Cell:
             dataset: Of the level that ``dataset`` names.
             progress: Told what is being done, where the completion is made now.
         """
+        completion = self.filling
+        return dataset if completion is None else complete(dataset, completion, progress)
+
+    @property
+    def filling(self) -> Completion | None:
+        """What fills the dataset's gaps; ``None`` for what the dataset brings."""
         if self.completion is None:
-            return dataset
-        kind = completions.get(self.completion)
+            return None
+        kind: type[Completion] = completions.get(self.completion)
         own = self.own("completion", self.completion, self.fixed)
-        parameters = kind.Parameters.validated(f"completion {self.completion}", own)
-        return complete(dataset, kind(parameters), progress)
+        return kind(kind.Parameters.validated(f"completion {self.completion}", own))
 
     @staticmethod
     def own(factor: str, part: str | None, parameters: Mapping[str, Value]) -> dict[str, Value]:

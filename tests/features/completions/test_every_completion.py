@@ -7,7 +7,7 @@ from typing import Any
 from mgstudy.features.completions.base import completions
 from mgstudy.testing import CompletionContract
 
-QUICK: dict[str, dict[str, Any]] = {}
+QUICK: dict[str, dict[str, Any]] = {"diffusion": {"epochs": 1, "sampling_steps": 1, "positions": 8}}
 """Settings of those that take long."""
 
 for completion in completions:
