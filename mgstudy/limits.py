@@ -35,7 +35,16 @@ def limit(name: str) -> int:
     Raises:
         InputError: If the environment variable of the name is no number.
     """
-    given = os.environ.get(name) or str(LIMITS[name])
+    return set_number(name, LIMITS[name])
+
+
+def set_number(name: str, default: int) -> int:
+    """A whole number that an environment variable sets.
+
+    Raises:
+        InputError: If it is set to something else.
+    """
+    given = os.environ.get(name) or str(default)
     if not given.isdecimal():
         raise InputError(f"${name}: expected a whole number, got {given!r}")
     return int(given)

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import torch
 
+from mgstudy.limits import set_number
+
 UNUSABLE_GPUS = "GPUs that torch cannot use"
 """Beside what Ray says of a machine: GPUs that Ray counts, and a trial would fail on."""
 MPS = "GPUs shared by MPS"
 """Beside what Ray says of a machine: GPUs on which the kernels of several processes run together,
 where otherwise processes take turns."""
 
-_CONTEXT = 600 * 2**20
-"""Bytes that a process takes of a GPU before its first tensor; torch does not count them. A guess
-that no card has confirmed."""
+CONTEXT_BYTES = 600 * 2**20
+"""Bytes that a process takes of a GPU besides its tensors; torch does not count them. A guess that
+no card has confirmed: they differ by card, driver and build of torch. ``benchmarks/gpu_check.py A
+--only facts`` measures them, and ``MGSTUDY_CUDA_CONTEXT_BYTES`` sets them."""
 _OUT_OF_MEMORY = re.compile(r"out of memory|CU\w+_STATUS_ALLOC_FAILED")
 
 
@@ -52,12 +55,22 @@ def mps_answers() -> bool:
     return True
 
 
+def context_bytes() -> int:
+    """What is left free of a trial's share for what torch does not count (``CONTEXT_BYTES``).
+
+    Raises:
+        InputError: If the environment variable is no number.
+    """
+    return set_number("MGSTUDY_CUDA_CONTEXT_BYTES", CONTEXT_BYTES)
+
+
 class TrialGpu:
     """The GPU of one worker process, or its share of one."""
 
     def __init__(self) -> None:
         with _ends_the_process("the GPU cannot be used"):
             _free, self._total = torch.cuda.mem_get_info()
+        self._context = context_bytes()
 
     def begin(self, share: float) -> None:
         """Keep the next trial to its share of the memory, so that it cannot break its neighbours.
@@ -69,13 +82,13 @@ class TrialGpu:
             # A model that is in a circle of references would count as the next one's.
             gc.collect()
             torch.cuda.empty_cache()
-            allowed = max(0.0, min(share, 1.0) - _CONTEXT / self._total)
+            allowed = max(0.0, min(share, 1.0) - self._context / self._total)
             torch.cuda.set_per_process_memory_fraction(allowed)
             torch.cuda.reset_peak_memory_stats()
 
     def peak(self) -> float:
         """The most that the trial has taken of the memory so far, 0 to 1."""
-        return (torch.cuda.max_memory_reserved() + _CONTEXT) / self._total
+        return (torch.cuda.max_memory_reserved() + self._context) / self._total
 
     def end_if_broken(self) -> None:
         """After an exception, end this process if its GPU no longer answers: an illegal address, or

@@ -16,7 +16,7 @@ from mgstudy.environment import usable_cpus
 from mgstudy.errors import InputError
 from mgstudy.private.ray import gpus_here
 from mgstudy.study.running.failures import larger_share
-from mgstudy.study.running.gpus import MPS, UNUSABLE_GPUS, judged
+from mgstudy.study.running.gpus import MPS, UNUSABLE_GPUS, context_bytes, judged
 from mgstudy.urls import first_line
 
 logger = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def trial_resources(resources: Resources, nodes: Sequence[Mapping[str, float]]) 
     Raises:
         InputError: If not even one trial fits, or it would meet a GPU that torch cannot use.
     """
+    context_bytes()
     others = dict(resources.custom)
     if resources.accelerator_type is not None:
         others[_ACCELERATOR + resources.accelerator_type] = _ACCELERATOR_SHARE

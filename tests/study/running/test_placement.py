@@ -194,3 +194,9 @@ def test_what_a_cell_takes_is_the_most_that_any_of_its_trials_took() -> None:
     assert packing.share("a") == 1
     packing.measured("b", 0.0)
     assert packing.share("b") == 1 / 8, "a trial on a processor says nothing of GPUs"
+
+
+def test_a_room_for_contexts_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGSTUDY_CUDA_CONTEXT_BYTES", "half")
+    with pytest.raises(InputError, match="MGSTUDY_CUDA_CONTEXT_BYTES: expected a whole number"):
+        trial_resources(Resources(), [LAPTOP])

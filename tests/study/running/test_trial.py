@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,35 @@ def test_a_trial_keeps_to_its_share_with_what_is_outside_of_torch(
     assert "seconds_training" in report["outcome"] and "gpu_seconds" in report["outcome"]
     start(gpu=1 / 100)
     assert gpu.limit == 0
+
+
+def test_the_memory_of_a_trial_is_given_back_before_the_next_one_begins(
+    start: Start, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = start(gpu=0.25)
+    trial.step()
+    model = trial._progress.trainer.model
+    # As an autograd function holds a model whose closure it keeps, and the closure it.
+    model.circle = [model]
+    gone = weakref.ref(model)
+    del model
+    held = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(gone() is not None))
+    gc.disable()
+    try:
+        trial.cleanup()
+        trial.reset_config(trial.config)
+    finally:
+        gc.enable()
+    assert held == [False]
+
+
+def test_how_much_is_outside_of_torch_can_be_said(
+    start: Start, gpu: PretendedGpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGSTUDY_CUDA_CONTEXT_BYTES", str(2**30))
+    start(gpu=0.25)
+    assert gpu.limit == 0.25 - 1 / 16
 
 
 @pytest.mark.parametrize(
