@@ -36,6 +36,14 @@ from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
 
 MODELS = ("BPR", "LightGCN")
+COLUMNS = (
+    "model",
+    "members",
+    "s per epoch alone",
+    "s per epoch of a member",
+    "gain",
+    "largest difference of a weight",
+)
 # No epoch of a measurement is followed by a validation.
 SETTINGS = TrainingSettings(epochs=10**6, validate_every=10**6, early_stopping=None)
 
@@ -156,15 +164,7 @@ def main() -> None:
             dataset = benchmark_data.read_generated(Path(scratch))
         else:
             dataset = benchmark_data.read(options.data)
-    columns = (
-        "model",
-        "members",
-        "s per epoch alone",
-        "s per epoch of a member",
-        "gain",
-        "largest difference of a weight",
-    )
-    print(f"| {' | '.join(columns)} |\n|---|{'---:|' * (len(columns) - 1)}")
+    print(f"| {' | '.join(COLUMNS)} |\n|---|{'---:|' * (len(COLUMNS) - 1)}")
     for model in options.models:
         for members in options.members:
             row = compare(dataset, model, members, options.epochs, options.device)
