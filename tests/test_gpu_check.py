@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from programs import finished
 
 from mgstudy import api
+from mgstudy.models.bpr import BPR
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 REHEARSED = ["--device", "cpu", "--rehearse"]
@@ -23,9 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(BENCHMARKS)
     before = set(sys.modules)
-    import gpu_check
-
-    yield gpu_check
+    yield importlib.import_module("gpu_check")
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(BENCHMARKS)):
             del sys.modules[name]
@@ -56,8 +56,6 @@ def test_every_section_is_rehearsed(
 def test_other_numbers_the_second_time_fail_the_check(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mgstudy.models.bpr import BPR
-
     loss, factors = BPR.loss, iter(range(1, 1000))
     monkeypatch.setattr(BPR, "loss", lambda self, batch: loss(self, batch) * next(factors))
     words = ["A", *REHEARSED, "--out", str(tmp_path), "--section", "agree"]
