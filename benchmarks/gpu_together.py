@@ -18,6 +18,7 @@ from unittest.mock import patch
 from mgstudy import api
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.gpus import mps_answers
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from gpu_check import Check
@@ -170,7 +171,7 @@ def launches(check: Check) -> None:
 def _launch_timed(check: Check, name: str, gpu: str, environment: Mapping[str, str]) -> None:
     trials, epochs = (1, 2) if check.rehearse else (4, 30)
     models = MODELS[:1] if check.rehearse else MODELS
-    summary, seconds = launched(
+    summary, seconds, training = launched(
         check,
         environment,
         name=name,
@@ -183,14 +184,15 @@ def _launch_timed(check: Check, name: str, gpu: str, environment: Mapping[str, s
     if ended != trials * len(summary.cells):
         check.failed.append(name)
     spent = sum(cell.spent("gradient_computations") for cell in summary.cells)
-    # With the start of Ray and of its workers, of which a longer study has no more.
-    minutes = STUDY_GRADIENTS * seconds / spent / 60
+    # A longer study has no more of what comes before the first epoch and after the last.
+    minutes = (seconds - training + STUDY_GRADIENTS * training / spent) / 60
     check.found(
         f"{name}: {ended} trials of {epochs} epochs in {seconds:.0f} s, "
         f"{ended / seconds * 3600:.0f} trials/h; "
         f"the TikTok study of {STUDY_TRIALS} trainings, estimated: {minutes:.0f} min",
         study=name,
         seconds=seconds,
+        seconds_training=training,
         trials=ended,
         gradient_computations=spent,
         estimated_minutes=minutes,
@@ -199,15 +201,19 @@ def _launch_timed(check: Check, name: str, gpu: str, environment: Mapping[str, s
 
 def launched(
     check: Check, environment: Mapping[str, str], **values: object
-) -> tuple[StudySummary, float]:
-    """Launch a study in a workspace of its own; what it came to, and in how many seconds."""
+) -> tuple[StudySummary, float, float]:
+    """Launch a study in a workspace of its own; what it came to, in how many seconds, and how many
+    lay between its first epoch and its last."""
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         home = Path(folder)
         file = study_file(check, home, **values)
         command = [sys.executable, "-m", "mgstudy.cli", "launch", file, "--home", home]
         began = time.monotonic()
         subprocess.run(command, env={**os.environ, **environment}, cwd=home, check=True)
-        return api.read_summary(str(values["name"]), home), time.monotonic() - began
+        seconds = time.monotonic() - began
+        summary = api.read_summary(str(values["name"]), home)
+        times = [epoch.at for epoch, _ in EpochMetrics(summary.folder.epoch_metrics).read()]
+        return summary, seconds, (max(times) - min(times)) / 1e3
 
 
 def study_file(check: Check, home: Path, **values: object) -> Path:
@@ -224,7 +230,7 @@ def memory(check: Check) -> None:
     """A share that is too small for a model: is a trial tried again with twice as much?"""
     share = "0.008" if check.on_gpu else "0"
     values = {"models": "MMGCN", "trials": 1, "epochs": 2, "gpu": share}
-    summary, _ = launched(check, IN_TURN, name="little_memory", **values)
+    summary, *_ = launched(check, IN_TURN, name="little_memory", **values)
     for cell in summary.cells:
         ended = {state: count for state, count in cell.counts.items() if count}
         again = len(cell.retried)
