@@ -34,10 +34,18 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 export RAY_ADDRESS="$head_address:$port"
 cpus="${SLURM_CPUS_PER_TASK:-${SLURM_CPUS_ON_NODE:-1}}"
 gpus="${SLURM_GPUS_ON_NODE:-0}"
+# CUDA's Multi-Process Service, so that trials on one GPU run together rather than in turn. It ends with its node's step.
+export CUDA_MPS_PIPE_DIRECTORY="${TMPDIR:-/tmp}/mgstudy-mps-$SLURM_JOB_ID"
+export CUDA_MPS_LOG_DIRECTORY="$CUDA_MPS_PIPE_DIRECTORY"
+start_mps=true
+if ((gpus > 0)); then
+    # shellcheck disable=SC2016  # Expanded on each node.
+    start_mps='mkdir -p "$CUDA_MPS_PIPE_DIRECTORY" && nvidia-cuda-mps-control -d || echo "no MPS on $(hostname)" >&2'
+fi
 
 echo "Ray's head on ${nodes[0]} ($RAY_ADDRESS), ${#nodes[@]} nodes with $cpus CPUs and $gpus GPUs each"
 srun --nodes=1 --ntasks=1 --nodelist="${nodes[0]}" --overlap \
-    ray start --head --node-ip-address="$head_address" --port="$port" --include-dashboard=false \
+    bash -c "$start_mps"'; exec "$@"' with-mps ray start --head --node-ip-address="$head_address" --port="$port" --include-dashboard=false \
     --num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block &
 ray_steps=($!)
 until ray health-check --address "$RAY_ADDRESS" > /dev/null 2>&1; do
@@ -46,7 +54,8 @@ until ray health-check --address "$RAY_ADDRESS" > /dev/null 2>&1; do
 done
 for node in "${nodes[@]:1}"; do
     srun --nodes=1 --ntasks=1 --nodelist="$node" --overlap \
-        ray start --address="$RAY_ADDRESS" --num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block &
+        bash -c "$start_mps"'; exec "$@"' with-mps ray start --address="$RAY_ADDRESS" --num-cpus="$cpus" \
+        --num-gpus="$gpus" --disable-usage-stats --block &
     ray_steps+=($!)
 done
 

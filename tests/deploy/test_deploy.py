@@ -17,6 +17,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+from programs import finished
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mgstudy.config.document import load_document, parse_document
@@ -201,6 +202,63 @@ def test_the_slurm_script_explains_itself_outside_an_allocation() -> None:
     )
     assert outside.returncode != 0
     assert "runs inside an allocation: use sbatch" in outside.stderr
+
+
+STANDS_IN = """\
+#!/bin/sh
+name="$(basename "$0")"
+echo "$name $*" >> "$SAID"
+case "$name $1" in
+    "scontrol show") printf 'node1\\nnode2\\n' ;;
+    srun*) while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" ;;
+    "ray start") exec tail -f /dev/null ;;
+    hostname*) echo 127.0.0.1 ;;
+    mgstudy*) until grep -q "^ray start --address" "$SAID"; do sleep 0.01; done ;;
+esac
+"""
+"""What the script calls, which an allocation has: each says that it was called."""
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_the_slurm_script_starts_mps_on_every_node_before_ray(gpus: int, tmp_path: Path) -> None:
+    names = ("scontrol", "srun", "ray", "mgstudy", "hostname", "nvidia-cuda-mps-control")
+    for name in names:
+        (tmp_path / name).write_text(STANDS_IN)
+        (tmp_path / name).chmod(0o755)
+    said = tmp_path / "said"
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SAID": said,
+        "SLURM_JOB_ID": 7,
+        "SLURM_SUBMIT_DIR": tmp_path,
+        "SLURM_JOB_NODELIST": "node[1-2]",
+        "SLURM_GPUS_ON_NODE": gpus,
+        "TMPDIR": tmp_path,
+    }
+    finished(ROOT / "deploy/slurm.sh", "x.yaml", environment=environment, seconds=60.0)
+    lines = said.read_text().splitlines()
+    starts = [line for line in lines if re.match("ray start|nvidia", line)]
+    mps = "nvidia-cuda-mps-control -d"
+    assert starts.count(mps) == (2 if gpus else 0)
+    heads = [line for line in starts if line.startswith("ray start --head")]
+    assert len(heads) == 1 and len(starts) == (4 if gpus else 2)
+    assert starts[0] == (mps if gpus else heads[0])
+    assert "mgstudy launch x.yaml" in lines
+
+
+def test_workers_with_gpus_start_mps_before_ray() -> None:
+    for name in CLUSTERS:
+        commands = read_yaml(name)["worker_start_ray_commands"]
+        (mps,) = [at for at, line in enumerate(commands) if "nvidia-cuda-mps-control -d" in line]
+        assert "ray start" in commands[-1] and mps < len(commands) - 1
+        assert commands[mps].endswith("|| true"), "a machine without it is one, too"
+    (job,) = [m for m in manifests() if m["kind"] == "RayJob"]
+    _, *workers = pod_templates(job)
+    for worker in workers:
+        (container,) = worker["spec"]["containers"]
+        assert "nvidia.com/gpu" in container["resources"]["limits"]
+        started = container["lifecycle"]["postStart"]["exec"]["command"]
+        assert "nvidia-cuda-mps-control -d || true" in started
 
 
 def test_the_image_is_built_from_files_that_exist_with_everything_pinned() -> None:
