@@ -43,11 +43,11 @@ PARTS: Mapping[str, Mapping[str, float]] = {
     "B": {
         "epochs": 90,
         "kernels": 40,
+        "shares": 140,
+        "launches": 170,
+        "memory": 60,
         "graphs": 45,
         "stacks": 60,
-        "shares": 110,
-        "launches": 150,
-        "memory": 60,
     },
 }
 """The sections of each part, and the seconds that each may take at most."""

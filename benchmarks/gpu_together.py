@@ -8,16 +8,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
+import torch
+
 from mgstudy import api
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.gpus import mps_answers
+from mgstudy.study.running.gpus import CONTEXT_BYTES, mps_answers
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 
 if TYPE_CHECKING:
@@ -72,17 +74,19 @@ print(count)
 def shares(check: Check) -> None:
     """Trainings side by side: in turn, and under MPS if that is here."""
     check.dataset()
-    ways = {"in turn": IN_TURN}
+    ways = {"in turn": (IN_TURN, (1, 8))}
     with mps_daemon(check) as environment:
         if environment:
-            ways["by MPS"] = environment
+            ways["by MPS"] = environment, (8, 16)
         for model in MEASURED[: 1 if check.rehearse else None]:
-            for way, variables in ways.items():
-                check.attempt(model, partial(_side_by_side, check, model, way, variables))
+            for way, (variables, counts) in ways.items():
+                check.attempt(model, partial(_side_by_side, check, model, way, variables, counts))
 
 
-def _side_by_side(check: Check, model: str, way: str, environment: Mapping[str, str]) -> None:
-    counts = (2,) if check.rehearse else (1, 4, 8, 16)
+def _side_by_side(
+    check: Check, model: str, way: str, environment: Mapping[str, str], counts: Sequence[int]
+) -> None:
+    counts = (2,) if check.rehearse else counts
     rates = {count: together(check, model, count, environment) for count in counts}
     batches = -(-len(check.dataset().train) // 2048)
     said = ", ".join(
@@ -228,8 +232,9 @@ def study_file(check: Check, home: Path, **values: object) -> Path:
 
 def memory(check: Check) -> None:
     """A share that is too small for a model: is a trial tried again with twice as much?"""
-    share = "0.008" if check.on_gpu else "0"
-    values = {"models": "MMGCN", "trials": 1, "epochs": 2, "gpu": share}
+    # A little more than what a process takes without any tensor.
+    share = 1.07 * CONTEXT_BYTES / torch.cuda.mem_get_info()[1] if check.on_gpu else 0.0
+    values = {"models": "MMGCN", "trials": 1, "epochs": 2, "gpu": f"{share:.4f}"}
     summary, *_ = launched(check, IN_TURN, name="little_memory", **values)
     for cell in summary.cells:
         ended = {state: count for state, count in cell.counts.items() if count}
