@@ -17,10 +17,13 @@ from programs import MGSTUDY, finished
 from rich.console import Console
 
 from mgstudy import api
+from mgstudy.api import launching
 from mgstudy.cli.app import typed
 from mgstudy.config.document import load_document
 from mgstudy.config.reading import yaml_text
+from mgstudy.errors import InputError
 from mgstudy.report.console import plan as plans
+from mgstudy.study.running.gpus import UNUSABLE_GPUS
 
 ROOT = Path(__file__).parents[1]
 
@@ -141,6 +144,20 @@ def test_a_plan_times_epochs_where_trials_will_run_or_not_at_all(
     assert there["timed_on"] is None and there["cells"][0]["seconds_per_epoch"] is None
     plans.print_plan(there, console := Console(file=io.StringIO(), width=300))
     assert "times epochs where it runs, so give it on one of the nodes" in console.file.getvalue()
+
+
+def test_a_plan_says_of_gpus_that_torch_cannot_use_what_launch_says(
+    command: Command, raw: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    broken = {"CPU": 8.0, "GPU": 0.0, UNUSABLE_GPUS: 1.0}
+    for module in (plans, launching):
+        monkeypatch.setattr(module, "this_machine", lambda: broken)
+    assert api.plan(api.read_study(study_file))["gpu_per_trial"] == 0
+    study = api.read_study(study_file, ["resources.gpu=0.5"])
+    for verb in (api.plan, api.launch):
+        with pytest.raises(InputError, match="torch cannot use the GPUs here"):
+            verb(study)
 
 
 def test_the_workspace_is_the_option_else_the_variable_else_this_folder(

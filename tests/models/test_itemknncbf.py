@@ -1,4 +1,5 @@
 import torch
+from pretended_gpu import PretendedGpu
 
 from mgstudy.models.itemknncbf import ItemKNNCBF
 
@@ -25,3 +26,11 @@ def test_ranking_sees_what_is_done_to_the_features(toy) -> None:
     clean = model.scorer()(torch.arange(12))
     with model.features.transformed(lambda modality, rows, items: rows.flip(0)):
         assert not torch.allclose(model.scorer()(torch.arange(12)), clean)
+
+
+def test_neighbours_are_computed_in_memory_wherever_the_features_lie(toy) -> None:
+    with PretendedGpu() as gpu:
+        model = ItemKNNCBF(toy.dataset, ItemKNNCBF.Parameters(neighbour_count=3)).to("cuda")
+        model.scorer()
+    # They are kept for whoever comes next, on whatever device.
+    assert not gpu.operations.keys() & {"topk", "addmm_"}
