@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,24 @@ def refuse_what_is_no_file(path: Path) -> os.stat_result:
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "pipe, socket or device"
         raise InputError(f"{path}: is a {kind}, expected a file")
     return status
+
+
+def refuse_where_no_file_can_be(path: Path) -> None:
+    """Look whether a file is somewhere, or could be made there with the folders around it.
+
+    Raises:
+        InputError: If something else is there.
+        OSError: If nothing can be written there.
+    """
+    if path.exists() or path.is_symlink():
+        refuse_what_is_no_file(path)
+        return
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} takes no files") from error
 
 
 class SourceFile(BaseModel):

@@ -11,15 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from mgstudy.config.study import Tracking
 from mgstudy.environment import for_a_while
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import refuse_where_no_file_can_be
 from mgstudy.private.mlflow import move_artifacts
 from mgstudy.study.storage.checkpoints import local_copy
-from mgstudy.urls import expand_url, recorded_url, redacted
+from mgstudy.urls import expand_url, first_line, recorded_url, redacted
 from mgstudy.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,7 +41,8 @@ TRIAL_TAG = "mgstudy.trial"
 PATIENT_SECONDS = 60
 """How long a request may take where somebody waits for the result."""
 
-_STORES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "uc")
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_STORES = ("http", "https", *_DATABASES, "databricks", "uc")
 _PARAMS_PER_REQUEST = 100
 _METRICS_PER_REQUEST = 800  # Of the thousand things that a request may hold, params and tags aside.
 
@@ -54,8 +60,8 @@ def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
     uri = expand_url(given)
     scheme = uri.partition(":")[0]
     named = f"tracking.uri: {given}" if configured else f"{TRACKING_VARIABLE}={given}"
-    if scheme in ("http", "https") and not urlsplit(uri).hostname:
-        raise InputError(f"{redacted(named)}: names no host")
+    if given != workspace.mlflow and (fault := _fault(uri, scheme)):
+        raise InputError(f"{redacted(named)}: {fault}")
     if (
         not scheme.startswith(_STORES)
         and scheme not in entry_points(group="mlflow.tracking_store").names
@@ -67,6 +73,32 @@ def tracking_uri(workspace: Workspace, configured: str | None = None) -> str:
             f"sqlite:///mlflow.db, or {'leave it out' if configured else 'unset it'}"
         )
     return uri
+
+
+def _fault(uri: str, scheme: str) -> str | None:
+    """Why nothing can be where a URI says, if that can be told from it alone."""
+    try:
+        if scheme in ("http", "https"):
+            # Asking for the port is what tells whether it is one.
+            parts = urlsplit(uri)
+            return None if (parts.hostname, parts.port)[0] else "names no host"
+        if scheme.startswith(_DATABASES):
+            file = make_url(uri).database
+            if scheme == "sqlite":
+                return _fault_of_file(file)
+    except (ValueError, ArgumentError) as error:
+        return redacted(first_line(error))
+    return None
+
+
+def _fault_of_file(file: str | None) -> str | None:
+    if not file or file == ":memory:":
+        return "has no file, so nothing would be kept"
+    try:
+        refuse_where_no_file_can_be(Path(file))
+    except (InputError, OSError) as error:
+        return str(error)
+    return None
 
 
 def _given_uri(workspace: Workspace, configured: str | None) -> str:

@@ -81,16 +81,16 @@ def test_no_secret_of_a_study_is_printed_kept_or_recorded(
         ]
     finally:
         server.kill()
-    assert [ended.code for ended in said] == [1, 2, 1, 2]
-    assert "does not take records" in launched.stderr
     study.unlink()
     places = {
         "what was said": repr([launched, said]).encode(),
         "the storage": _content(bare).encode(),
     }
     places |= {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    assert any(b"KeyError" in content for name, content in places.items() if "mlflow.db" in name)
     assert [name for name, content in places.items() if SECRET.encode() in content] == []
+    assert [ended.code for ended in said] == [1, 2, 1, 2]
+    assert "does not take records" in launched.stderr
+    assert any(b"KeyError" in content for name, content in places.items() if "mlflow.db" in name)
 
 
 def _content(url: str) -> str:

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _REACH_SECONDS = 5.0
+_CLIENT_PORT = "10001"
+"""Of ``ray://HOST``, where none is given."""
 _TOKEN = secrets.token_hex(32)
 """Of a Ray that lives no longer than this process, where HOME holds none."""
 _RAY_ENVIRONMENT = {
@@ -177,7 +179,12 @@ def require_cluster(address: str) -> None:
     Raises:
         MgstudyError: If nothing does.
     """
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    scheme, _, rest = address.rpartition("://")
+    host, _, port = rest.rpartition(":")
+    if scheme == "ray" and not port.isdecimal():
+        host, port = rest.rstrip(":"), _CLIENT_PORT
+        if not host:
+            raise InputError(f"RAY_ADDRESS={address}: names no host")
     if not host or not port.isdecimal():
         return  # ``auto`` and ``local``, or something that Ray knows better.
     try:

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import refuse_where_no_file_can_be
 from mgstudy.study.storage.storage_writer import said
 from mgstudy.urls import redacted
 
@@ -90,17 +91,18 @@ def try_storage(url: str) -> None:
     parsed = parse_storage_url(url)
     is_journal = url.startswith(JOURNAL)
     is_file = is_journal or parsed.get_backend_name() == "sqlite"
-    folder = Path(str(parsed.database)).absolute()
+    file = Path(str(parsed.database))
     try:
-        if is_file and not folder.exists():
-            while not os.path.lexists(folder):
-                folder = folder.parent
-            if not (folder.is_dir() and os.access(folder, os.W_OK)):
-                raise OSError(f"{folder} takes no files")
-        elif is_journal:
-            _open_journal(folder, for_writing=False)
+        if is_file:
+            refuse_where_no_file_can_be(file)
+        if is_file and not file.exists():
+            return
+        if is_journal:
+            _open_journal(file, for_writing=False)
         elif _has_studies(parsed):
             close_storage(open_storage(url, create=False))
+    except InputError as error:
+        raise InputError(f"storage {redacted(url)} cannot be opened: {error}") from error
     except (SQLAlchemyError, OSError, ValueError, LookupError, TypeError) as error:
         kind = InputError if is_file else MgstudyError
         raise kind(f"storage {redacted(url)} cannot be opened: {said(error)}") from error

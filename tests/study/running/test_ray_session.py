@@ -11,7 +11,7 @@ import pytest
 import ray
 from programs import finished
 
-from mgstudy.errors import MgstudyError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.running import ray_session
 from mgstudy.study.running.ray_session import RayDiedError, with_ray
 
@@ -143,6 +143,10 @@ def test_an_address_at_which_nothing_listens_is_said_at_once(
         ray_session.require_cluster(address)
     for name in ("auto", "local"):
         ray_session.require_cluster(name)
+    with pytest.raises(InputError, match="RAY_ADDRESS=ray://: names no host"):
+        ray_session.require_cluster("ray://")
+    with pytest.raises(MgstudyError, match="no Ray cluster answers at RAY_ADDRESS=ray:"):
+        ray_session.require_cluster("ray://nowhere.invalid")
 
 
 @pytest.mark.parametrize("kind", ["a file", "too long"])
