@@ -88,6 +88,21 @@ def mean_blocks(dataset: Dataset) -> tuple[SparseGraph, SparseGraph]:
     )
 
 
+def one_sided_blocks(dataset: Dataset) -> tuple[SparseGraph, SparseGraph]:
+    """Sums of item rows over a user's history, shape ``[users, items]``, and of user rows over an
+    item's, shape ``[items, users]``, each over the root of how many there are."""
+
+    def over(matrix: Any) -> dict[str, NDArray[Any]]:
+        return arrays_of(sparse.diags(np.sqrt(_inverse(_row_sums(matrix)))) @ matrix)
+
+    return (
+        _cached(dataset, "one_sided", lambda: over(interaction_matrix(dataset)), over="items"),
+        _cached(
+            dataset, "one_sided", lambda: over(interaction_matrix(dataset).T.tocsr()), over="users"
+        ),
+    )
+
+
 def user_to_item_graph(
     dataset: Dataset, normalized: bool, epsilon: float = 0.0, count_repeats: bool = False
 ) -> SparseGraph:

@@ -77,6 +77,11 @@ class Toy:
         """A linear layer's weight and bias under two consecutive parameter indices."""
         return {first_index: layer.weight, first_index + 1: layer.bias}
 
+    @staticmethod
+    def filled(tensor: Tensor, index: int) -> None:
+        """Give a tensor the values that the specification has for a parameter's index."""
+        fill(tensor, index)
+
     def check(
         self,
         model: Recommender,
