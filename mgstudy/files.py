@@ -157,6 +157,21 @@ def sha256_of(path: Path, progress: Progress = no_progress) -> str:
     return digest.hexdigest()
 
 
+def is_there(path: Path) -> bool:
+    """Whether something lies somewhere, be it a link that leads nowhere.
+
+    Raises:
+        MgstudyError: If that cannot be looked up.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
+    return True
+
+
 def listed(folder: Path) -> list[Path]:
     """What lies in a folder, sorted; nothing where there is no such folder.
 

@@ -14,7 +14,7 @@ from fsspec import get_filesystem_class
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import absolute, locked, written_whole
+from mgstudy.files import absolute, listed, locked, written_whole
 from mgstudy.fingerprint import fingerprint
 from mgstudy.urls import first_line, redacted
 
@@ -77,10 +77,14 @@ class Workspace:
             self.shared.publish(path, anew)
 
     def names(self, folder: Path) -> list[str]:
-        """Names of what lies in a folder of the workspace, sorted."""
+        """Names of what lies in a folder of the workspace, sorted.
+
+        Raises:
+            MgstudyError: If it cannot be listed.
+        """
         if self.shared is not None:
             return self.shared.names(folder)
-        return sorted(path.name for path in folder.glob("*"))
+        return [path.name for path in listed(folder)]
 
     @property
     def state(self) -> Path:

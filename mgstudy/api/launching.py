@@ -19,6 +19,7 @@ from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.errors import InputError
 from mgstudy.features.completions.base import held_out_errors
+from mgstudy.files import is_there
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.plan import plan_content
@@ -218,7 +219,7 @@ def _open_stores(study: Study) -> TrackingStore:
         MgstudyError: If the storage cannot be reached.
     """
     rehearse(study)
-    is_known = study.folder.manifest.exists() or ray.is_initialized()
+    is_known = is_there(study.folder.manifest) or ray.is_initialized()
     if not (is_known or os.environ.get("RAY_ADDRESS")):
         trial_resources(study.config.resources, [this_machine()])
     tracking = study.config.tracking

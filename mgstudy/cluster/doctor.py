@@ -33,6 +33,7 @@ from mgstudy.cluster.machines import (
     write_findings,
 )
 from mgstudy.errors import MgstudyError
+from mgstudy.files import is_there, listed
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import read_study
 from mgstudy.study.running.placement import trial_resources, usable_nodes
@@ -86,7 +87,7 @@ def examine(home: str | None = None) -> list[Finding]:
     return [
         *look().findings,
         *check_workspace(workspace),
-        *(_check_study(workspace, path) for path in sorted(workspace.studies.glob("*/study.json"))),
+        *_check_studies(workspace),
         check_tracking(workspace),
         check_token(),
         *check_ports(),
@@ -277,6 +278,15 @@ def check_study_there(file: str, overrides: list[str], home: str | None) -> list
         check_storage(study.folder.storage_url(study.config), nodes=len(nodes)),
         check_tracking(study.workspace, study.config.tracking.uri),
     ]
+
+
+def _check_studies(workspace: Workspace) -> list[Finding]:
+    try:
+        folders = [folder for folder in listed(workspace.studies) if folder.is_dir()]
+        found = [folder / "study.json" for folder in folders if is_there(folder / "study.json")]
+    except MgstudyError as error:
+        return [problem("studies", str(error), "mend it, or give another --home")]
+    return [_check_study(workspace, manifest) for manifest in found]
 
 
 def _check_study(workspace: Workspace, manifest: Path) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from mgstudy.files import is_there
 from mgstudy.report.table import Table, duration
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
@@ -126,7 +127,7 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
 def _states(study: Study) -> dict[str, CellState]:
     """Where each cell would stand if the study were launched as it is now."""
     entries = cell_entries(study)
-    if not study.folder.manifest.exists():
+    if not is_there(study.folder.manifest):
         return {e.key: CellState.from_trials(e, study.config, ()) for e in entries}
     launched = StudyManifest.read(study.folder)
     now = launched.model_copy(update={"cells": entries, "config": study.config})

@@ -11,6 +11,7 @@ from pathlib import Path
 from mgstudy.config.factors import name_fault
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
+from mgstudy.files import is_there
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.optuna_storage import sqlite_url
 from mgstudy.workspace import Workspace
@@ -39,15 +40,17 @@ class StudyFolder:
 
         Raises:
             InputError: If there is none of that name.
+            MgstudyError: If that cannot be looked up.
         """
         folder = cls.of(workspace, name)
         if not name_fault(name):
             workspace.fetch(folder.manifest, anew=True)
-            if folder.manifest.exists():
+            if is_there(folder.manifest):
                 return folder
         known = workspace.names(workspace.studies)
         if workspace.shared is None:
-            known = [other for other in known if cls.of(workspace, other).manifest.exists()]
+            folders = [cls.of(workspace, other) for other in known]
+            known = [f.path.name for f in folders if f.path.is_dir() and is_there(f.manifest)]
         raise InputError(
             f"no study {name!r} in workspace {workspace.place}; {suggestion(name, known)}"
         )

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
@@ -31,3 +32,18 @@ def test_a_study_that_was_not_launched_gets_the_nearest_name(tmp_path: Path) -> 
     for path in ("../studies/tiktok", "./tiktok", "tiktok/", "a" * 300, "a\0b", "tiktok\n"):
         with pytest.raises(InputError, match=r"^no study "):
             StudyFolder.existing(workspace, path)
+
+
+def test_what_cannot_be_looked_up_is_not_taken_for_absent(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.studies.mkdir(parents=True)
+    (workspace.studies / "stray").touch()
+    with pytest.raises(InputError, match=r"no study 'a' .*; known: none"):
+        StudyFolder.existing(workspace, "a")
+    (workspace.studies / "loop").symlink_to("loop")
+    with pytest.raises(MgstudyError, match=r"loop/study\.json: cannot be read: Too many levels"):
+        StudyFolder.existing(workspace, "loop")
+    shutil.rmtree(workspace.state)
+    workspace.state.touch()
+    with pytest.raises(MgstudyError, match="cannot be read: Not a directory"):
+        StudyFolder.existing(workspace, "a")
