@@ -10,6 +10,8 @@ from urllib.parse import quote
 from mgstudy.errors import InputError
 
 PASSWORD_MASK = "***"
+RAY_CLIENT_PORT = 10001
+"""Of ``ray://HOST``, where none is given."""
 _SECRETS = (
     # ``scheme://user:password@``, whose password may itself hold ``:``, ``/`` and ``@``.
     re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:)(?P<secret>\S+)(?=@)"),

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import absolute
-from mgstudy.urls import first_line
+from mgstudy.urls import RAY_CLIENT_PORT, first_line
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _THIS_MACHINE = "http://127.0.0.1:8265"
@@ -188,8 +188,11 @@ def _refuse_what_nobody_listens_at(address: str) -> None:
     """Ray would wait for half a minute, and tell of it in words of its own."""
     try:
         there = urlsplit(address if "://" in address else f"//{address}")
-        if there.hostname and there.port:
-            socket.create_connection((there.hostname, there.port), _TIMEOUT_SECONDS).close()
+        port = there.port or (RAY_CLIENT_PORT if there.scheme == "ray" else None)
+        if there.hostname and port:
+            socket.create_connection((there.hostname, port), _TIMEOUT_SECONDS).close()
+        elif there.scheme == "ray":
+            raise ValueError("it names no host")
     except (OSError, ValueError) as error:
         raise MgstudyError(
             f"no cluster answers at {address!r}: {first_line(error)}; write http://HEAD:8265"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import socketserver
 import threading
@@ -95,6 +96,17 @@ def test_a_server_that_is_no_dashboard_is_one_line(answer: bytes, said: str) -> 
             connect(f"http://127.0.0.1:{server.server_address[1]}")
         server.shutdown()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("ray://", "it names no host"), ("ray://nowhere.invalid", "[Errno -"), ("ray://h:x", "Port ")],
+)
+def test_a_ray_address_that_leads_nowhere_is_said_at_once(address: str, said: str) -> None:
+    with pytest.raises(
+        MgstudyError, match=rf"^no cluster answers at '{address}': {re.escape(said)}"
+    ):
+        connect(address)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "http://127.0.0.1:{}"])

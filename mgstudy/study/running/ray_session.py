@@ -24,15 +24,13 @@ from mgstudy.private.ray import (
     use_token_that_is_here,
 )
 from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
-from mgstudy.urls import first_line
+from mgstudy.urls import RAY_CLIENT_PORT, first_line
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
 _REACH_SECONDS = 5.0
-_CLIENT_PORT = "10001"
-"""Of ``ray://HOST``, where none is given."""
 _TOKEN = secrets.token_hex(32)
 """Of a Ray that lives no longer than this process, where HOME holds none."""
 _RAY_ENVIRONMENT = {
@@ -182,7 +180,7 @@ def require_cluster(address: str) -> None:
     scheme, _, rest = address.rpartition("://")
     host, _, port = rest.rpartition(":")
     if scheme == "ray" and not port.isdecimal():
-        host, port = rest.rstrip(":"), _CLIENT_PORT
+        host, port = rest.rstrip(":"), str(RAY_CLIENT_PORT)
         if not host:
             raise InputError(f"RAY_ADDRESS={address}: names no host")
     if not host or not port.isdecimal():
