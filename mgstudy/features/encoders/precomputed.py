@@ -129,7 +129,8 @@ class Precomputed(Encoder):
                     if vector.is_valid and key is not None:
                         values = vector.values.to_numpy(zero_copy_only=False)
                         collected.start(len(values))
-                        collected.add(key, values.astype(np.float32), row)
+                        with np.errstate(over="ignore"):  # What is too large is said to be inf.
+                            collected.add(key, values.astype(np.float32), row)
                     row += 1
 
     def _encode_array(self, items: Items) -> Encoded:

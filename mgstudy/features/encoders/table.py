@@ -122,4 +122,5 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, bool) or not _NUMBER.fullmatch(text := str(value).strip()):
         return None
     number = float(text.lstrip("$€£ ").replace(",", ""))
-    return number if math.isfinite(number) else None
+    # What float32 does not hold has no deviation that float64 holds.
+    return number if abs(number) <= np.finfo(np.float32).max else None

@@ -37,5 +37,6 @@ class PrincipalComponents(FeatureStep):
         solver = "covariance_eigh" if count >= width else "full"
         pca = PCA(dimensions, whiten=self.parameters.whiten, svd_solver=solver)
         # In single precision the covariance of thousands of rows loses its small components.
-        pca.fit(rows.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # Rows that are all the same vary by nothing.
+            pca.fit(rows.astype(np.float64))
         return lambda table: pca.transform(table.astype(np.float64)).astype(np.float32)

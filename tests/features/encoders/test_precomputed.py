@@ -104,11 +104,13 @@ NO_VECTORS = {
     "lists of lists": ([[[1.0]]], "is list<element: list<element: double>>, expected lists of"),
     "numbers": ([1.0], "column 'feature' is double, expected lists of numbers"),
     "nothing": ([None], "column 'feature' is null, expected lists of numbers"),
+    "beyond float32": ([[1e300]], "record 0 (from 0), column 0: is inf; features must be finite"),
     "no value": (pa.array([[]], pa.list_(pa.float32())), "the vector of item 'B1' has no value"),
 }
 
 
 @pytest.mark.parametrize(("vectors", "message"), NO_VECTORS.values(), ids=NO_VECTORS)
+@pytest.mark.filterwarnings("error")
 def test_parquet_of_anything_but_lists_of_numbers_is_refused(
     tmp_path, encode, vectors, message
 ) -> None:

@@ -64,6 +64,7 @@ def test_what_is_no_number_may_be_taken_for_missing(encode) -> None:
         (float("nan"), None),
         (True, None),
         (10**400, None),
+        ("1e300", None),
         ([1], None),
     ],
 )

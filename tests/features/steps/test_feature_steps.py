@@ -40,3 +40,10 @@ def test_columns_have_deviation_1_or_range_1() -> None:
     ):
         step = Normalize(Normalize.Parameters.model_validate({"by": by}))
         assert step.apply(raw).tolist() == expected
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_that_are_all_the_same_have_no_component() -> None:
+    rows = np.ones((12, 4), np.float32)
+    step = PrincipalComponents(PrincipalComponents.Parameters(dimensions=2))
+    assert not step.fitted(rows)(rows).any()
