@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -237,7 +238,7 @@ def jensen_shannon(one: Tensor, other: Tensor) -> Tensor:
         other: Logits of the same shape.
     """
     log_a, log_b = one.log_softmax(dim=1), other.log_softmax(dim=1)
-    log_m = torch.logaddexp(log_a, log_b) - torch.log(log_a.new_tensor(2.0))
+    log_m = torch.logaddexp(log_a, log_b) - math.log(2.0)
     terms = log_a.exp() * (log_a - log_m) + log_b.exp() * (log_b - log_m)
     return 0.5 * terms.sum(dim=1).mean()
 
