@@ -7,11 +7,12 @@ from typing import NamedTuple
 from pydantic import Field, field_validator
 
 from mgstudy.config.factors import Settings
+from mgstudy.config.metrics import ranking_metrics
 from mgstudy.errors import InputError, UnknownNameError
 
 MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
-"""Every measure of a ranked list; a metric is a measure at a cutoff. What each computes is in
-``mgstudy.training.evaluation``; the names are here because a study file mentions them."""
+"""The measures of accuracy, computed by default; a metric is a measure at a cutoff. What each
+computes is in ``mgstudy.training.evaluation``; others are found in ``ranking_metrics``."""
 
 
 class Metric(NamedTuple):
@@ -32,13 +33,22 @@ def parse_metric(name: str) -> Metric:
         InputError: If the cutoff is missing or is not a whole number above 0.
     """
     measure, _, cutoff = name.partition("@")
-    if measure not in MEASURES:
-        raise UnknownNameError("metric", measure, MEASURES)
+    _require_measure("metric", measure)
     if not (cutoff.isascii() and cutoff.isdigit() and int(cutoff) > 0):
         raise InputError(
             f"metric {name!r} needs a cutoff, a whole number above 0: write {measure}@20, say"
         )
     return Metric(measure, int(cutoff))
+
+
+def _require_measure(kind: str, name: str) -> None:
+    """Refuse what is neither a measure of accuracy nor another one that is installed."""
+    if name in MEASURES:
+        return
+    if ":" in name:
+        ranking_metrics.get(name)
+    elif name not in ranking_metrics.names():
+        raise UnknownNameError(kind, name, (*MEASURES, *ranking_metrics.names()))
 
 
 class EarlyStopping(Settings):
@@ -89,7 +99,8 @@ class TrainingSettings(Settings):
     measures: tuple[str, ...] = Field(
         MEASURES,
         strict=False,
-        description=f"what to compute of a ranking: any of {', '.join(MEASURES)}",
+        description=f"what to compute of a ranking: any of {', '.join(MEASURES)}, or another "
+        "metric, such as coverage, novelty or fairness",
     )
     cutoffs: tuple[int, ...] = Field(
         (5, 10, 20, 50), strict=False, description="lengths of the ranked lists that are measured"
@@ -112,16 +123,28 @@ class TrainingSettings(Settings):
     @classmethod
     def _objective_exists(cls, name: str) -> str:
         try:
-            return str(parse_metric(name))
+            metric = parse_metric(name)
         except InputError as error:
             raise ValueError(str(error)) from None
+        if metric.measure not in MEASURES:
+            kind = ranking_metrics.get(metric.measure)
+            if not kind.larger_is_better:
+                raise ValueError(f"of {metric.measure}, larger is not better: it selects nothing")
+            if not kind.of_users:
+                raise ValueError(
+                    f"{metric.measure} is of all lists together; what selects has a value for each "
+                    "user, by which winners are compared"
+                )
+        return str(metric)
 
     @field_validator("measures")
     @classmethod
     def _measures_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in MEASURES:
-                raise ValueError(str(UnknownNameError("measure", name, MEASURES)))
+            try:
+                _require_measure("measure", name)
+            except InputError as error:
+                raise ValueError(str(error)) from None
         return tuple(dict.fromkeys(names))
 
     @field_validator("cutoffs")

@@ -14,7 +14,7 @@ each function. They are those of the published multimodal evaluation, without it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -22,10 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mgstudy.config.metrics import ranking_metrics
 from mgstudy.config.training import Metric, parse_metric
 from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
+from mgstudy.training.metrics.base import RankedLists
 from mgstudy.training.ranking import FullRanking
 
 PAIRS_AT_ONCE = 2**16
@@ -43,7 +45,8 @@ class Evaluator:
     Args:
         dataset: The interactions.
         split: ``"validation"`` or ``"test"``.
-        metrics: What to compute: names such as ``"recall@20"``, or ``Metric``.
+        metrics: What to compute: names such as ``"recall@20"``, or ``Metric``. One that means
+            nothing of the dataset (fairness, where no item is incomplete) is left out.
         device: Where the scores are.
         block_size: Users ranked at once; ``None`` chooses by the number of items.
         exclude_validation: Whether a user's validation items are left out as well. Off by default:
@@ -54,7 +57,7 @@ class Evaluator:
 
     Raises:
         InputError: If the split is empty, a metric is unknown, or ``exclude_validation`` is asked
-            for in the validation itself.
+            for in the validation itself; or no metric means anything of the dataset.
     """
 
     def __init__(
@@ -74,7 +77,21 @@ class Evaluator:
             raise InputError("validation items cannot be left out of the validation itself")
         if not metrics:
             raise InputError("an evaluation needs at least one metric")
-        self.metrics = tuple(parse_metric(str(metric)) for metric in metrics)
+        parsed = tuple(parse_metric(str(metric)) for metric in metrics)
+        self.others = {
+            metric.measure: ranking_metrics.get(metric.measure)()
+            for metric in parsed
+            if metric.measure not in MEASURE_FUNCTIONS
+        }
+        undefined = {
+            name: reason
+            for name, measure in self.others.items()
+            if (reason := measure.refusal(dataset)) is not None
+        }
+        self.metrics = tuple(metric for metric in parsed if metric.measure not in undefined)
+        if not self.metrics:
+            raise InputError(f"nothing is left to measure: {'; '.join(undefined.values())}")
+        self._dataset = dataset
         self.ranking = FullRanking(
             dataset,
             excluded=("train", "validation") if exclude_validation else ("train",),
@@ -93,26 +110,59 @@ class Evaluator:
         self._relevant_items = as_tensor(arrays["items"]).to(device)
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
-        """The mean of each metric over the split's users, by the metric's name.
+        """The mean of each metric over the split's users, or what it is of all their lists, by the
+        metric's name.
 
         Raises:
             FloatingPointError: If a score is NaN.
         """
-        return {name: float(values.mean()) for name, values in self.evaluate_users(scorer).items()}
+        return self.evaluate_both(scorer)[1]
+
+    def evaluate_users(self, scorer: Scorer) -> dict[str, NDArray[np.float64]]:
+        """Each metric that users have, of every user, ``[users]`` in the order of ``self.users``.
+
+        Raises:
+            FloatingPointError: If a score is NaN.
+        """
+        return self.measure(self._lists(scorer))
+
+    def evaluate_both(
+        self, scorer: Scorer
+    ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
+        """What ``evaluate_users`` and ``evaluate`` give, of one ranking."""
+        lists = self._lists(scorer)
+        of_users = self.measure(lists)
+        return of_users, self._summary(lists, of_users)
 
     @torch.no_grad()
-    def evaluate_users(self, scorer: Scorer) -> dict[str, NDArray[np.float64]]:
-        """Each metric of every user, shape ``[users]`` in the order of ``self.users``.
-
-        Raises:
-            FloatingPointError: If a score is NaN.
-        """
+    def _lists(self, scorer: Scorer) -> Tensor:
         longest = max(metric.cutoff for metric in self.metrics)
-        return self.measure(torch.cat(list(self.ranking.lists(scorer, self._blocks, longest))))
+        return torch.cat(list(self.ranking.lists(scorer, self._blocks, longest)))
+
+    @torch.no_grad()
+    def _summary(
+        self, lists: Tensor, of_users: Mapping[str, NDArray[np.float64]]
+    ) -> dict[str, float]:
+        """Each metric's mean over the users, or what it is of all lists."""
+        found = {name: float(values.mean()) for name, values in of_users.items()}
+        ranked = None
+        for name, measure in self.others.items():
+            of_all = [metric for metric in self.metrics if metric.measure == name]
+            if measure.of_users or not of_all:
+                continue
+            ranked = ranked or self._ranked(lists, self._hits(lists))
+            values = measure.values(ranked, [metric.cutoff for metric in of_all])
+            found |= {
+                str(metric): float(value) for metric, value in zip(of_all, values, strict=True)
+            }
+        return {str(metric): found[str(metric)] for metric in self.metrics}
+
+    def _ranked(self, lists: Tensor, hits: Tensor) -> RankedLists:
+        return RankedLists.of(self._dataset, lists, hits, self._relevant_counts)
 
     @torch.no_grad()
     def measure(self, lists: Tensor) -> dict[str, NDArray[np.float64]]:
-        """Each metric of every user, given ranked lists that were made elsewhere.
+        """Each metric that users have, of every user, given lists that were made elsewhere.
 
         Args:
             lists: Item ids, best first, int64 of shape ``[users, length]``, a row for each of
@@ -124,18 +174,23 @@ class Evaluator:
         hits = self._hits(lists)
         by_measure: dict[str, list[Metric]] = {}
         for metric in self.metrics:
-            by_measure.setdefault(metric.measure, []).append(metric)
-        columns = [
-            MEASURE_FUNCTIONS[measure](
-                hits, self._relevant_counts, [metric.cutoff for metric in metrics]
-            )
-            for measure, metrics in by_measure.items()
-        ]
+            if metric.measure in MEASURE_FUNCTIONS or self.others[metric.measure].of_users:
+                by_measure.setdefault(metric.measure, []).append(metric)
+        if not by_measure:
+            return {}
+        ranked = self._ranked(lists, hits) if self.others else None
+        columns = []
+        for measure, metrics in by_measure.items():
+            cutoffs = [metric.cutoff for metric in metrics]
+            if measure in MEASURE_FUNCTIONS:
+                columns.append(MEASURE_FUNCTIONS[measure](hits, self._relevant_counts, cutoffs))
+            else:
+                columns.append(self.others[measure].values(ranked, cutoffs))
         # One copy of everything: a GPU is waited for.
         values = torch.cat(columns, dim=1).t().contiguous().cpu().numpy()
         names = [str(metric) for metrics in by_measure.values() for metric in metrics]
         found = dict(zip(names, values, strict=True))
-        return {str(metric): found[str(metric)] for metric in self.metrics}
+        return {str(metric): found[str(metric)] for metric in self.metrics if str(metric) in found}
 
     def _hits(self, lists: Tensor) -> Tensor:
         """float64, shape of ``lists``: 1 where the item at that position is relevant."""

@@ -127,12 +127,15 @@ class Trainer:
 
         Never called by the trainer itself: the test is for a configuration that is chosen.
         """
-        users = self.test_users()
-        return {name: float(users[name].mean()) for name in users if name != "user"}
+        return self.tested()[1]
 
     def test_users(self) -> dict[str, NDArray[Any]]:
         """As ``test_metrics``, but for each user: the ids under ``user``, ascending, and under the
-        name of each metric its values, shape ``[users]``."""
+        name of each metric that users have its values, shape ``[users]``."""
+        return self.tested()[0]
+
+    def tested(self) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+        """What ``test_users`` and ``test_metrics`` give, of one ranking."""
         evaluator = Evaluator(
             self.dataset,
             "test",
@@ -144,7 +147,8 @@ class Trainer:
         self.restore_best()
         self.model.eval()
         with torch.no_grad():
-            return {"user": evaluator.users, **evaluator.evaluate_users(self.model.scorer())}
+            users, metrics = evaluator.evaluate_both(self.model.scorer())
+        return {"user": evaluator.users, **users}, metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to continue to the bit, between two epochs.

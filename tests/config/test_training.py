@@ -58,7 +58,7 @@ def test_a_name_is_read_and_written_alike() -> None:
     ("name", "message"),
     [
         ("recal@20", r"unknown metric 'recal'; did you mean 'recall'\?"),
-        ("auc@20", r"unknown metric 'auc'; known: hit_rate, map"),
+        ("auc@20", r"unknown metric 'auc'; known: coverage, entropy"),
         ("recall", "metric 'recall' needs a cutoff"),
         ("recall@0", "metric 'recall@0' needs a cutoff"),
         ("recall@-5", "metric 'recall@-5' needs a cutoff"),

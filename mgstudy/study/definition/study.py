@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.factors import varying_factors
+from mgstudy.config.metrics import ranking_metrics
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
-from mgstudy.config.training import parse_metric
+from mgstudy.config.training import MEASURES, parse_metric
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.robustness.risks.base import Risk, risks
@@ -128,8 +129,11 @@ def _check_objective(
     config: StudyConfig, document: Document, datasets: Mapping[str, Dataset]
 ) -> None:
     """Refuse an objective that every model reaches."""
-    cutoff = parse_metric(config.training.objective).cutoff
+    measure, cutoff = parse_metric(config.training.objective)
     for label, dataset in datasets.items():
+        reason = None if measure in MEASURES else ranking_metrics.get(measure).refusal(dataset)
+        if reason is not None:
+            raise document.error(("training", "objective"), f"{measure} means nothing: {reason}")
         if cutoff >= dataset.item_count:
             raise document.error(
                 ("training", "objective"),

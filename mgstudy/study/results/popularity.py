@@ -57,7 +57,11 @@ def ensure_popularity(
     kept = _kept(folder)
     metrics = [str(metric) for metric in settings.metrics]
     current = {
-        name: _Measured(interactions=dataset.fingerprint, metrics=metrics)
+        name: _Measured(
+            interactions=dataset.fingerprint,
+            metrics=metrics,
+            lacking=dataset.observed_fingerprint,
+        )
         for name, dataset in datasets.items()
     }
     missing = {
@@ -79,10 +83,12 @@ def read_popularity(folder: StudyFolder) -> Scores:
 
 
 class _Measured(BaseModel):
-    """What scores are of: the fingerprint of the interactions, and the metrics."""
+    """What scores are of: the fingerprint of the interactions, the metrics, and the fingerprint of
+    which items lack which modality."""
 
     interactions: str
     metrics: list[str]
+    lacking: str | None = None
 
 
 class _Kept(BaseModel):

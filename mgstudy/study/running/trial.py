@@ -194,10 +194,10 @@ class StudyTrial(Trainable):  # type: ignore[misc]
     def _test(self, progress: TrialProgress) -> dict[str, Any]:
         """Score the best weights on the test split, and keep every user's scores beside them."""
         began = time.perf_counter()
-        users = pd.DataFrame(progress.trainer.test_users())
-        table = users.to_parquet(index=False)
+        of_users, metrics = progress.trainer.tested()
+        table = pd.DataFrame(of_users).to_parquet(index=False)
         return {
-            "test_metrics": users.drop(columns="user").mean().to_dict(),
+            "test_metrics": metrics,
             "test_users": self._checkpoints.save_bytes(self._key, TEST_USERS, table),
             "seconds_test": time.perf_counter() - began,
         }

@@ -1,0 +1,52 @@
+"""What a ranking can be measured by besides accuracy: the interface, and where metrics are found.
+
+The metrics lie in ``mgstudy/training/metrics/``; here is what a study file knows of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from mgstudy.registry import Registry
+
+
+class RankingMetric(ABC):
+    """Measures the ranked lists of all users, which are made once for all metrics.
+
+    A subclass in its own file under ``mgstudy/training/metrics/`` is found by its ``name``, and one
+    of another package is written ``package.module:Class``; a study file asks for either under
+    ``measures``. Its docstring has the definition and its source.
+    """
+
+    name: ClassVar[str]
+    of_users: ClassVar[bool] = True
+    """Whether every user has a value, whose mean is reported; else there is one of all lists."""
+    larger_is_better: ClassVar[bool] = True
+
+    @classmethod
+    def refusal(cls, dataset: Any) -> str | None:
+        """Why the metric means nothing of a ``Dataset``, or ``None`` where it does."""
+        return None
+
+    @abstractmethod
+    def values(self, ranked: Any, cutoffs: Sequence[int]) -> Any:
+        """The metric at each cutoff.
+
+        Args:
+            ranked: ``mgstudy.training.metrics.base.RankedLists``.
+            cutoffs: Lengths of the lists' beginnings. One beyond the lists finds nothing there.
+
+        Returns:
+            A float64 tensor, shape ``[users, cutoffs]``, or ``[cutoffs]`` without ``of_users``.
+        """
+
+
+ranking_metrics: Registry[RankingMetric] = Registry(
+    kind="metric",
+    base=RankingMetric,  # type: ignore[type-abstract]
+    package="mgstudy.training.metrics",
+    entry_point_group="mgstudy.metrics",
+)
+"""Every metric that is installed, besides those of accuracy."""

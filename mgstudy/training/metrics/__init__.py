@@ -1,0 +1,1 @@
+"""Metrics beyond accuracy, one file each."""
