@@ -20,6 +20,7 @@ from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
+from ray._raylet import AuthenticationTokenLoader
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.job_config import JobConfig
@@ -40,7 +41,9 @@ def use_token_that_is_here() -> None:
 
     Stands in for ``ray.init(address)``, which does so by itself only for the address ``auto``. An
     explicit ``RAY_AUTH_MODE`` is respected, and a cluster that asks for no token does not mind one.
+    Ray keeps in the process the token of an earlier session, which may be another cluster's.
     """
+    AuthenticationTokenLoader.instance().reset_cache()
     # Turning tokens on is news to someone who starts a cluster, not to one who joins it.
     with for_a_while(
         loggers={maybe_enable_token_auth_if_token_available.__module__: logging.ERROR}

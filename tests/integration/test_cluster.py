@@ -290,7 +290,7 @@ def single_machine_record(folder: Path) -> dict[str, list[Any]]:
 
 @pytest.fixture
 def own_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A token for the cluster, which Ray would keep in this process for all later tests."""
+    """A token for the cluster, and none of it left in this process for later tests."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     yield
     AuthenticationTokenLoader.instance().reset_cache()

@@ -39,8 +39,14 @@ from mgstudy.private.ray import (
 
 CONNECTING = """
 import http.server, os, threading
+from ray._raylet import AuthenticationTokenLoader
 from ray.job_submission import JobSubmissionClient
 from mgstudy.private.ray import use_token_that_is_here
+
+# A session with another cluster came before.
+os.environ["RAY_AUTH_TOKEN"] = "4567"
+assert AuthenticationTokenLoader.instance().get_raw_token(True) == "4567"
+del os.environ["RAY_AUTH_TOKEN"]
 
 class Dashboard(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
