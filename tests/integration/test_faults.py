@@ -93,9 +93,6 @@ def test_nodes_may_come_and_go(home: Path, cluster: Cluster) -> None:
     assert len(replace.interrupted) >= 1
 
 
-@pytest.mark.xfail(
-    strict=False, reason="on crowded cores Ray's own check sometimes ends the process first"
-)
 def test_ray_that_dies_is_started_anew_and_the_study_goes_on(home: Path, tmp_path: Path) -> None:
     path = home / "dies.yaml"
     # None of the trials has a retry, and none needs one.

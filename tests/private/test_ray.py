@@ -81,6 +81,31 @@ while True:
         time.sleep(0.1)
 print(found == sys.executable, found)
 """
+ENDING = """
+import gc, os, threading
+import ray
+from mgstudy.private.ray import end_session
+
+ray.init(
+    address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False,
+    object_store_memory=100_000_000, logging_level="ERROR",
+)
+references = [ray.ObjectRef(os.urandom(28)) for _ in range(300_000)]
+
+def make_garbage():
+    while references:
+        cycle = [references.pop()]
+        cycle.append(cycle)
+        del cycle
+        [[] for _ in range(1000)]
+
+gc.set_threshold(100)
+threading.Thread(target=make_garbage, daemon=True).start()
+end_session()
+assert references, "the other thread must be at it until the end"
+references.clear()
+print("lives", gc.isenabled())
+"""
 
 
 @pytest.mark.parametrize(("mode", "sent"), [(None, "Bearer 0123"), ("disabled", "None")])
@@ -259,3 +284,8 @@ def test_worker_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
         [sys.executable, "-c", STARTING], capture_output=True, text=True, check=False, timeout=300
     )
     assert ended.stdout.startswith("True "), ended.stdout + ended.stderr
+
+
+@pytest.mark.integration
+def test_end_session() -> None:
+    assert finished(sys.executable, "-c", ENDING).stdout == "lives True\n"

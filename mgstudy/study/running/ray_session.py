@@ -19,6 +19,7 @@ from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import absolute
 from mgstudy.private.ray import (
     dead_process,
+    end_session,
     errors_told_in_a_line,
     job_that_imports_as_here,
     use_token_that_is_here,
@@ -117,7 +118,7 @@ def ray_session() -> Iterator[None]:
             with terminated_like_interrupt():
                 yield
         finally:
-            ray.shutdown()
+            end_session()
 
 
 def _init_ray(address: str) -> None:
