@@ -19,10 +19,10 @@ import ray._private.utils as ray_utils
 import ray._private.worker as ray_worker
 from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.authentication.authentication_token_setup import (
+    AuthenticationTokenLoader,
     maybe_enable_token_auth_if_token_available,
 )
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
-from ray._raylet import AuthenticationTokenLoader
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.job_config import JobConfig

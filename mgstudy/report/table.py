@@ -27,8 +27,9 @@ _LATEX_SPECIAL = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "×": r"$\times$", "|": r"$|$", "<": r"$<$", ">": r"$>$",
 }  # fmt: skip
-_MARKS = re.compile(r"[*‡]+")
+_MARKS = re.compile(r"[*†‡]+")
 """Marks of a number that a caption explains: raised in LaTeX."""
+_DAGGERS = str.maketrans({"†": r"\dagger", "‡": r"\ddagger"})
 
 
 @dataclass(frozen=True)
@@ -325,4 +326,4 @@ def _in_pipes(cell: str) -> str:
 
 def _latex(text: str) -> str:
     escaped = "".join(_LATEX_SPECIAL.get(letter, letter) for letter in text)
-    return _MARKS.sub(lambda found: "$^{" + found[0].replace("‡", r"\ddagger") + "}$", escaped)
+    return _MARKS.sub(lambda found: "$^{" + found[0].translate(_DAGGERS) + "}$", escaped)

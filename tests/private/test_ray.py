@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import ray
+from programs import finished
 from ray._private import worker as ray_worker
 from ray._private.node import Node
 from ray.air.execution._internal import TrackedActor

@@ -10,7 +10,8 @@ import pandas as pd
 from rich.console import Console
 
 from mgstudy.report.comparison.published import published_table
-from mgstudy.report.comparison.studies import Comparison, known_metrics, mark
+from mgstudy.report.comparison.studies import Comparison, known_metrics
+from mgstudy.report.comparison.verdict import mark
 from mgstudy.report.table import Table, count, duration, percent, score
 from mgstudy.study.results.summary import StudySummary
 
@@ -18,6 +19,7 @@ COSTS = ("trials", "gradients", "time")
 """Columns of what the search of a cell has spent."""
 
 _NO_BETTER_THAN_POPULARITY = "‡"
+_WITH_RESERVE = "†"
 
 
 def caption(comparison: Comparison) -> str:
@@ -60,7 +62,8 @@ def _what_is_shown(comparison: Comparison) -> str:
         if is_paired in paired
     )
     return (
-        f"{shown} The verdict is on {objective}, by {test}, corrected for {compared} "
+        f"{shown} The verdict is on {objective}, by {test}, and on the "
+        f"searches where both had one, corrected for {compared} "
         f"tested {'cell' if compared == 1 else 'cells'}: ** holds after Holm, * after "
         "Benjamini-Hochberg alone."
     )
@@ -114,12 +117,15 @@ def comparison_table(
 
 
 def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> Table:
-    """The table for a paper: scores alone, the best of each dataset and metric in bold, and
-    significance over seeds marked at each of them."""
+    """The table for a paper: scores alone, the best of each dataset and metric in bold,
+    significance marked at each of them, and below it what that rests on."""
     names, metrics = _names(comparison), asked or default_metrics(comparison.studies)
-    rows, strong = [], set()
+    rows, strong, reserves = [], set(), {}
     for number, (row, scored) in enumerate(_cells(comparison, metrics)):
         rows.append([*(str(row[name]) for name in names), *(_score(s, True) for s in scored)])
+        if row["reservations"]:
+            cell = " ".join(str(row[name]) for name in names)
+            reserves[cell] = f"{_WITH_RESERVE} {cell}: {row['reservations']}."
         strong |= {
             (number, metric)
             for metric, of_metric in zip(metrics, scored, strict=True)
@@ -137,7 +143,7 @@ def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> T
         [*names, *metrics],
         [*rows, *popularity],
         names,
-        caption(comparison),
+        " ".join([caption(comparison), *reserves.values()]),
         strong=strong,
         rule_before={len(rows)} if popularity else (),
     )
@@ -276,6 +282,8 @@ def _score(row: Mapping[str, Any], marked: bool = False) -> str:
     if pd.isna(row["mean"]):
         return ""
     marks = mark(row["p_holm"], row["p_bh"]) if marked else ""
+    if marked and row["reservations"]:
+        marks += _WITH_RESERVE
     beats = row["beats_popularity"]
     no_better = _NO_BETTER_THAN_POPULARITY if not pd.isna(beats) and not beats else ""
     return score(row["mean"], row["low"], row["high"]) + marks + no_better

@@ -120,6 +120,35 @@ def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool)
     )
 
 
+def exceedance_test(values: Sequence[float], others: Sequence[float]) -> tuple[float, int]:
+    """Rosenbaum's test of whether one sample's largest values could be the other's.
+
+    Of all values together, the ``k`` largest are of one sample. Were the samples of one
+    distribution, every choice of which of the n + m values are the first's would be as likely, so
+    that p = [C(N − k, n − k) + C(N − k, m − k)] / C(N, n) with N = n + m. Nothing is assumed of the
+    distribution; values that are equal across samples end the run.
+
+    Args:
+        values: The first sample.
+        others: The second.
+
+    Returns:
+        p, two-sided; and 1 where the first sample has the largest, -1 where the second has, 0 where
+        they share it.
+
+    Source: Rosenbaum, Tables for a nonparametric test of location, Annals of Mathematical
+    Statistics 25 (1954).
+    """
+    if not values or not others or max(values) == max(others):
+        return 1.0, 0
+    is_ours = max(values) > max(others)
+    above, below = (values, others) if is_ours else (others, values)
+    run = sum(value > max(below) for value in above)
+    total, ours = len(values) + len(others), len(values)
+    ways = sum(math.comb(total - run, size - run) for size in (ours, total - ours) if size >= run)
+    return min(1.0, ways / math.comb(total, ours)), 1 if is_ours else -1
+
+
 def cohen_dz(differences: Numbers) -> float:
     """Mean difference of pairs over its standard deviation (Cohen 1988); NaN without spread."""
     spread = float(differences.std(ddof=1))

@@ -1,5 +1,4 @@
-"""The comparison of cells with their baselines, on the test split once winners are confirmed, and
-verdicts in words that never say more than the tests allow."""
+"""The comparison of cells with their baselines, on the test split once winners are confirmed."""
 
 from __future__ import annotations
 
@@ -22,10 +21,9 @@ from mgstudy.report.comparison.baselines import (
     over_seeds,
 )
 from mgstudy.report.comparison.statistics import ALPHA, benjamini_hochberg, holm, mean_interval
+from mgstudy.report.comparison.verdict import reservations, search_p, verdict
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState
-
-FEWEST_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,12 @@ def compare_studies(
         ``baseline_mean``, ``difference``, ``relative_difference``, ``difference_low`` and
         ``difference_high``, of the pairs alone where the two have seeds in common; how many
         ``pairs`` those are, ``paired``, ``p_t``, ``p_wilcoxon``, ``p_permutation`` over seeds,
-        ``p_holm`` and ``p_bh`` (``p_t`` corrected), ``effect_size``; ``users_low``,
+        ``p_search`` (of the searches), ``p_holm`` and ``p_bh`` (the greater of ``p_t`` and
+        ``p_search``, corrected), ``effect_size``; ``users_low``,
         ``users_high``, ``p_users_t``, ``p_users_wilcoxon``, ``p_users_permutation`` over users,
-        and ``p_users_holm`` and ``p_users_bh`` (the permutation's, corrected); ``verdict``; and
-        what the search of the cell has spent: ``trials``, ``complete``, ``pruned``, ``failed``,
+        and ``p_users_holm`` and ``p_users_bh`` (the permutation's, corrected); ``reservations``
+        (what a verdict rests on besides, in words) and ``verdict``; and what the search of the
+        cell has spent: ``trials``, ``complete``, ``pruned``, ``failed``,
         ``gradient_computations``, ``seconds_training``, ``seconds``; ``best_trial`` and
         ``best_epoch``.
 
@@ -145,15 +145,28 @@ def _metric_rows(
         | users.get((entry.study.name, entry.cell.key, metric), NO_USERS)
         for entry in entries
     ]
-    for name, p_value in (("p", "p_t"), ("p_users", "p_users_permutation")):
-        p_values = [row[p_value] for row in rows]
+    for entry, row in zip(entries, rows, strict=True):
+        is_tested = not math.isnan(row["p_t"])
+        row["p_search"] = search_p(entry, row["difference"]) if is_tested else math.nan
+    for name, of in (("p", ("p_t", "p_search")), ("p_users", ("p_users_permutation",))):
+        # What must hold over seeds and over searches is no surer than the less sure of the two.
+        p_values = [max(row[p_value] for p_value in of) for row in rows]
         corrected = zip(rows, holm(p_values), benjamini_hochberg(p_values), strict=True)
         for row, by_holm, by_bh in corrected:
             row |= {f"{name}_holm": by_holm, f"{name}_bh": by_bh}
     return [
-        row | {"verdict": verdict(entry, row)} | _spent(entry.cell)
+        row | _said(entry, row) | _spent(entry.cell)
         for entry, row in zip(entries, rows, strict=True)
     ]
+
+
+def _said(entry: ComparedCell, row: Mapping[str, Any]) -> dict[str, Any]:
+    rests: list[str] = []
+    if row["p_t"] < ALPHA:
+        seeds = min(map(len, entry.compared(row["metric"], row["split"])[:2]))
+        rests = reservations(entry, seeds, bool(row["paired"]))
+    said = {"reservations": "; ".join(rests)}
+    return said | {"verdict": verdict(entry, {**row, **said})}
 
 
 def _scores(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
@@ -200,75 +213,3 @@ def _spent(cell: CellState) -> dict[str, Any]:
         "best_trial": best.number if best else None,
         "best_epoch": best.outcome.get("best_epoch") if best else None,
     }
-
-
-def verdict(entry: ComparedCell, row: Mapping[str, Any]) -> str:
-    """The verdict on one cell, or why there is none.
-
-    Only a difference that holds over seeds after Holm's correction is called better or worse
-    without reserve. Users are a second question, asked of the same models: a difference that
-    they do not show is said not to be shown over users.
-
-    Args:
-        entry: The cell with its baseline.
-        row: Its row of the comparison: ``metric``, ``split``, ``difference``, ``p_t``, ``p_holm``,
-            ``p_bh`` and ``p_users_permutation``.
-    """
-    lacking = _what_is_lacking(entry, row["split"])
-    if lacking is not None or entry.baseline is None:
-        return lacking or "no baseline cell"
-    ours, theirs, paired = entry.compared(row["metric"], row["split"])
-    seeds = min(len(ours), len(theirs))
-    asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
-    counted = f"{seeds} of {asked} {'pairs of ' if paired else ''}seeds"
-    return _verdict(row, seeds) + (f" ({counted})" if seeds < asked else "")
-
-
-def _verdict(row: Mapping[str, Any], seeds: int) -> str:
-    difference, p = row["difference"], row["p_t"]
-    if seeds < FEWEST_SEEDS:
-        return "too few seeds to say"
-    if difference == 0:
-        return "no difference"
-    if math.isnan(p):
-        return "nothing varies over seeds: no test is possible"
-    word = "better" if difference > 0 else "worse"
-    if p >= ALPHA:
-        return f"no difference found, {_p_text(p)}"
-    if row["p_bh"] >= ALPHA:
-        return f"no difference found after correction, {_p_text(p)} before it"
-    held = "holds after Holm"
-    if row["p_holm"] >= ALPHA:
-        word, held = f"perhaps {word}", "holds after Benjamini-Hochberg, not after Holm"
-    users = "; not shown over users" if row["p_users_permutation"] >= ALPHA else ""
-    return f"{word}, {_p_text(p)}, {held}{users}"
-
-
-def _what_is_lacking(entry: ComparedCell, split: Split) -> str | None:
-    """What keeps a cell from being compared with its baseline, if anything does."""
-    sides = [("", entry)]
-    if entry.baseline is not None:
-        sides.append(("baseline: ", entry.baseline))
-    for who, side in sides:
-        if side.cell.best is None:
-            return f"{who}{'no trial completed' if side.cell.trials else 'not begun'}"
-        if split == "test" and not side.complete:
-            failed = any(r.outcome.get("failed") for r in side.cell.confirmations)
-            return f"{who}{'failed in confirmation' if failed else 'not confirmed yet'}"
-    if entry.is_baseline:
-        return "baseline"
-    is_compared = entry.baseline is not None
-    return "validation only: nothing to say yet" if is_compared and split == "validation" else None
-
-
-def mark(p_holm: float, p_bh: float) -> str:
-    """The mark of a difference in a table: ``**`` if it holds after Holm, ``*`` if after
-    Benjamini-Hochberg alone."""
-    if p_holm < ALPHA:
-        return "**"
-    return "*" if p_bh < ALPHA else ""
-
-
-def _p_text(p: float) -> str:
-    """A p value in the digits that mean something."""
-    return "p<0.001" if p < 0.001 else f"p={p:.3f}" if p < 0.1 else f"p={p:.2f}"

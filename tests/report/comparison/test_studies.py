@@ -389,14 +389,16 @@ def test_latex_has_rules_the_best_in_bold_and_marks(comparison: Comparison) -> N
     assert body[0] == r"model & gradient & recall@20 & ndcg@20 \\"
     # t(0.975, 2) · 0.01 / √3 = 0.02484; A does not beat popularity's 0.2.
     assert body[1].startswith(r"A & plain & 0.1100 $\pm$ 0.0248$^{\ddagger}$ &")
-    assert body[2].startswith(r"A & m\_g & 0.3100 $\pm$ 0.0248$^{**}$ &")
+    assert body[2].startswith(r"A & m\_g & 0.3100 $\pm$ 0.0248$^{**\dagger}$ &")
     assert body[3].startswith(r"B & plain & \textbf{0.4500} $\pm$ 0.1242 &")
     assert sum(r"\textbf" in line for line in body) == 1
     assert body[5].startswith(r"popularity (sim) &  & 0.2000 & 0.1000")
     assert [line for line in lines if "rule" in line] == [
         r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"
     ]  # fmt: skip
-    assert r"mean $\pm$ half of the 95\% interval" in "".join(lines)
+    caption = "".join(lines)
+    assert r"mean $\pm$ half of the 95\% interval" in caption
+    assert r"$^{\dagger}$ A m\_g: by the t test on 3 seeds alone." in caption
 
 
 def test_other_metrics_are_shown_with_the_verdict_on_the_objective(cell: Simulate) -> None:

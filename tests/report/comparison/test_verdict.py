@@ -1,0 +1,206 @@
+"""What a verdict rests on: on simulated searches whose truth is known, and case by case."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from states import recorded, summary_of
+
+from mgstudy.report.comparison.formats import to_latex
+from mgstudy.report.comparison.statistics import exceedance_test
+from mgstudy.report.comparison.studies import Comparison, compare_studies
+from mgstudy.study.search.state import CellState, Stage, State
+
+SEARCHED = frozenset({"model.regularization"})
+METRIC = "recall@20"
+
+
+def cell(
+    gradient: str,
+    trials: Sequence[float],
+    tests: Sequence[float],
+    model: str = "M",
+    searched: frozenset[str] = SEARCHED,
+    apart: int = 1000,
+    **outcome: Any,
+) -> CellState:
+    """A cell whose trials reached these scores on validation, and whose replicates these on test,
+    under seeds that are so far from the baseline's (pairs, if not at all)."""
+    levels = {"dataset": "sim", "model": model, "gradient": gradient, "robust": "none"}
+    key = "/".join(levels.values())
+    return CellState(
+        key,
+        levels,
+        len(trials),
+        searched,
+        [recorded(number, State.COMPLETE, value) for number, value in enumerate(trials)],
+        len(tests),
+        [
+            recorded(
+                number,
+                State.COMPLETE,
+                0.5,
+                {"test_metrics": {METRIC: score}, "reason": "early_stopping", **outcome},
+                stage=Stage.CONFIRMATION,
+                seed=number + (0 if gradient == "plain" else apart),
+            )
+            for number, score in enumerate(tests)
+        ],
+    )
+
+
+def compared(*cells: CellState, epochs: int = 100) -> Comparison:
+    training = {"epochs": epochs, "objective": METRIC, "early_stopping": None}
+    return compare_studies([summary_of(cells, training=training)])
+
+
+def verdict(*cells: CellState, epochs: int = 100) -> str:
+    rows = compared(*cells, epochs=epochs).of(METRIC)
+    (said,) = rows.loc[rows["gradient"] == "mg", "verdict"]
+    return str(said)
+
+
+HIGH = [0.300, 0.301, 0.302, 0.301, 0.300]
+LOW = [0.200, 0.201, 0.202, 0.201, 0.200]
+"""Test scores of five seeds, far from each other."""
+UPPER = [0.31, 0.32, 0.33, 0.34, 0.35, 0.36]
+LOWER = [0.21, 0.22, 0.23, 0.24, 0.25, 0.26]
+"""Validation scores of searches, likewise."""
+
+
+@pytest.mark.parametrize("sizes", [(3, 3), (2, 5), (6, 2)])
+def test_the_exceedance_test_is_exact(sizes: tuple[int, int]) -> None:
+    """Its p is the share of all ways of parting the values whose run is as long."""
+    n, total = sizes[0], sum(sizes)
+
+    def run(ours: set[int]) -> int:
+        sides = [value in ours for value in reversed(range(total))]
+        return next((k for k, side in enumerate(sides) if side is not sides[0]), total)
+
+    ways = [set(chosen) for chosen in itertools.combinations(range(total), n)]
+    for ours in ways:
+        p, direction = exceedance_test(sorted(ours), sorted(set(range(total)) - ours))
+        assert p == pytest.approx(sum(run(way) >= run(ours) for way in ways) / len(ways))
+        assert direction == (1 if total - 1 in ours else -1)
+
+
+def test_equal_bests_say_nothing() -> None:
+    assert exceedance_test([0.1, 0.3], [0.3, 0.2]) == (1.0, 0)
+    assert exceedance_test([], [0.3]) == (1.0, 0)
+
+
+def simulated(
+    random: np.random.Generator, model: str, trials: int, seeds: int, effect: float
+) -> list[CellState]:
+    """A cell and its baseline, which draw their configurations from one distribution, but for an
+    effect; the spread of configurations is ten times that of seeds."""
+    cells = []
+    for gradient, shift in (("plain", 0.0), ("mg", effect)):
+        quality = 0.5 + shift + random.normal(0, 0.05, trials)
+        validation = quality + random.normal(0, 0.005, trials)
+        test = quality[validation.argmax()] + random.normal(0, 0.005, seeds)
+        cells.append(cell(gradient, validation.tolist(), test.tolist(), model))
+    return cells
+
+
+@pytest.mark.parametrize(
+    ("trials", "seeds", "comparisons"), [(1, 3, 1), (3, 3, 2), (6, 5, 1), (12, 5, 3), (30, 10, 1)]
+)
+def test_no_method_is_called_better_for_the_luck_of_its_search(
+    trials: int, seeds: int, comparisons: int
+) -> None:
+    """In at most 6 % of whole studies, though the test over seeds alone is sure in most."""
+    random = np.random.default_rng(trials)
+    studies, misled, sure = 80, 0, 0
+    for _ in range(studies):
+        cells = [
+            one
+            for model in range(comparisons)
+            for one in simulated(random, f"M{model}", trials, seeds, 0.0)
+        ]
+        rows = compared(*cells).of(METRIC)
+        misled += rows["verdict"].str.match("better|worse").any()
+        sure += (rows["p_t"] < 0.05).any()
+    assert stats.binomtest(misled, studies, 0.06, alternative="greater").pvalue > 0.01
+    assert sure > studies / 2
+
+
+def test_a_method_that_is_better_is_called_so() -> None:
+    random = np.random.default_rng(1)
+    found = [verdict(*simulated(random, "M", 12, 5, 0.15)) for _ in range(60)]
+    assert sum(said.startswith("better") for said in found) / len(found) > 0.8
+
+
+def test_what_rests_on_nothing_but_seeds_and_searches_needs_no_word() -> None:
+    assert verdict(cell("plain", LOWER, LOW), cell("mg", UPPER, HIGH)) == (
+        "better, p=0.002, holds after Holm"
+    )
+
+
+@pytest.mark.parametrize(("trials", "p"), [(1, "p=1.00"), (3, "p=0.10")])
+def test_a_search_too_small_for_its_space_gives_no_verdict(trials: int, p: str) -> None:
+    said = verdict(cell("plain", LOWER[:trials], LOW), cell("mg", UPPER[:trials], HIGH))
+    assert said == (
+        "this configuration scores higher than the baseline's, p<0.001; "
+        f"searches of {trials} and {trials} trials do not tell that from luck, {p}"
+    )
+
+
+def test_searches_that_point_the_other_way_give_no_verdict() -> None:
+    said = verdict(cell("plain", UPPER, LOW), cell("mg", LOWER, HIGH))
+    assert said.startswith("this configuration scores higher than the baseline's, p<0.001; ")
+
+
+def test_where_nothing_is_searched_seeds_decide() -> None:
+    one = [cell(name, [0.3], tests, searched=frozenset()) for name, tests in
+           (("plain", LOW), ("mg", HIGH))]  # fmt: skip
+    assert verdict(*one) == "better, p<0.001, holds after Holm"
+
+
+def test_trainings_that_were_cut_short_are_named() -> None:
+    cut = {"reason": "epochs", "best_epoch": 6}
+    both = [cell("plain", LOWER, LOW, **cut), cell("mg", UPPER, HIGH, **cut)]
+    assert verdict(*both, epochs=6).endswith(
+        "; not trained out (5 of 5 best at the end of 6 epochs)"
+        "; baseline not trained out (5 of 5 best at the end of 6 epochs)"
+    )
+    out = {"reason": "epochs", "best_epoch": 50}
+    both = [cell("plain", LOWER, LOW, **out), cell("mg", UPPER, HIGH, **out)]
+    assert verdict(*both).endswith("Holm")
+
+
+@pytest.mark.parametrize(("cost", "said"), [(133, "; at 1.33 times"), (105, "holds after Holm")])
+def test_costs_that_differ_are_said(cost: int, said: str) -> None:
+    plain = cell("plain", LOWER, LOW, gradient_computations=100)
+    assert said in verdict(plain, cell("mg", UPPER, HIGH, gradient_computations=cost))
+
+
+@pytest.mark.parametrize(
+    ("seeds", "apart", "said"),
+    [(3, 1000, "; by the t test on 3 seeds alone"), (4, 1000, "holds after Holm"),
+     (5, 0, "; by the t test on 5 pairs of seeds alone")],
+)  # fmt: skip
+def test_seeds_too_few_for_any_other_test_are_said(seeds: int, apart: int, said: str) -> None:
+    plain = cell("plain", LOWER, LOW[:seeds])
+    tests = [score + 0.0001 * number for number, score in enumerate(HIGH[:seeds])]
+    assert verdict(plain, cell("mg", UPPER, tests, apart=apart)).endswith(said)
+
+
+def test_a_table_for_a_paper_marks_what_rests_on_something() -> None:
+    fine = [cell("plain", LOWER, LOW), cell("mg", UPPER, HIGH)]
+    assert "dagger" not in to_latex(compared(*fine))
+    three = [cell("plain", LOWER, LOW[:3]), cell("mg", UPPER, HIGH[:3])]
+    table = to_latex(compared(*three))
+    assert "{**\\dagger}" in table
+    assert "mg: by the t test on 3 seeds alone." in table
+
+
+def test_p_is_never_rounded_to_the_level_that_it_is_below() -> None:
+    # All of 6 trials are above all of 12. Of 18,564 choices 925 have as long a run: 0.04983.
+    said = verdict(cell("plain", [*LOWER, *LOWER], LOW), cell("mg", UPPER, HIGH))
+    assert said == "better, p=0.0498, holds after Holm"
