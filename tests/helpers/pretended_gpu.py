@@ -7,6 +7,7 @@ operation between memory and device, raises.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -107,6 +108,14 @@ class PretendedGpu:
             with calls:
                 return apply(function, *gradients)
 
+        run = threading.Thread.run
+
+        def run_with_gpu(thread: threading.Thread) -> None:
+            # What watches calls and operations belongs to one thread.
+            with _Calls(self), _Operations(self):
+                run(thread)
+
+        self._stack.enter_context(patch.object(threading.Thread, "run", run_with_gpu))
         self._stack.enter_context(patch.object(BackwardCFunction, "apply", seen))
         self._stack.enter_context(calls)
         self._stack.enter_context(_Operations(self))

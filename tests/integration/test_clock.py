@@ -20,21 +20,33 @@ pytestmark = pytest.mark.integration
 
 HOUR = 3600
 PARTS = '''
+import json
 import os
+import time
+from pathlib import Path
 
 from mgstudy.models.bpr import BPR
 
 SHIFTS = {2: 3600, 4: -3600, 6: 0}
 
 
+def last_recorded_step():
+    record = Path(os.environ["RECORD"])
+    lines = record.read_bytes().splitlines(keepends=True) if record.exists() else []
+    return json.loads(lines[-1]).get("step") if lines and lines[-1].endswith(b"\\n") else None
+
+
 class Jumping(BPR):
-    """Sets the clock that everything sees, where there is one to be set."""
+    """Sets the clock that everything sees, where there is one to be set, once the driver has
+    recorded what came before."""
 
     name = "jumping"
 
     def before_epoch(self, epoch):
         super().before_epoch(epoch)
         if epoch in SHIFTS and "SHIFTED_CLOCK" in os.environ:
+            while last_recorded_step() != epoch:
+                time.sleep(0.01)
             with open(os.environ["SHIFTED_CLOCK"], "r+") as file:
                 file.write(f"{SHIFTS[epoch]:<16}")
 '''
@@ -74,7 +86,8 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, shifted_clock: dict[str,
     (home / "jumping_parts.py").write_text(PARTS)
     (home / "jumping.yaml").write_text(STUDY)
     study = api.read_study(home / "jumping.yaml")
-    finished(MGSTUDY, "launch", "jumping.yaml", environment=shifted_clock, cwd=home)
+    environment = {**shifted_clock, "RECORD": str(study.folder.epoch_metrics)}
+    finished(MGSTUDY, "launch", "jumping.yaml", environment=environment, cwd=home)
 
     # It did jump, for the driver itself; but no trial's story goes back in time.
     epochs = [epoch for epoch, _ in EpochMetrics(study.folder.epoch_metrics).read()]

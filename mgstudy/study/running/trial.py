@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,15 @@ from mgstudy.study.definition.cell import Cell
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
 from mgstudy.study.running.trial_progress import TrialProgress
-from mgstudy.study.running.tune_bridge import GPU_PEAK, METRICS, OUTCOME, PROBLEM, STEP, VALUE
+from mgstudy.study.running.tune_bridge import (
+    EARLIER,
+    GPU_PEAK,
+    METRICS,
+    OUTCOME,
+    PROBLEM,
+    STEP,
+    VALUE,
+)
 from mgstudy.study.search.state import Stage
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.study.storage.epoch_metrics import recorded_name
@@ -34,9 +43,16 @@ from mgstudy.training.trainer import Trainer
 class StudyTrial(Trainable):  # type: ignore[misc]
     """Runs the trials it is given, one after another, in one warm process.
 
-    A step trains until the next validation. What goes wrong in a trial ends that trial with its
-    reason, and the process stays for the next one.
+    A step trains until the next validation, or for ``seconds_per_result`` where several fit: a
+    result costs the driver two milliseconds, too much for each of a GPU's epochs. What goes wrong
+    in a trial ends that trial with its reason, and the process stays for the next one.
+
+    Attributes:
+        seconds_per_result: How long after its beginning a step begins no further epoch.
     """
+
+    seconds_per_result = 0.25
+    _training: Training | None = None
 
     def setup(
         self,
@@ -62,12 +78,14 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         self._cells, self._datasets, self._settings = cells, datasets, settings
         self._checkpoints, self._policy = checkpoints, policy
         resources = self.trial_resources.required_resources if self.trial_resources else {}
-        torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+        self._threads = max(1, int(resources.get("CPU", 1)))
+        torch.set_num_threads(self._threads)
         self._gpu = TrialGpu() if resources.get("GPU", 0) > 0 else None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make ready for another trial in the same process."""
+        self._end_training()
         self._cell = self._cells[new_config["cell"]]
         self._key: str = new_config["key"]
         self._stage = Stage(new_config["stage"])
@@ -82,7 +100,13 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train until the next validation, or to the end."""
+        """Train until the next validation, or some of them, or to the end."""
+        if self._training is None:
+            self._training = Training(self._next_report, self._threads)
+        *earlier, report = self._training.reports(self.seconds_per_result)
+        return {**report, EARLIER: json.dumps(earlier)} if earlier else report
+
+    def _next_report(self) -> dict[str, Any]:
         try:
             report = self._advance()
         except DivergedError as error:
@@ -106,9 +130,15 @@ class StudyTrial(Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Write down where a trial stands that is stopped from outside, and release its memory."""
+        self._end_training()
         if self._progress is not None:
             self._progress.save()
         self._progress = None
+
+    def _end_training(self) -> None:
+        if self._training is not None:
+            self._training.end()
+            self._training = None
 
     def _advance(self) -> dict[str, Any]:
         if self._progress is None:
@@ -201,6 +231,72 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             "test_users": self._checkpoints.save_bytes(self._key, TEST_USERS, table),
             "seconds_test": time.perf_counter() - began,
         }
+
+
+class Training:
+    """Trains a trial in a thread of its own, so that no validation that is complete waits for an
+    epoch that hangs.
+
+    Args:
+        next_report: Trains to the next validation; the last one is ``done``.
+        threads: With which torch computes.
+    """
+
+    def __init__(self, next_report: Callable[[], dict[str, Any]], threads: int) -> None:
+        self._next_report, self._threads = next_report, threads
+        self._changed = threading.Condition()
+        self._ready: list[dict[str, Any]] = []
+        self._until = -math.inf
+        self._goes_on, self._has_ended = False, False
+        self._broke: BaseException | None = None
+        self._thread = threading.Thread(target=self._train, name="training", daemon=True)
+        self._thread.start()
+
+    def reports(self, seconds: float) -> list[dict[str, Any]]:
+        """The validations of the next seconds, or the next one if that takes longer. What began
+        before the seconds were over is left for the next call.
+
+        Raises:
+            BaseException: What ends this process.
+        """
+        with self._changed:
+            self._until = time.monotonic() + seconds
+            self._goes_on = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._has_ended, timeout=seconds)
+            self._changed.wait_for(lambda: self._has_ended or self._ready)
+            ready, self._ready = self._ready, []
+        if self._broke is not None:
+            raise self._broke
+        return ready
+
+    def end(self) -> None:
+        """Begin no further epoch, and wait for the one that was begun."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _train(self) -> None:
+        # Threads of OpenMP belong to the thread that they work for.
+        torch.set_num_threads(self._threads)
+        try:
+            while self._may_go_on():
+                report = self._next_report()
+                with self._changed:
+                    self._ready.append(report)
+                    self._has_ended = self._has_ended or bool(report.get("done"))
+                    self._goes_on = time.monotonic() < self._until
+                    self._changed.notify_all()
+        except BaseException as error:
+            with self._changed:
+                self._broke, self._has_ended = error, True
+                self._changed.notify_all()
+
+    def _may_go_on(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._goes_on or self._has_ended)
+            return not self._has_ended
 
 
 def _mlflow_metrics(result: EpochResult, objective: str) -> dict[str, float]:

@@ -37,6 +37,8 @@ OUTCOME = "outcome"
 PROBLEM = "problem"
 _TEXTS = {"reason", "traceback"}
 GPU_PEAK = "gpu_peak"
+EARLIER = "earlier"
+"""The validations before the last, where a result has several."""
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]
@@ -50,7 +52,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     Attributes:
         running: Ray's trial id to the trial it runs.
-        pruned: Ray's ids of the trials that the pruner has decided to stop.
+        pruned: Ray's id to what came of a trial that the pruner has decided to stop.
         errors: Ray's id to what it raised of a trial whose worker broke.
         spent: Ray's id to what its trial had cost at its last validation.
         storm: Whether all that was tried failed alike.
@@ -70,7 +72,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.gpu = gpu
         self.packing = packing
         self.running: dict[str, TrialRequest] = {}
-        self.pruned: set[str] = set()
+        self.pruned: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, BaseException | None] = {}
         self.spent: dict[str, dict[str, Any]] = {}
         self.storm = FailureStorm(record.config.retries.stop_after_failures)
@@ -128,7 +130,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         if cause is Cause.MEMORY and self.packing is not None:
             self.packing.ran_out(request.cell.key, share)
         if trial_id in self.pruned:
-            self._finish(request, outcome, self.record.prune)
+            self._finish(request, self.pruned.pop(trial_id), self.record.prune)
         elif outcome.get("failed"):
             if cause is None or not self.record.retry(request, cause.value, outcome["reason"]):
                 self._finish(request, outcome, self.record.fail)
@@ -192,23 +194,47 @@ class OptunaPruner(FIFOScheduler):  # type: ignore[misc]
         super().on_trial_add(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Report the validation to the record, and stop the trial when the pruner says so."""
+        """Report the validations to the record, and stop the trial when the pruner says so."""
         request = self.searcher.running[trial.trial_id]
-        self.searcher.say_problem(request, result)
-        self.searcher.note_memory(request, result)
         if OUTCOME in result:
             self.searcher.spent[trial.trial_id] = costs(json.loads(result[OUTCOME]))
-        if report(self.searcher.record, request, result):
-            self.searcher.pruned.add(trial.trial_id)
-            return str(TrialScheduler.STOP)
-        return str(TrialScheduler.CONTINUE)
+        last = self._report(request, result)
+        if last is None:
+            return str(TrialScheduler.CONTINUE)
+        self._prune(trial, last, result)
+        return str(TrialScheduler.STOP)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Report the last validation, which Ray does not show a scheduler of a finished trial."""
+        """Report the last validations, which Ray does not show a scheduler of a finished trial. One
+        that was to be stopped before them has not come to its end."""
         request = self.searcher.running.get(trial.trial_id)
-        if request is not None and trial.trial_id not in self.searcher.pruned:
-            self.searcher.note_memory(request, result)
-            report(self.searcher.record, request, result)
+        if request is None or trial.trial_id in self.searcher.pruned:
+            return
+        last = self._report(request, result)
+        if last is not None and last is not result:
+            self._prune(trial, last, result)
+
+    def _report(self, request: TrialRequest, result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Report a result's validations in order, up to the one at which the pruner wants the trial
+        stopped; that one, if it does."""
+        self.searcher.note_memory(request, result)
+        earlier: list[Mapping[str, Any]] = json.loads(result.get(EARLIER, "[]"))
+        for validation in (*earlier, result):
+            self.searcher.say_problem(request, validation)
+            if report(self.searcher.record, request, validation):
+                return validation
+        return None
+
+    def _prune(self, trial: Trial, last: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Settle what came of a trial: what it had come to at its last validation. Only the time
+        that it took beyond that counts."""
+        outcome = json.loads(last[OUTCOME])
+        taken = costs(json.loads(result[OUTCOME]))
+        seconds = {name: value for name, value in taken.items() if name not in _COUNTS}
+        self.searcher.pruned[trial.trial_id] = {**outcome, **seconds}
+
+
+_COUNTS = ("epochs", "gradient_computations")
 
 
 def costs(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,7 +242,7 @@ def costs(outcome: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in outcome.items()
-        if name.startswith("seconds_") or name in ("epochs", "gradient_computations", GPU_SECONDS)
+        if name.startswith("seconds_") or name in (*_COUNTS, GPU_SECONDS)
     }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from ray.tune import PlacementGroupFactory
 from mgstudy.config.study import Checkpoints
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.trial import StudyTrial
+from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.storage.checkpoints import BEFORE_LAST, BEST_WEIGHTS, LAST, CheckpointFolder
+from mgstudy.training.results import EpochResult
 
 FACTORS = """
 model: [VBPR, FREEDOM]
@@ -45,6 +48,7 @@ def start(read, expanded, datasets, checkpoints) -> Start:
         cell: int = 0, recorded: int = 0, folder=checkpoints, gpu: float = 0.0, **policy: Any
     ) -> StudyTrial:
         class Worker(StudyTrial):
+            seconds_per_result = 0.0
             trial_resources = PlacementGroupFactory([{"CPU": 1.0, "GPU": gpu}])
 
             def setup(self, config_: dict[str, Any]) -> None:
@@ -122,6 +126,88 @@ def test_a_trial_goes_on_to_the_bit_wherever_it_is_killed(
         assert again[0] == reports[-1]
         reports += again[1:]
     assert reports == whole
+
+
+def test_a_result_has_as_many_validations_as_its_time_allows(start: Start, tmp_path: Path) -> None:
+    whole = undisturbed(start, tmp_path)
+    trial = start()
+    trial.seconds_per_result = 3600.0
+    result = trial.step()
+    assert result["done"]
+    reports = [*json.loads(result.pop("earlier")), result]
+    assert [report["step"] for report in reports] == [report["step"] for report in whole]
+    assert [report["value"] for report in reports] == [report["value"] for report in whole]
+    assert all("done" not in report for report in reports[:-1])
+
+    begun = start(every_epochs=1)
+    steps(begun, 2)
+    again = start(recorded=4, every_epochs=1)
+    again.seconds_per_result = 3600.0
+    result = again.step()
+    earlier = json.loads(result["earlier"])
+    assert [*(report["step"] for report in earlier), result["step"]] == [
+        report["step"] for report in whole[1:]
+    ]
+
+
+class Gate:
+    """A trial hangs after an epoch until it is opened."""
+
+    def __init__(self, trial: StudyTrial, epoch: int) -> None:
+        self.open, self.was_waited_for = threading.Event(), True
+        build = trial._build
+
+        def built() -> TrialProgress:
+            progress = build()
+            next_epoch = progress.next_epoch
+
+            def waiting() -> EpochResult | None:
+                if progress.trainer.next_epoch == epoch:
+                    self.was_waited_for = self.open.wait(60.0)
+                return next_epoch()
+
+            progress.next_epoch = waiting
+            return progress
+
+        trial._build = built
+
+
+def reports_up_to(trial: StudyTrial, step: int) -> list[dict[str, Any]]:
+    reports: list[dict[str, Any]] = []
+    while not reports or reports[-1]["step"] < step:
+        result = trial.step()
+        reports += [*json.loads(result.pop("earlier", "[]")), result]
+    return reports
+
+
+def test_what_is_complete_does_not_wait_for_an_epoch_that_hangs(
+    start: Start, tmp_path: Path
+) -> None:
+    whole = undisturbed(start, tmp_path)
+    trial = start()
+    trial.seconds_per_result = 0.25
+    gate = Gate(trial, 4)
+    first = reports_up_to(trial, 4)
+    gate.open.set()
+    rest = reports_up_to(trial, whole[-1]["step"])
+    assert gate.was_waited_for
+    assert [r["value"] for r in (*first, *rest)] == [r["value"] for r in whole]
+
+
+def test_a_trial_that_is_stopped_in_an_epoch_is_written_down_after_it(
+    start: Start, tmp_path: Path, checkpoints: CheckpointFolder
+) -> None:
+    whole = undisturbed(start, tmp_path)
+    trial = start(every_seconds=3600.0)
+    trial.seconds_per_result = 0.25
+    gate = Gate(trial, 2)
+    reports_up_to(trial, 2)
+    stopping = threading.Thread(target=trial.cleanup)
+    stopping.start()
+    gate.open.set()
+    stopping.join()
+    assert checkpoints.load(trial._key, LAST)["trainer"]["next_epoch"] in (2, 4)
+    assert steps(start(recorded=2)) == whole
 
 
 def test_reports_that_the_driver_has_lost_come_again(start: Start, tmp_path: Path) -> None:
