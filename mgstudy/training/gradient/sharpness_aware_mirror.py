@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -14,16 +16,19 @@ from mgstudy.training.gradient.sam import steepest_ascent
 class SharpnessAwareMirror(MirrorGradient):
     """Sharpness-aware Mirror Gradient, after SGBD (Srivastava & Wu, ICCV Workshops 2025).
 
-    Only SGBD's abstract was at hand; we take it to put SAM's gradient into both halves of Mirror
-    Gradient's mirrored batches. With ε(θ) = rho · ∇L(θ) / ||∇L(θ)||, written for SGD::
+    One of several readings of the abstract: neither full text nor code could be had (ASSUMED, all
+    of it). By default SAM's gradient goes into both halves of Mirror Gradient's mirrored batches;
+    ``sharpness`` has the other readings: only into the step down, only into the step back up, or
+    also into the batches that are not mirrored. With ε(θ) = rho · ∇L(θ) / ||∇L(θ)||, for SGD::
 
         θ' = θ − α₁ η ∇L(θ + ε(θ)),   θ'' = θ' + α₂ η ∇L(θ' + ε(θ'))
 
-    Other batches take an ordinary step. For other optimizers the two variants of
+    Other batches take an ordinary step, by default. For other optimizers the two variants of
     ``mirror_gradient`` apply, with the same clipping. With ``rho = 0`` it is ``mirror_gradient``,
     at its cost. SGBD's other half, denoising, is the robust method ``denoise``.
 
-    Cost: 1 + 3/``interval`` forward-and-backward passes per batch.
+    Cost: 1 + 3/``interval`` forward-and-backward passes per batch; 1 + 2/``interval`` for "descent"
+    and "ascent", 2 + 2/``interval`` for "every_batch".
     """
 
     name = "sharpness_aware_mirror"
@@ -36,12 +41,33 @@ class SharpnessAwareMirror(MirrorGradient):
             0.05, "length of the step to the worst point nearby", ge=0, space=(0.01, 0.05, 0.1)
         )
 
+        sharpness: Literal["mirrored", "descent", "ascent", "every_batch"] = parameter(
+            "mirrored", "which steps follow the gradient at the worst point: a reading of SGBD"
+        )
+
     parameters: Parameters
+    _going_back = False
     _worst_points: list[Tensor] | None = None
 
+    def interval_step(self, loss: LossClosure) -> Tensor:
+        self._going_back = False
+        return super().interval_step(loss)
+
+    def descend(self, loss: LossClosure) -> Tensor:
+        if self.parameters.sharpness != "every_batch" or self.parameters.rho == 0:
+            return super().descend(loss)
+        value = self._backward_at_worst(loss, 1.0)
+        self.update()
+        return value
+
     def mirrored_backward(self, loss: LossClosure, scale: float = 1.0) -> Tensor:
-        if self.parameters.rho == 0:
+        plain = "ascent" if not self._going_back else "descent"
+        self._going_back = True
+        if self.parameters.rho == 0 or self.parameters.sharpness == plain:
             return self.backward(loss, scale)
+        return self._backward_at_worst(loss, scale)
+
+    def _backward_at_worst(self, loss: LossClosure, scale: float) -> Tensor:
         value = self.backward(loss)
         if self._worst_points is None:
             self._worst_points = [torch.empty_like(weight) for weight in self.trained]
@@ -55,4 +81,7 @@ class SharpnessAwareMirror(MirrorGradient):
         assert isinstance(parameters, SharpnessAwareMirror.Parameters)
         if parameters.rho == 0:
             return MirrorGradient.computations_per_batch(parameters)
-        return super().computations_per_batch(parameters)
+        if parameters.sharpness == "every_batch":
+            return 2.0 + 2.0 / parameters.interval
+        extra = cls.extra_computations - (parameters.sharpness in ("descent", "ascent"))
+        return 1.0 + extra / parameters.interval

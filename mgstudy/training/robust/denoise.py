@@ -23,6 +23,7 @@ _MAD_TO_DEVIATION = 1.4826
 class Denoise(RobustMethod):
     """Denoising across modalities, the cached-feature analogue of SGBD's first stage.
 
+    One of several readings of the abstract, which is all that could be had (ASSUMED, all of it).
     SGBD (Srivastava & Wu, ICCV Workshops 2025) lets a vision-language model, BLIP, clean images and
     texts before features are extracted. Features that are already extracted can be cleaned by
     agreement instead; only the idea is theirs:

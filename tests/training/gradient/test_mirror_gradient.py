@@ -21,6 +21,7 @@ from mgstudy.training.gradient import mirror_gradient
 from mgstudy.training.gradient.base import GradientStrategy
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
 from mgstudy.training.gradient.plain import Plain
+from mgstudy.training.gradient.sharpness_aware_mirror import SharpnessAwareMirror
 from mgstudy.training.optimizers.base import optimizers
 
 VARIANTS = ("loss_scaled", "update_scaled")
@@ -99,8 +100,51 @@ def test_published_numbers(
     user_0: str,
     item_21: str,
 ) -> None:
+    _check_numbers(
+        lambda model: drive(strategy, model.parameters(), *optimizer, clip_norm=clip_norm),
+        loss,
+        user_0,
+        item_21,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sharpness", "loss", "user_0", "item_21", "passes"),
+    [
+        (None, 2.987022, "0.241838 0.254977 0.218831", "0.357574 0.213374 0.231654", 4 / 3),
+        ("mirrored", 2.983040, "0.239230 0.252420 0.217386", "0.358211 0.213961 0.231832", 2),
+        ("descent", 2.982223, "0.238687 0.251889 0.217094", "0.358358 0.214096 0.231869", 5 / 3),
+        ("ascent", 2.987852, "0.242388 0.255514 0.219128", "0.357427 0.213238 0.231617", 5 / 3),
+        (
+            "every_batch",
+            2.979137,
+            "0.236068 0.249320 0.215635",
+            "0.359007 0.214693 0.232045",
+            8 / 3,
+        ),
+    ],
+)
+def test_readings_of_sharpness_aware_mirror_gradient_are_pinned(
+    sharpness: str | None, loss: float, user_0: str, item_21: str, passes: float
+) -> None:
+    """No source says which reading is the published one; the numbers are an independent
+    computation of each."""
+    settings = {"rho": 0.0} if sharpness is None else {"rho": 0.05, "sharpness": sharpness}
+    _check_numbers(
+        lambda model: drive(SharpnessAwareMirror, model.parameters(), *SGD, **settings),
+        loss,
+        user_0,
+        item_21,
+    )
+    parameters = SharpnessAwareMirror.Parameters(**settings)
+    assert SharpnessAwareMirror.computations_per_batch(parameters) == pytest.approx(passes)
+
+
+def _check_numbers(
+    make: Callable[[BPR], GradientStrategy], loss: float, user_0: str, item_21: str
+) -> None:
     model, batch = toy_bpr()
-    driven = drive(strategy, model.parameters(), *optimizer, clip_norm=clip_norm)
+    driven = make(model)
     driven.start_epoch(0)
     total = sum(driven.step(lambda: model.loss(batch)).item() for _ in range(4))
     assert total == pytest.approx(loss, abs=1e-6)
