@@ -92,6 +92,10 @@ class Risk(ABC):
     def __init__(self, parameters: RiskParameters | None = None) -> None:
         self.parameters = self.Parameters() if parameters is None else parameters  # type: ignore[call-arg]
 
+    def refusal(self, dataset: Dataset) -> str | None:
+        """Why this cannot happen to ``dataset`` as severely as asked for, or ``None``."""
+        return None
+
     def tables(
         self, dataset: Dataset, severity: float, seed: int, model: Recommender | None = None
     ) -> Tables:

@@ -160,6 +160,10 @@ def _check_risks(config: StudyConfig, document: Document, datasets: Mapping[str,
                 f"expected at most {_MOST_SEVERE:,.0f}, got {parameters.severities[-1]:g}: "
                 "features would not be finite",
             )
+        for dataset in datasets.values():
+            reason = kind(parameters).refusal(dataset)
+            if reason is not None:
+                raise document.error((*place, "parameters"), f"{reason} ({dataset.name})")
         for modality in parameters.modalities or ():
             for dataset in datasets.values():
                 if modality not in dataset.features:
