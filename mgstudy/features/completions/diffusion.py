@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from mgstudy.features.completions.base import Completed, Completion
 from mgstudy.features.latent_diffusion import ModalityGenerator
 from mgstudy.files import Progress
 
+CHANNELS = {"small": (8, 32, 32, 32), "published": (16, 32, 64, 128)}
+"""Channels of the latent and of its three halvings."""
 WIDEST = 128
 """Columns that a table is reduced to."""
 _DECAY, _DECAY_EPOCHS = 0.95, 100
@@ -32,10 +35,10 @@ class Diffusion(Completion):
     rows. What is generated is scaled and turned back to the table's own columns (ASSUMED: the
     published code goes on with the reduced tables).
 
-    The defaults are a preset that a processor trains (ASSUMED). As published: ``channels = [16, 32,
-    64, 128]``, ``positions = 32``, ``epochs = 1000``, ``learning_rate = 1e-4``,
-    ``refresh_every = 1``; one core takes 11 ms for a row's training step and 31 ms to generate one,
-    so that 7,000 items with two modalities are days there, and 16 hours on a V100.
+    The defaults are a preset that a processor trains (ASSUMED). Published: ``size = "published"``,
+    ``positions = 32``, ``epochs = 1000``, ``learning_rate = 1e-4``, ``refresh_every = 1``; one core
+    takes 11 ms for a row's training step and 31 ms to generate one, so that 7,000 items with two
+    modalities are days there, and 16 hours on a V100.
 
     Unlike in the published code, decomposition and scaling are learnt from rows that are there
     alone, and the epoch that is kept is judged on rows that were there and were hidden on purpose
@@ -46,10 +49,12 @@ class Diffusion(Completion):
     modalities_needed = 2
 
     class Parameters(ParameterSet):
-        channels: tuple[int, int, int, int] = parameter(
-            (8, 32, 32, 32), "channels of the latent and of its three halvings"
+        size: Literal["small", "published"] = parameter(
+            "small", "channels of the latent and of its halvings: 8, 32, 32, 32 or 16, 32, 64, 128"
         )
-        positions: int = parameter(16, "positions of the latent, a multiple of 8", ge=8)
+        positions: int = parameter(
+            16, "positions of the latent, a multiple of 8", ge=8, multiple_of=8
+        )
         epochs: int = parameter(50, "passes over the items", ge=1)
         batch_size: int = parameter(512, "items in a batch", ge=1)
         learning_rate: float = parameter(1e-3, "of Adam; 0.95 of it after 100 epochs", gt=0)
@@ -150,7 +155,7 @@ class Pretraining:
         self.tables = {name: rows * self.known[name][:, None] for name, rows in truth.items()}
         self.generator = ModalityGenerator(
             {name: rows.shape[1] for name, rows in truth.items()},
-            parameters.channels,
+            CHANNELS[parameters.size],
             parameters.positions,
             parameters.sampling_steps,
         )

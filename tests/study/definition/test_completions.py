@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mgstudy.errors import InputError
+from mgstudy.features.completions.base import completions
 from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.running.trial import build_cell_trainer
 
@@ -46,6 +47,15 @@ def test_each_cell_trains_on_the_features_that_its_completion_makes(plan, datase
     dataset = made.cells[1].completed(gaps)
     trainer = build_cell_trainer(made.cells[1], dataset, values, config.training)
     assert np.array_equal(trainer.model.features.table("image").numpy(), tables[1])
+
+
+def test_every_completion_can_be_a_level(plan) -> None:
+    names = completions.names()
+    made = plan(f"dataset: [gaps]\ncompletion: [{', '.join(names)}]\nmodel: [VBPR]")
+    assert [cell.completion for cell in made.cells] == names
+    for cell in made.cells:
+        assert cell.filling is not None
+        assert cell.filling.parameters == type(cell.filling).Parameters()
 
 
 def test_without_the_factor_a_cell_is_called_as_before(plan) -> None:
