@@ -13,6 +13,7 @@ from mgstudy.errors import InputError, UnknownNameError
 MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
 """The measures of accuracy, computed by default; a metric is a measure at a cutoff. What each
 computes is in ``mgstudy.training.evaluation``; others are found in ``ranking_metrics``."""
+_LONGEST_LIST = 1_000_000
 
 
 class Metric(NamedTuple):
@@ -151,8 +152,8 @@ class TrainingSettings(Settings):
     @classmethod
     def _cutoffs_positive(cls, cutoffs: tuple[int, ...]) -> tuple[int, ...]:
         for cutoff in cutoffs:
-            if cutoff < 1:
-                raise ValueError(f"a cutoff must be at least 1, got {cutoff}")
+            if not 1 <= cutoff <= _LONGEST_LIST:
+                raise ValueError(f"expected 1 to {_LONGEST_LIST:,} for a cutoff, got {cutoff}")
         return tuple(sorted(set(cutoffs)))
 
     @property

@@ -26,7 +26,7 @@ def test_the_objective_is_always_computed() -> None:
     [
         ({"objective": "recal@20"}, r"did you mean 'recall'\?"),
         ({"measures": ["recall", "ndgc"]}, r"did you mean 'ndcg'\?"),
-        ({"cutoffs": [5, 0]}, "a cutoff must be at least 1, got 0"),
+        ({"cutoffs": [5, 0]}, "expected 1 to 1,000,000 for a cutoff, got 0"),
         ({"batch_size": 0}, "greater than or equal to 1"),
         ({"clip_norm": float("inf")}, "finite number"),
         ({"early_stopping": {"patiense": 3}}, "Extra inputs are not permitted"),

@@ -104,8 +104,7 @@ def _checked_space(
     is_size = location[1] == "model" and declared.model_fields[name].annotation is int
     for value in space.ends():
         if isinstance(value, int | float) and abs(value) > _LARGEST:
-            told = f"expected at most {_LARGEST:,.0f}, got {value:g}: no loss would be finite"
-            raise document.error(location, told)
+            raise document.error(location, f"expected at most {_LARGEST:,.0f}, got {value:g}")
         if is_size and isinstance(value, int) and value > limit("MGSTUDY_MODEL_SIZE"):
             many = more_than("MGSTUDY_MODEL_SIZE", "columns, layers or neighbours")
             raise document.error(location, f"{value:,} is {many}")

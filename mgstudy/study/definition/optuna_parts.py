@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
 import warnings
 from collections import abc
@@ -35,6 +36,7 @@ combinations are queued as waiting trials instead, which any number of drivers c
 LARGEST_GRID = 1_000_000
 """Combinations that are listed to be tried each once, at most."""
 
+_LARGEST_COUNT = 100_000
 _AS_GIVEN = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
@@ -150,9 +152,11 @@ def _check_type(value: Any, annotation: Any, document: Document, where: Location
         return
     except ValidationError as error:
         raise document.explain(error, where) from error
-    if int in kinds and float not in kinds and isinstance(value, int) and value < 0:
-        # All of Optuna's are counts.
-        raise document.error(where, f"expected a whole number from 0 on, got {value}")
+    most = math.inf if where[-1] == "seed" else _LARGEST_COUNT
+    if int in kinds and float not in kinds and isinstance(value, int) and not 0 <= value <= most:
+        # All of Optuna's are counts, but for seeds: of trials, or of what it draws for each.
+        told = f"expected a whole number from 0 to {_LARGEST_COUNT:,}, got {value}"
+        raise document.error(where, told)
 
 
 def _annotation(found: Any, parameter: inspect.Parameter) -> Any:

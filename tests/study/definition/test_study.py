@@ -105,7 +105,11 @@ def test_what_can_be_known_is_refused_at_once(override: str, told: str, home: Pa
     ("arguments", "told"),
     [
         ("{n_startup_trials: abc}", "n_startup_trials: input should be a valid integer, got 'abc'"),
-        ("{n_startup_trials: -5}", "n_startup_trials: expected a whole number from 0 on, got -5"),
+        (
+            "{n_startup_trials: -5}",
+            "n_startup_trials: expected a whole number from 0 to 100,000, got",
+        ),
+        ("{n_ei_candidates: 1000000000}", "from 0 to 100,000, got 1000000000"),
         ("{multivariate: abc}", "multivariate: expected `true` or `false`, got 'abc'"),
         ("{constraints_func: abc}", "constraints_func: input should be callable, got 'abc'"),
         ("{n_startup: 3}", "n_startup: TPESampler has no such argument; did you mean"),
