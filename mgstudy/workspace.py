@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mgstudy.urls import first_line, redacted
 HOME_VARIABLE = "MGSTUDY_HOME"
 CACHE_VARIABLE = "MGSTUDY_CACHE"
 _BLOCK = 1 << 22
+_OF_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[?$]")
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 
 Result = TypeVar("Result")
@@ -46,14 +48,19 @@ class Workspace:
             home: A folder, or a URL such as ``s3://bucket/studies``.
 
         Raises:
-            InputError: If that is a file, or no folder can be called so; or if nothing here knows
-                such URLs.
+            InputError: If that is a file, or no workspace can be called so; or if nothing here
+                knows such URLs.
         """
         chosen = str(home or os.environ.get(HOME_VARIABLE) or ".")
         if "://" in chosen:
             shared = SharedFiles.at(chosen)
             return cls(shared.copy, shared)
         folder = absolute(chosen)
+        if found := _OF_URLS.search(str(folder)):
+            raise InputError(
+                f"{folder}: {found[0]!r} means something else in the URLs of the databases that "
+                "would lie there; give the workspace's folder another name"
+            )
         try:
             if folder.exists() and not folder.is_dir():
                 raise InputError(f"{folder}: is a file, expected the folder of a workspace")
