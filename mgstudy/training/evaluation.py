@@ -130,9 +130,9 @@ class Evaluator:
         self, scorer: Scorer
     ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
         """What ``evaluate_users`` and ``evaluate`` give, of one ranking."""
-        lists = self._lists(scorer)
-        of_users = self.measure(lists)
-        return of_users, self._summary(lists, of_users)
+        ranked = self._ranked(self._lists(scorer))
+        of_users = self._of_users(ranked)
+        return of_users, self._summary(ranked, of_users)
 
     @torch.no_grad()
     def _lists(self, scorer: Scorer) -> Tensor:
@@ -141,24 +141,22 @@ class Evaluator:
 
     @torch.no_grad()
     def _summary(
-        self, lists: Tensor, of_users: Mapping[str, NDArray[np.float64]]
+        self, ranked: RankedLists, of_users: Mapping[str, NDArray[np.float64]]
     ) -> dict[str, float]:
         """Each metric's mean over the users, or what it is of all lists."""
         found = {name: float(values.mean()) for name, values in of_users.items()}
-        ranked = None
         for name, measure in self.others.items():
             of_all = [metric for metric in self.metrics if metric.measure == name]
             if measure.of_users or not of_all:
                 continue
-            ranked = ranked or self._ranked(lists, self._hits(lists))
             values = measure.values(ranked, [metric.cutoff for metric in of_all])
             found |= {
                 str(metric): float(value) for metric, value in zip(of_all, values, strict=True)
             }
         return {str(metric): found[str(metric)] for metric in self.metrics}
 
-    def _ranked(self, lists: Tensor, hits: Tensor) -> RankedLists:
-        return RankedLists.of(self._dataset, lists, hits, self._relevant_counts)
+    def _ranked(self, lists: Tensor) -> RankedLists:
+        return RankedLists.of(self._dataset, lists, self._hits(lists), self._relevant_counts)
 
     @torch.no_grad()
     def measure(self, lists: Tensor) -> dict[str, NDArray[np.float64]]:
@@ -171,14 +169,17 @@ class Evaluator:
         Returns:
             Shape ``[users]`` by the metric's name. A cutoff beyond ``length`` finds nothing there.
         """
-        hits = self._hits(lists)
+        return self._of_users(self._ranked(lists))
+
+    @torch.no_grad()
+    def _of_users(self, ranked: RankedLists) -> dict[str, NDArray[np.float64]]:
+        hits = ranked.hits
         by_measure: dict[str, list[Metric]] = {}
         for metric in self.metrics:
             if metric.measure in MEASURE_FUNCTIONS or self.others[metric.measure].of_users:
                 by_measure.setdefault(metric.measure, []).append(metric)
         if not by_measure:
             return {}
-        ranked = self._ranked(lists, hits) if self.others else None
         columns = []
         for measure, metrics in by_measure.items():
             cutoffs = [metric.cutoff for metric in metrics]

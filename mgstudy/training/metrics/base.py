@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class RankedLists:
     user_count: int
     incomplete: Tensor
     interactions: Tensor
+    _kept: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, dataset: Dataset, items: Tensor, hits: Tensor, relevant: Tensor) -> RankedLists:
@@ -61,7 +63,7 @@ class RankedLists:
     def lengths(self, cutoffs: Sequence[int]) -> Tensor:
         """Items in the lists' beginnings, at least 1, ``[users, cutoffs]``."""
         ones = torch.ones_like(self.interactions)
-        return self.sums(ones, cutoffs).clamp_min(1)
+        return self._once(("lengths", *cutoffs), lambda: self.sums(ones, cutoffs).clamp_min(1))
 
     def exposures(self, cutoffs: Sequence[int], discounted: bool = False) -> Tensor:
         """How often each item of the catalogue is listed, ``[cutoffs, items of the catalogue]``.
@@ -70,20 +72,35 @@ class RankedLists:
             cutoffs: Lengths of the lists' beginnings.
             discounted: Whether place j counts 1 / log₂(j + 1).
         """
+        return self._once(
+            ("exposures", discounted, *cutoffs), lambda: self._exposures(cutoffs, discounted)
+        )
+
+    def _exposures(self, cutoffs: Sequence[int], discounted: bool) -> Tensor:
         length = self.items.shape[1]
         places = torch.arange(2, length + 2, dtype=torch.float64, device=self.items.device)
         weights = 1 / places.log2() if discounted else torch.ones_like(places)
-        found = []
-        for cutoff in cutoffs:
-            beginning = self.items[:, :cutoff]
-            there = (beginning >= 0) * weights[:cutoff]
-            counts = torch.zeros_like(self.interactions)
-            found.append(counts.index_add(0, beginning.clamp_min(0).reshape(-1), there.reshape(-1)))
-        return torch.stack(found)
+        counts, counted = torch.zeros_like(self.interactions), 0
+        found = {}
+        for cutoff in sorted(set(cutoffs)):
+            added = self.items[:, counted:cutoff]
+            there = (added >= 0) * weights[counted:cutoff]
+            counts = counts.index_add(0, added.clamp_min(0).reshape(-1), there.reshape(-1))
+            found[cutoff], counted = counts, cutoff
+        return torch.stack([found[cutoff] for cutoff in cutoffs])
+
+    def _once(self, key: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
+        """What several metrics need, computed for the first."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
     def incomplete_shares(self, cutoffs: Sequence[int]) -> Tensor:
         """q: the share of incomplete items among the first k of each user, ``[users, cutoffs]``."""
-        return self.sums(self.incomplete, cutoffs) / _row(cutoffs, self.items)
+        return self._once(
+            ("incomplete", *cutoffs),
+            lambda: self.sums(self.incomplete, cutoffs) / _row(cutoffs, self.items),
+        )
 
     def precision(self, cutoffs: Sequence[int]) -> Tensor:
         """The share of relevant items among the first k of each user, ``[users, cutoffs]``."""
