@@ -70,7 +70,7 @@ test-fast: dev  ## Run the tests that start no Ray, no server, no browser and no
 
 .PHONY: test-integration
 test-integration: dev
-	$(BIN)/python -m pytest -m integration
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile
 
 MINUTES ?= 60
 
