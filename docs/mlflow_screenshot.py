@@ -41,9 +41,8 @@ def main() -> None:
     options = arguments.parse_args()
     workspace = Workspace.resolve(options.home)
     summary = summarize(workspace, options.study)
-    place = summary.manifest.tracking
-    client = MlflowClient(place.uri)
-    experiment = client.get_experiment_by_name(place.experiment)
+    client = MlflowClient(summary.tracking_uri)
+    experiment = client.get_experiment_by_name(summary.manifest.tracking.experiment)
     best = client.search_runs(
         [experiment.experiment_id], "tags.`mgstudy.best_of_cell` = 'true'", max_results=50
     )
