@@ -61,7 +61,7 @@ class MoDiCF(GraphRecommender):
     * The reference is chosen on validation, like any parameter; the published code's loop over it
       judges on the test.
 
-    The published size is 256 columns; an epoch of Baby takes about twenty times that of VBPR.
+    The published size is 256 columns.
     """
 
     name = "MoDiCF"
