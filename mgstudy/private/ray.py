@@ -36,6 +36,7 @@ _GRACE = "_actor_force_cleanup_timeout"
 _WORKER_COMMAND = "--python_worker_command="
 _TIMEOUT_SECONDS = 10
 _VITAL = ("raylet", "gcs_server")
+_RAYLET_ENDED = "Raylet is terminated"
 
 
 def use_token_that_is_here() -> None:
@@ -123,13 +124,15 @@ def end_session() -> None:
     """Shut Ray down, and let this process live.
 
     Stands in for ``ray.shutdown()`` alone. When another thread collects garbage between two of its
-    steps, and an object of Ray's is among it, Ray ends the process without a word.
+    steps, and an object of Ray's is among it, Ray ends the process without a word; and it keeps the
+    session's token for the next one, which may have another.
     """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         ray.shutdown()
     finally:
+        AuthenticationTokenLoader.instance().reset_cache()
         if was_enabled:
             gc.enable()
 
@@ -155,14 +158,19 @@ def errors_told_in_a_line() -> Iterator[None]:
     """Let Ray tell of what goes wrong on its machines in one line each, on standard error.
 
     Stands in for an option of ``ray.init``, which with ``log_to_driver=False`` still prints them
-    whole; the end of a raylet with twenty lines of its log, where Ray's death is told of anyway.
+    whole. The end of the raylet of a Ray that was started here is left to who asks for its
+    ``dead_process``, and may be heard of before.
     """
     printed = ray_worker.print_to_stdstream
 
     def tell(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        node = ray_worker._global_node
+        is_ours = node is not None and node.is_head()
         if dead_process() is None:
             for message in data["lines"]:
-                logger.warning("Ray: %s", message.strip().partition("\n")[0])
+                line = message.strip().partition("\n")[0]
+                if not (is_ours and line.startswith(_RAYLET_ENDED)):
+                    logger.warning("Ray: %s", line)
 
     ray_worker.print_to_stdstream = tell
     try:

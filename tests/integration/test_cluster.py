@@ -290,8 +290,9 @@ def single_machine_record(folder: Path) -> dict[str, list[Any]]:
 
 @pytest.fixture
 def own_token(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A token for the cluster, and none of it left in this process for later tests."""
+    """A token for the cluster; none of earlier tests, nor one left in this process for later."""
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    AuthenticationTokenLoader.instance().reset_cache()
     yield
     AuthenticationTokenLoader.instance().reset_cache()
 

@@ -85,6 +85,7 @@ print(found == sys.executable, found)
 ENDING = """
 import gc, os, threading
 import ray
+from ray._raylet import AuthenticationTokenLoader
 from mgstudy.private.ray import end_session
 
 ray.init(
@@ -105,7 +106,8 @@ threading.Thread(target=make_garbage, daemon=True).start()
 end_session()
 assert references, "the other thread must be at it until the end"
 references.clear()
-print("lives", gc.isenabled())
+os.environ["RAY_AUTH_TOKEN"] = "4567"
+print("lives", gc.isenabled(), AuthenticationTokenLoader.instance().get_raw_token(True))
 """
 
 
@@ -231,8 +233,11 @@ def test_dead_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_told_in_a_line(
-    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(ray_worker, "_global_node", None)
     data = {"lines": ["One thing is wrong.\nAnd its log:"], "pid": "raylet", "is_err": False}
     with errors_told_in_a_line():
         ray_worker.print_to_stdstream(data, ignore_prefix=False)
@@ -240,6 +245,24 @@ def test_errors_told_in_a_line(
     assert caplog.messages == ["Ray: One thing is wrong."]
     ray_worker.print_to_stdstream(data, ignore_prefix=False)
     assert "And its log" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("started_here", "told"), [(True, []), (False, ["Ray: Raylet is terminated."])]
+)
+def test_the_end_of_the_own_raylet_is_left_to_who_looks_for_it(
+    started_here: bool,
+    told: list[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    node = SimpleNamespace(is_head=lambda: started_here, dead_processes=list)
+    monkeypatch.setattr(ray_worker, "_global_node", node)
+    with errors_told_in_a_line():
+        data = {"lines": ["Raylet is terminated.\nIts log:"], "pid": "raylet", "is_err": False}
+        ray_worker.print_to_stdstream(data, ignore_prefix=False)
+    assert caplog.messages == told
+    assert callable(Node.is_head)
 
 
 def test_job_that_imports_as_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,4 +312,4 @@ def test_worker_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.integration
 def test_end_session() -> None:
-    assert finished(sys.executable, "-c", ENDING).stdout == "lives True\n"
+    assert finished(sys.executable, "-c", ENDING).stdout == "lives True 4567\n"
