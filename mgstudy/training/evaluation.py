@@ -91,7 +91,6 @@ class Evaluator:
         self.metrics = tuple(metric for metric in parsed if metric.measure not in undefined)
         if not self.metrics:
             raise InputError(f"nothing is left to measure: {'; '.join(undefined.values())}")
-        self._dataset = dataset
         self.ranking = FullRanking(
             dataset,
             excluded=("train", "validation") if exclude_validation else ("train",),
@@ -108,6 +107,13 @@ class Evaluator:
         self._relevant_counts = as_tensor(arrays["counts"]).to(device)
         self._relevant_rows = as_tensor(arrays["rows"]).to(device)
         self._relevant_items = as_tensor(arrays["items"]).to(device)
+        counts = np.bincount(dataset.train.items, minlength=dataset.item_count)
+        # Copied once: a GPU is waited for.
+        self._catalogue = (
+            dataset.user_count,
+            torch.from_numpy(dataset.incomplete).to(device),
+            torch.from_numpy(counts.astype(np.float64)).to(device),
+        )
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
         """The mean of each metric over the split's users, or what it is of all their lists, by the
@@ -156,7 +162,7 @@ class Evaluator:
         return {str(metric): found[str(metric)] for metric in self.metrics}
 
     def _ranked(self, lists: Tensor) -> RankedLists:
-        return RankedLists.of(self._dataset, lists, self._hits(lists), self._relevant_counts)
+        return RankedLists(lists, self._hits(lists), self._relevant_counts, *self._catalogue)
 
     @torch.no_grad()
     def measure(self, lists: Tensor) -> dict[str, NDArray[np.float64]]:

@@ -212,6 +212,7 @@ case "$name $1" in
     "scontrol show") printf 'node1\\nnode2\\n' ;;
     srun*) while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" ;;
     "ray start") exec tail -f /dev/null ;;
+    "ray health-check") grep -q "^ray start --head" "$SAID" ;;
     hostname*) echo 127.0.0.1 ;;
     mgstudy*) until grep -q "^ray start --address" "$SAID"; do sleep 0.01; done ;;
 esac

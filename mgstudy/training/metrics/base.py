@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,19 +35,6 @@ class RankedLists:
     incomplete: Tensor
     interactions: Tensor
     _kept: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, compare=False)
-
-    @classmethod
-    def of(cls, dataset: Dataset, items: Tensor, hits: Tensor, relevant: Tensor) -> RankedLists:
-        """The lists of a dataset's users."""
-        counts = np.bincount(dataset.train.items, minlength=dataset.item_count)
-        return cls(
-            items,
-            hits,
-            relevant,
-            dataset.user_count,
-            torch.from_numpy(dataset.incomplete).to(items.device),
-            torch.from_numpy(counts.astype(np.float64)).to(items.device),
-        )
 
     def listed(self, of_items: Tensor) -> Tensor:
         """A number of every item at the places where it is listed, 0 where nothing is; float64,
