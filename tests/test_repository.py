@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -46,6 +47,18 @@ def relative(path: Path) -> str:
 )
 def test_promised_file_exists(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
+
+
+def test_no_file_is_large() -> None:
+    """What a command wrote here by the way, a report say, is not committed along."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("only git knows which files are the repository's")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    tracked = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists()]
+    assert tracked
+    assert [relative(path) for path in tracked if path.stat().st_size >= 10**6] == []
 
 
 def test_continuous_integration_is_executable() -> None:
