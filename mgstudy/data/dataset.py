@@ -79,6 +79,11 @@ class Dataset:
         return lacking
 
     @cached_property
+    def train_counts(self) -> NDArray[np.int64]:
+        """Training interactions of each item, shape ``[item_count]``."""
+        return np.bincount(self.train.items, minlength=self.item_count)
+
+    @cached_property
     def observed_fingerprint(self) -> str | None:
         """Of which items lack which modality; ``None`` where none lacks any."""
         return fingerprint_arrays(dict(self.observed)) if self.incomplete.any() else None

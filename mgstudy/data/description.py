@@ -134,7 +134,6 @@ def describe_dataset(workspace: Workspace, name: str) -> DatasetDescription:
     manifest = read_manifest(workspace, name)
     dataset = load_dataset(workspace, name)
     train_users = np.bincount(dataset.train.users, minlength=dataset.user_count)
-    train_items = np.bincount(dataset.train.items, minlength=dataset.item_count)
     store = TableStore(workspace.tables)
     table = pyarrow.parquet.read_table(store.path(manifest.interactions.key))
     times = None
@@ -150,11 +149,11 @@ def describe_dataset(workspace: Workspace, name: str) -> DatasetDescription:
         interactions={split: getattr(counts, split) for split in SPLITS},
         sparsity=counts.sparsity,
         user_degrees=_degrees(train_users),
-        item_degrees=_degrees(train_items),
+        item_degrees=_degrees(dataset.train_counts),
         cold_start={
             split: ColdStart(
-                items=len(np.unique(rows.items[train_items[rows.items] == 0])),
-                interactions_with_items=int((train_items[rows.items] == 0).sum()),
+                items=len(np.unique(rows.items[dataset.train_counts[rows.items] == 0])),
+                interactions_with_items=int((dataset.train_counts[rows.items] == 0).sum()),
                 users=len(np.unique(rows.users[train_users[rows.users] == 0])),
             )
             for split, rows in (("validation", dataset.validation), ("test", dataset.test))

@@ -67,7 +67,7 @@ def taken(dataset: Dataset, missing: MissingModalities) -> Masks:
 
 def _strata(dataset: Dataset) -> NDArray[np.int64]:
     """0 for a popular item, 1 for another, 2 for one without training interactions."""
-    counts = np.bincount(dataset.train.items, minlength=dataset.item_count)
+    counts = dataset.train_counts
     strata = np.where(counts > 0, 1, 2)
     by_popularity = np.argsort(-counts, kind="stable")
     strata[by_popularity[: round(POPULAR * dataset.item_count)]] = 0

@@ -107,12 +107,11 @@ class Evaluator:
         self._relevant_counts = as_tensor(arrays["counts"]).to(device)
         self._relevant_rows = as_tensor(arrays["rows"]).to(device)
         self._relevant_items = as_tensor(arrays["items"]).to(device)
-        counts = np.bincount(dataset.train.items, minlength=dataset.item_count)
         # Copied once: a GPU is waited for.
         self._catalogue = (
             dataset.user_count,
             torch.from_numpy(dataset.incomplete).to(device),
-            torch.from_numpy(counts.astype(np.float64)).to(device),
+            torch.from_numpy(dataset.train_counts.astype(np.float64)).to(device),
         )
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
@@ -155,10 +154,8 @@ class Evaluator:
             of_all = [metric for metric in self.metrics if metric.measure == name]
             if measure.of_users or not of_all:
                 continue
-            values = measure.values(ranked, [metric.cutoff for metric in of_all])
-            found |= {
-                str(metric): float(value) for metric, value in zip(of_all, values, strict=True)
-            }
+            values = measure.values(ranked, [metric.cutoff for metric in of_all]).tolist()
+            found |= zip(map(str, of_all), values, strict=True)
         return {str(metric): found[str(metric)] for metric in self.metrics}
 
     def _ranked(self, lists: Tensor) -> RankedLists:

@@ -41,8 +41,7 @@ class ItemMixing(Risk):
         model: Recommender | None,
     ) -> Tables:
         items = affected_items(dataset.item_count, self.parameters.item_share, random)
-        counts = np.bincount(dataset.train.items, minlength=dataset.item_count)
-        popular = np.argsort(-counts, kind="stable")[: self.parameters.popular_items]
+        popular = np.argsort(-dataset.train_counts, kind="stable")[: self.parameters.popular_items]
         copied = random.choice(popular, size=len(items))
         tables: Tables = {}
         for modality in self.chosen(dataset):

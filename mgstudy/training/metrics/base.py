@@ -99,7 +99,7 @@ class RankedLists:
 
 
 def no_gaps(dataset: Dataset) -> str | None:
-    """Why a metric of incomplete items means nothing of a dataset that has none, or only such."""
+    """Why a metric of incomplete items means nothing of a dataset that has none."""
     if dataset.incomplete.any():
         return None
     return f"no item of {dataset.name} lacks a modality"
