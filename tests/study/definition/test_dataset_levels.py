@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,15 @@ def test_only_named_modalities_change(workspace: Workspace) -> None:
     assert clean["image"] == noisy["image"] and clean["text"] != noisy["text"]
 
 
+def refused(make: Callable[[], Study], place: str, said: str) -> None:
+    """It is refused in one line that says where and what."""
+    with pytest.raises(InputError) as caught:
+        make()
+    assert str(caught.value).startswith(place)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("features", "said"),
     [
@@ -79,11 +89,7 @@ def test_only_named_modalities_change(workspace: Workspace) -> None:
 def test_a_wrong_level_is_refused_with_its_line(
     features: str, said: str, workspace: Workspace
 ) -> None:
-    with pytest.raises(InputError) as caught:
-        check(features, workspace)
-    assert str(caught.value).startswith("noise.yaml:5: factors.dataset.1.features")
-    assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    refused(lambda: check(features, workspace), "noise.yaml:5: factors.dataset.1.features", said)
 
 
 def test_a_changed_level_leaves_the_other_cells_as_they_were(workspace: Workspace) -> None:
@@ -144,7 +150,4 @@ def test_the_same_tables_with_other_items_lacking_are_another_protocol(
 def test_what_cannot_be_taken_is_refused_with_its_line(
     settings: str, said: str, workspace: Workspace
 ) -> None:
-    with pytest.raises(InputError) as caught:
-        level(settings, workspace)
-    assert str(caught.value).startswith("gaps.yaml:5: factors.dataset.1")
-    assert said in str(caught.value)
+    refused(lambda: level(settings, workspace), "gaps.yaml:5: factors.dataset.1", said)
