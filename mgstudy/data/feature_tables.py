@@ -199,7 +199,7 @@ def fill(
     if choice == "zero":
         filled[missing] = 0
         return filled
-    mean = _mean(values, known)
+    mean = mean_of_known(values, known)
     if not np.isfinite(mean).all():
         # A value that is not finite is named where it stands when the table is written.
         filled[missing] = 0
@@ -207,13 +207,13 @@ def fill(
     if choice == "mean":
         filled[missing] = mean
         return filled
-    deviation = np.sqrt(_mean(values, known, about=mean))
+    deviation = np.sqrt(mean_of_known(values, known, about=mean))
     generator = np.random.default_rng(0)
     filled[missing] = mean + deviation * generator.standard_normal((len(missing), len(mean)))
     return filled
 
 
-def _mean(
+def mean_of_known(
     values: NDArray[Any], known: NDArray[np.bool_], about: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
     """Mean of the known rows, or of their squared distance, in blocks and in double precision."""

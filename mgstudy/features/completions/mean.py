@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.feature_tables import mean_of_known
 from mgstudy.features.completions.base import Completed, Completion
 from mgstudy.files import Progress
 
@@ -18,6 +19,6 @@ class Mean(Completion):
         rows = {}
         for modality, table in dataset.features.items():
             observed = dataset.observed[modality]
-            mean = table.sum(axis=0, dtype=np.float64) / observed.sum()
+            mean = mean_of_known(table, observed)
             rows[modality] = np.tile(mean, (int((~observed).sum()), 1))
         return Completed(rows)

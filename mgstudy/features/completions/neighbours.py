@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.feature_tables import mean_of_known
 from mgstudy.features.completions.base import Completed, Completion, Table
 from mgstudy.files import Progress
 
@@ -39,7 +40,7 @@ class Neighbours(Completion):
     ) -> NDArray[np.float64]:
         table, observed = dataset.features[modality], dataset.observed[modality]
         rows = np.empty((len(table), table.shape[1]))
-        rows[:] = table[observed].mean(axis=0, dtype=np.float64)
+        rows[:] = mean_of_known(table, observed)
         others = [name for name in dataset.features if name != modality]
         known = np.stack([dataset.observed[name] for name in others], axis=1)
         for pattern in np.unique(known[~observed], axis=0):

@@ -17,7 +17,7 @@ class Zero(Completion):
     def completed(self, dataset: Dataset, progress: Progress) -> Completed:
         return Completed(
             {
-                modality: np.zeros((int((~dataset.observed[modality]).sum()), table.shape[1]))
+                modality: np.zeros_like(table[~dataset.observed[modality]])
                 for modality, table in dataset.features.items()
             }
         )
