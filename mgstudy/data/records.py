@@ -23,10 +23,16 @@ from mgstudy.files import Progress
 from mgstudy.limits import limit, more_than
 
 Record = Mapping[str, Any]
-Unit = Literal["seconds", "milliseconds"]
+Unit = Literal["seconds", "milliseconds", "microseconds", "nanoseconds"]
 TEXT = pa.string()
-LATEST = {"seconds": 4_102_444_800, "milliseconds": 4_102_444_800_000}
-"""The latest plausible time, the year 2100; in seconds, what is later is one in milliseconds."""
+PER_SECOND: dict[Unit, int] = {
+    "seconds": 1,
+    "milliseconds": 1_000,
+    "microseconds": 1_000_000,
+    "nanoseconds": 1_000_000_000,
+}
+_LATEST_SECONDS = 4_102_444_800
+"""The latest plausible time, the year 2100; what is later is one in a smaller unit."""
 _MOST_SHOWN = 60
 
 
@@ -73,7 +79,7 @@ class Column:
 
     @property
     def _latest(self) -> int | None:
-        return self.most if self.unit is None else LATEST[self.unit]
+        return self.most if self.unit is None else _LATEST_SECONDS * PER_SECOND[self.unit]
 
     def _fault_of_text(self, value: Any) -> str | None:
         if not isinstance(value, str):
@@ -93,13 +99,23 @@ class Column:
         return f"expected {self.expected}" if self.unit is None else self._fault_of_time(value)
 
     def _fault_of_time(self, value: float) -> str:
-        if LATEST["seconds"] < value <= LATEST["milliseconds"]:
-            advice = "set source.timestamp_unit: milliseconds"
-            return f"which looks like milliseconds, not seconds; {advice}"
+        if unit := likely_unit(value):
+            advice = f"set source.timestamp_unit: {unit}"
+            return f"which looks like {unit}, not {self.unit}; {advice}"
         return f"which looks like no time in {self.unit} (source.timestamp_unit)"
 
 
 Columns = Mapping[str, Column]
+
+
+def likely_unit(latest: float) -> Unit | None:
+    """The largest unit in which a log's latest time is plausible, if there is one.
+
+    What would be of before 1970-02-17 in it is taken for one in a larger unit: nobody wrote reviews
+    then.
+    """
+    units = (unit for unit, n in PER_SECOND.items() if 0 <= latest <= _LATEST_SECONDS * n)
+    return next(units, None)
 
 
 def read_json_lines(

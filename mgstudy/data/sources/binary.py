@@ -19,6 +19,7 @@ from mgstudy.errors import InputError
 from mgstudy.files import refuse_what_is_no_file
 
 _ARCHIVE_PREFIX = b"PK"
+_ARROW_UNITS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -200,11 +201,12 @@ def _converted(
     if column.unit is not None:
         expected = f"numbers of {column.unit} since 1970, timestamps or dates"
         if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-            unit = pa.timestamp({"seconds": "s", "milliseconds": "ms"}[column.unit])
+            unit = pa.timestamp(_ARROW_UNITS[column.unit])
             values = values.cast(unit, safe=False).cast(pa.int64())
     try:
         if not (pa.types.is_nested(kind) or pa.types.is_boolean(kind)):
-            return values.cast(column.type)
+            # A time in nanoseconds has more digits than a float holds, and none that matter.
+            return values.cast(column.type, safe=column.unit is None)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass
     raise InputError(f"{path}: column {name!r} is {kind}, expected {expected}")

@@ -5,21 +5,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.delimited import Dialect, read_delimited
 from mgstudy.data.interactions import SPLITS, UNSPLIT, RawInteractions, StepRecord
 from mgstudy.data.reading import Malformed
-from mgstudy.data.records import LATEST, Column, Columns, Unit
+from mgstudy.data.records import PER_SECOND, TEXT, Column, Columns, Unit, likely_unit
 from mgstudy.data.sources.base import DuplicateItems, Recipe, Source
 from mgstudy.errors import InputError
 
 ItemRecords = Iterator[tuple[str, str, Mapping[str, Any]]]
 """Of items: place in a file, what the raw data calls the item, and its fields."""
+
+_NOBODY = ("nan", "NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "NaT", "\\N")
+"""What pandas, R, JSON and databases write for what is missing."""
 
 
 class LogColumns(NamedTuple):
@@ -47,6 +51,11 @@ class LogParameters(ParameterSet):
     )
     duplicate_items: DuplicateItems = parameter(
         "error", "what to do about an item with two records: stop, or take the first or last"
+    )
+    missing_ids: Literal["error", "keep"] = parameter(
+        "error",
+        "what to do about users and items called nan, None, NULL, NA or the like, as programs "
+        "write that there is none: stop, or keep them as names",
     )
 
 
@@ -89,6 +98,8 @@ class LogSource(Source):
 
     def interactions_recipe(self) -> Recipe:
         names = {"malformed_share", "timestamp_unit", *self.interactions_settings}
+        if self.parameters.missing_ids == "keep":
+            names.add("missing_ids")
         logs = self.logs()
         files = dict(zip(SPLITS, logs, strict=True)) if len(logs) > 1 else {"interactions": logs[0]}
         return Recipe(self.parameters.model_dump(include=names), files)
@@ -99,7 +110,10 @@ class LogSource(Source):
         columns = {name: kind for name, kind in zip(names, types, strict=True) if name is not None}
         files = [self._malformed(path) for path in self.logs()]
         tables = [self.tables(malformed, columns) for malformed in files]
-        return interactions_of(tables, names, files, unit)
+        found = interactions_of(tables, names, files, unit)
+        if self.parameters.missing_ids == "error":
+            _refuse_missing_ids(found, names)
+        return found
 
     def item_recipe(self) -> Recipe:
         names = {"malformed_share", "duplicate_items", *self.items_settings}
@@ -182,14 +196,13 @@ def interactions_of(
         else:
             numbers[field] = column.to_numpy()
     ratings, times = numbers.get("rating"), numbers.get("timestamp")
-    if times is not None and unit == "milliseconds":
-        # Milliseconds of before 1970-02-17 are seconds, unless nobody wrote reviews then.
-        if times.max() <= LATEST["seconds"]:
+    if times is not None and unit != "seconds":
+        if (likely := likely_unit(times.max())) != unit:
             raise InputError(
-                f"{path}: {names.timestamp} is {times.max()} at most, which looks like seconds; "
-                "set source.timestamp_unit: seconds"
+                f"{path}: {names.timestamp} is {times.max()} at most, which looks like {likely}; "
+                f"set source.timestamp_unit: {likely}"
             )
-        times = times // 1000
+        times = times // PER_SECOND[unit]
     rows, passed_over = len(codes["user"]), sum(malformed.count for malformed in files)
     step = StepRecord(
         name=f"read {', '.join(malformed.path.name for malformed in files)}",
@@ -210,3 +223,20 @@ def interactions_of(
         user_keys=keys["user"],
         item_keys=keys["item"],
     )
+
+
+def _refuse_missing_ids(found: RawInteractions, names: LogColumns) -> None:
+    """Stop where rows without a user or an item would become those of one that is called so."""
+    for name, keys, codes in (
+        (names.user, found.user_keys, found.users),
+        (names.item, found.item_keys, found.items),
+    ):
+        called = pc.indices_nonzero(pc.is_in(keys, pa.array(_NOBODY, TEXT))).to_numpy()
+        if len(called):
+            assert keys is not None
+            first = keys[int(called[0])].as_py()
+            rows = int(np.count_nonzero(codes == called[0]))
+            raise InputError(
+                f"{found.origin}: {name} is {first!r} in {rows:,} rows, as programs write that "
+                "there is none; take them out, or set source.missing_ids: keep if it is a name"
+            )

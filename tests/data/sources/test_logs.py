@@ -13,6 +13,7 @@ import pytest
 
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.pipeline import validate_pipeline
+from mgstudy.data.records import PER_SECOND
 from mgstudy.data.sources.base import Source
 from mgstudy.errors import InputError, MgstudyError
 
@@ -244,7 +245,7 @@ SECONDS = 1577880000
 DAY = datetime.date(2020, 1, 1)
 
 
-@pytest.mark.parametrize("unit", ["seconds", "milliseconds"])
+@pytest.mark.parametrize("unit", PER_SECOND)
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
@@ -333,16 +334,44 @@ def test_keys_of_items_in_parquet_are_text_or_whole_numbers(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("kind", "content"),
     [
-        ("recbole", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t1600000000000\n"),
-        ("movielens", "userId,movieId,rating,timestamp\nu,i,1,1600000000000\n"),
+        ("recbole", "user_id:token\titem_id:token\ttimestamp:float\nu\ti\t{}\n"),
+        ("movielens", "userId,movieId,rating,timestamp\nu,i,1,{}\n"),
     ],
 )
-def test_every_log_can_have_milliseconds(tmp_path, kind: str, content: str) -> None:
-    (tmp_path / {"recbole": "x.inter", "movielens": "ratings.csv"}[kind]).write_text(content)
-    with pytest.raises(InputError, match=r"set source\.timestamp_unit: milliseconds$"):
-        rows(source(kind, path=tmp_path))
-    ((*_, time),) = rows(source(kind, path=tmp_path, timestamp_unit="milliseconds"))
+@pytest.mark.parametrize("unit", PER_SECOND)
+def test_every_log_can_have_any_unit_and_no_other_is_taken_for_it(
+    tmp_path, kind: str, content: str, unit: str
+) -> None:
+    scale = PER_SECOND[unit]
+    path = tmp_path / {"recbole": "x.inter", "movielens": "ratings.csv"}[kind]
+    path.write_text(content.format(1_600_000_000 * scale))
+    for other in set(PER_SECOND) - {unit}:
+        with pytest.raises(InputError, match=rf"set source\.timestamp_unit: {unit}$"):
+            rows(source(kind, path=tmp_path, timestamp_unit=other))
+    ((*_, time),) = rows(source(kind, path=tmp_path, timestamp_unit=unit))
     assert time == 1_600_000_000
+    path.write_text(content.format(10**20))
+    with pytest.raises(InputError, match=r"line 2: timestamp(:float)? is "):
+        rows(source(kind, path=tmp_path, timestamp_unit=unit))
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "None", "NULL", "NA", "<NA>"])
+@pytest.mark.parametrize("column", ["user", "item"])
+def test_what_is_called_like_a_missing_value_is_refused_or_meant(
+    tmp_path, name: str, column: str
+) -> None:
+    path = tmp_path / "log.csv"
+    pairs = [("a", "b"), ("a", name), ("c", name)]
+    lines = pairs if column == "item" else [pair[::-1] for pair in pairs]
+    path.write_text("user,item\n" + "".join(f"{user},{item}\n" for user, item in lines), "utf-8")
+    told = f"{path}: {column} is {name!r} in 2 rows, as programs write that there is none; take"
+    with pytest.raises(InputError, match=re.escape(told)):
+        rows(source("table", interactions=path))
+    kept = source("table", interactions=path, missing_ids="keep")
+    assert [row[:2] for row in rows(kept)] == lines
+    # Data that was prepared as names is not what is asked for otherwise.
+    refusing = source("table", interactions=path)
+    assert kept.interactions_recipe() != refusing.interactions_recipe()
 
 
 @pytest.mark.parametrize("kind", ["recbole", "movielens", "mmrec"])
