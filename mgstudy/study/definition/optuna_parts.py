@@ -8,7 +8,7 @@ import math
 import sys
 import warnings
 from collections import abc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, get_args, get_type_hints
 
@@ -37,6 +37,8 @@ LARGEST_GRID = 1_000_000
 """Combinations that are listed to be tried each once, at most."""
 
 _LARGEST_COUNT = 100_000
+_SOON = {"n_startup_trials": 8, "population_size": 4}
+"""Arguments of samplers: how many trials they draw at random before they learn."""
 _AS_GIVEN = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
@@ -106,6 +108,25 @@ def check_search(config: StudyConfig, document: Document, cells: tuple[Cell, ...
                 )
 
 
+def with_nested(part: OptunaPart) -> Iterator[OptunaPart]:
+    """A sampler or pruner, and those that its arguments are."""
+    yield part
+    for value in part.arguments.values():
+        if (nested := _nested(value)) is not None:
+            yield from with_nested(nested)
+
+
+def soon_learning(part: OptunaPart) -> OptunaPart:
+    """A sampler with the same arguments, but for how soon it begins to learn."""
+    taken, given = inspect.signature(_find(part.name, "sampler")).parameters, part.arguments
+    soon = {
+        name: min(given.get(name, most), most)
+        for name, most in _SOON.items()
+        if name in taken and isinstance(given.get(name, most), int)
+    }
+    return part.model_copy(update={"arguments": {**given, **soon}})
+
+
 def needs_package(name: str, error: ImportError) -> str:
     """What a class that is named lacks, as its failed import says it."""
     cause: BaseException | None = error
@@ -140,6 +161,11 @@ def _check_arguments(part: OptunaPart, kind: str, document: Document, place: Loc
             _check_arguments(nested, kind, document, where)
         else:
             _check_type(value, _annotation(found, declared[name]), document, where)
+    least, most = part.arguments.get("min_resource", 1), part.arguments.get("max_resource")
+    is_hyperband = found is optuna.pruners.HyperbandPruner
+    if is_hyperband and isinstance(least, int) and isinstance(most, int) and least > most:
+        told = f"{part.name} stops no trial: min_resource {least} is more than max_resource {most}"
+        raise document.error((*place, "arguments"), told)
 
 
 def _check_type(value: Any, annotation: Any, document: Document, where: Location) -> None:

@@ -7,15 +7,20 @@ import warnings
 
 import optuna
 
-from mgstudy.config.study import StudyConfig
+from mgstudy.config.study import OptunaPart, StudyConfig
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.definition.optuna_parts import build_pruner, needs_package
+from mgstudy.study.definition.optuna_parts import (
+    build_pruner,
+    needs_package,
+    soon_learning,
+    with_nested,
+)
 from mgstudy.study.definition.study import Study
 from mgstudy.study.search.samplers import cell_sampler, suggest
 from mgstudy.study.storage.optuna_storage import quiet_optuna, try_storage
 from mgstudy.urls import expand_url, first_line
 
-_MOST_TRIALS = 100
+_TRIALS = 12
 _STEPS = 3
 
 
@@ -36,36 +41,36 @@ def rehearse(study: Study) -> None:
         placed = document.error(("storage",), str(error).removeprefix("storage "))
         raise placed if isinstance(error, InputError) else MgstudyError(str(placed)) from error
     default = StudyConfig.model_fields
-    if (config.sampler, config.pruner) != (default["sampler"].default, default["pruner"].default):
-        _search(study)
+    if config.pruner != default["pruner"].default:
+        for part in with_nested(config.pruner):
+            _search(study, "pruner", OptunaPart(name="RandomSampler"), part)
+    if config.sampler != default["sampler"].default:
+        for part in with_nested(config.sampler):
+            # Some look at what the pruner makes of the trials.
+            _search(study, "sampler", soon_learning(part), config.pruner)
 
 
-def _search(study: Study) -> None:
+def _search(study: Study, place: str, sampler: OptunaPart, pruner: OptunaPart) -> None:
     """Sample, prune and end trials of the cell with the largest space, beyond those after which
     samplers and pruners begin to learn."""
-    config = study.config
     cell = max(study.plan.cells, key=lambda cell: len(cell.searched))
-    startup = config.sampler.arguments.get("n_startup_trials", 10)
-    place, part = "sampler", config.sampler
+    part = sampler if place == "sampler" else pruner
     try:
         # What they warn of, they warn of again when it counts.
         with warnings.catch_warnings(), quiet_optuna(logging.ERROR):
             warnings.simplefilter("ignore")
             rehearsed = optuna.create_study(
                 direction="maximize",
-                sampler=cell_sampler(config.sampler, cell, seed=0),
-                pruner=build_pruner(config.pruner),
+                sampler=cell_sampler(sampler, cell, seed=0),
+                pruner=build_pruner(pruner),
             )
-            for number in range(min(startup, _MOST_TRIALS) + 2):
-                place, part = "sampler", config.sampler
+            for number in range(_TRIALS):
                 trial = rehearsed.ask()
                 for name, space in cell.searched.items():
                     suggest(trial, name, space)
-                place, part = "pruner", config.pruner
                 for step in range(1, _STEPS):
                     trial.report(number + step, step)
                     trial.should_prune()
-                place, part = "sampler", config.sampler
                 rehearsed.tell(trial, number)
     except ImportError as error:
         raise study.document.error((place,), needs_package(part.name, error)) from error

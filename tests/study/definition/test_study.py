@@ -112,6 +112,10 @@ def test_what_can_be_known_is_refused_at_once(override: str, told: str, home: Pa
         ("{n_ei_candidates: 1000000000}", "from 0 to 100,000, got 1000000000"),
         ("{multivariate: abc}", "multivariate: expected `true` or `false`, got 'abc'"),
         ("{constraints_func: abc}", "constraints_func: input should be callable, got 'abc'"),
+        (
+            "{n_startup_trials: 1000, n_ei_candidates: 0}",
+            ": sampler: TPESampler fails: ValueError: ",
+        ),
         ("{n_startup: 3}", "n_startup: TPESampler has no such argument; did you mean"),
     ],
 )
@@ -143,6 +147,15 @@ def test_arguments_of_samplers_are_what_the_sampler_takes(
             "wrapped_pruner.arguments: expected a mapping, got 3",
         ),
         ("{name: HyperbandPruner, arguments: {max_resource: x}}", "should be integer or 'auto'"),
+        (
+            "{name: HyperbandPruner, arguments: {min_resource: 5, max_resource: 3}}",
+            "pruner.arguments: HyperbandPruner stops no trial: min_resource 5 is more than max_res",
+        ),
+        (
+            "{name: PatientPruner, arguments: {patience: 1, wrapped_pruner: {name: HyperbandPruner,"
+            " arguments: {reduction_factor: 1, max_resource: 9}}}}",
+            ": pruner: HyperbandPruner fails: ZeroDivisionError: ",
+        ),
         ("{name: PercentilePruner, arguments: {percentile: 101}}", "between 0 and 100 inclusive"),
     ],
 )
