@@ -140,6 +140,7 @@ def launch(
         record = StudyRecord(
             config, study.plan.cells, study.datasets, storage, told, metrics, folder.checkpoints
         )
+        ending.callback(lambda: None if folder.manifest.exists() else record.withdraw())
         if retry_failed:
             record.retry_failed()
         manifest = StudyManifest.of(study, store.place)

@@ -28,6 +28,8 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.study.search.state import RecordedTrial, State
 from mgstudy.study.storage.lease import holder
+from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.write_behind import study_names
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 
@@ -221,10 +223,12 @@ def test_a_changed_space_is_refused_and_nothing_is_touched(works: Launches, home
 def test_where_no_trial_fits_on_the_cluster_nothing_is_left(
     home: Path, two_slots: None, client: MlflowClient
 ) -> None:
-    study = read(home, WORKS, "name=large", "resources.cpu=50")
+    storage = sqlite_url(home / "large.db")
+    study = read(home, WORKS, "name=large", "resources.cpu=50", f"storage={storage}")
     with pytest.raises(InputError, match="no trial fits"):
         api.launch(study)
     assert not study.folder.path.exists()
+    assert study_names(open_storage(storage)) == []
     assert client.get_experiment_by_name("large") is None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
@@ -66,7 +67,13 @@ class StudyRecord:
         self.metrics = metrics
         self._checkpoints = checkpoints
         known = study_names(storage)
-        self.cells = {cell.key: self._open(cell, known) for cell in cells}
+        cells = list(cells)
+        names = {cell.key: CellEntry.of(config.name, cell, 0).study for cell in cells}
+        self._made: list[str] = []
+        # What is there may be refused, and then nothing is made beside it.
+        order = sorted(cells, key=lambda cell: names[cell.key] not in known)
+        opened = {cell.key: self._open(cell, names[cell.key], known) for cell in order}
+        self.cells = {cell.key: opened[cell.key] for cell in cells}
 
     @property
     def states(self) -> list[CellState]:
@@ -76,6 +83,11 @@ class StudyRecord:
     def remaining(self) -> int:
         """Trials still to hand out, over all cells, with their confirmation."""
         return sum(state.left + state.replicates_left for state in self.states)
+
+    def withdraw(self) -> None:
+        """Delete the Optuna studies that were made here: the launch is refused, and began none."""
+        for name in self._made:
+            self.storage.delete_study(self.storage.get_study_id_from_name(name))
 
     def retry_failed(self) -> int:
         """Let the trials that failed run again, before any is handed out; how many those are."""
@@ -195,10 +207,16 @@ class StudyRecord:
         for listener in self.listeners:
             listener.trial_finished(trial, state, value, outcome)
 
-    def _open(self, cell: Cell, known: Sequence[str]) -> CellRecord:
-        config, name = self.config, CellEntry.of(self.config.name, cell, 0).study
-        if name not in known:
+    def _open(self, cell: Cell, name: str, known: Sequence[str]) -> CellRecord:
+        config = self.config
+        settings = {
+            FORMAT_ATTRIBUTE: FORMAT,
+            CELL_ATTRIBUTE: cell.describe(),
+            PROTOCOL_ATTRIBUTE: protocol(config, self.datasets[cell.dataset]),
+        }
+        if name not in known or self._is_outdated(cell, name, settings):
             self.storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            self._made.append(name)
         # ``optuna.create_study`` would open the storage twice more for every cell.
         study = optuna.Study(
             name,
@@ -206,7 +224,8 @@ class StudyRecord:
             cell_sampler(config.sampler, cell, cell.derived_seed(config.seed, "sampler")),
             build_pruner(config.pruner),
         )
-        self._settle_protocol(cell, study)
+        for attribute in settings.keys() - study.user_attrs:
+            study.set_user_attr(attribute, settings[attribute])
         if config.sampler.name in GRID_SAMPLERS:
             queue_grid(
                 study,
@@ -222,30 +241,39 @@ class StudyRecord:
         }
         return CellRecord(config, cell, study, self.storage, confirmed, self._checkpoints)
 
-    def _settle_protocol(self, cell: Cell, study: optuna.Study) -> None:
-        """Write down how the cell's trials are drawn and trained, or refuse another way."""
-        attributes = study.user_attrs
-        for attribute, current in (
-            (FORMAT_ATTRIBUTE, FORMAT),
-            (CELL_ATTRIBUTE, cell.describe()),
-            (PROTOCOL_ATTRIBUTE, protocol(self.config, self.datasets[cell.dataset])),
-        ):
-            recorded = attributes.get(attribute)
-            where = f"study {self.config.name!r}, cell {cell.key}"
-            if attribute == FORMAT_ATTRIBUTE and attributes and recorded != current:
-                raise InputError(
-                    f"{where}: its storage has format {recorded or 'none'}, and this version of "
-                    f"mgstudy goes on with {current}; use the version that began it, or give the "
-                    "study another `name`"
-                )
-            if recorded is None:
-                study.set_user_attr(attribute, current)
-            elif recorded != current:
-                raise InputError(
-                    f"{where}: the study was begun with other settings "
-                    f"({'; '.join(_differences(recorded, current))}); "
-                    "give the study another `name`, or restore the settings"
-                )
+    def _is_outdated(self, cell: Cell, name: str, settings: Mapping[str, Any]) -> bool:
+        """Whether the cell's Optuna study was made with other settings, and no trial was begun with
+        them; then it is deleted.
+
+        Raises:
+            InputError: If one was begun.
+        """
+        study_id = self.storage.get_study_id_from_name(name)
+        recorded = self.storage.get_study_user_attrs(study_id)
+        written = recorded.get(FORMAT_ATTRIBUTE)
+        differences = [
+            difference
+            for attribute, current in settings.items()
+            if attribute in recorded
+            for difference in _differences(recorded[attribute], current)
+        ]
+        if not differences and (not recorded or written):
+            return False
+        trials = self.storage.get_all_trials(study_id, deepcopy=False)
+        if all(trial.state is TrialState.WAITING for trial in trials):
+            self.storage.delete_study(study_id)
+            return True
+        where = f"study {self.config.name!r}, cell {cell.key}"
+        if written != FORMAT:
+            raise InputError(
+                f"{where}: its storage has format {written or 'none'}, and this version of "
+                f"mgstudy goes on with {FORMAT}; use the version that began it, or give the "
+                "study another `name`"
+            )
+        raise InputError(
+            f"{where}: the study was begun with other settings ({'; '.join(differences)}); "
+            "give the study another `name`, or restore the settings"
+        )
 
 
 def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mgstudy.study.running.failures import Cause
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import OUTCOME_ATTRIBUTE, Stage, State
+from mgstudy.study.storage.write_behind import study_names
 
 SPACE = (
     "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}\n"
@@ -288,6 +289,27 @@ def test_other_data_under_the_same_name_is_refused(read, datasets, opened) -> No
         others = {**datasets, "both": changed}
         with pytest.raises(InputError, match=said):
             StudyRecord(config, expand(config, document, others).cells, others, record.storage)
+
+
+def test_what_was_made_and_never_begun_settles_nothing(opened) -> None:
+    opened("", SPACE + "training: {epochs: 7}")  # By a launch that was killed while Ray started.
+    finish(opened("", SPACE), count=1)
+    with pytest.raises(InputError, match="epochs: was 1000, is 7"):
+        opened("", SPACE + "training: {epochs: 7}")
+
+
+def test_a_launch_that_is_refused_leaves_the_storage_as_it_was(opened) -> None:
+    record = opened("", SPACE)
+    finish(record, count=1)
+    before = study_names(record.storage)
+    with pytest.raises(InputError):
+        opened("model: [VBPR, BPR]", SPACE + "training: {epochs: 7}")
+    assert study_names(record.storage) == before
+    with_another_cell = opened("model: [VBPR, BPR]", SPACE)
+    assert len(study_names(record.storage)) == 2
+    with_another_cell.withdraw()
+    assert study_names(record.storage) == before
+    assert opened("", SPACE).remaining() == 2
 
 
 def test_what_changes_no_result_may_change(opened) -> None:
