@@ -5,9 +5,9 @@
 
 Processes are really killed, at points drawn from the seed: the driver, a worker, or the driver with
 all of Ray. Launched again each time, the study must come to the same record, trial by trial and
-metric by metric. A search whose proposals depend on what has finished cannot: so the sampler walks
-a grid, whose order depends on the study's seed alone, and the pruner judges a trial by its own
-values.
+metric by metric. Two studies take turns: one walks a grid, two trials at once; the other has a
+sampler that learns, and one trial at a time, for its proposals depend on what has finished. The
+pruner judges a trial by its own values.
 
 Every line that it prints is appended to a file as well, and holds the count so far: what is known
 when somebody ends it early is known. All it writes, Ray's files included, is in one temporary
@@ -74,17 +74,29 @@ space:
   gradient:
     mirror_gradient: {{alpha1: 1.0, alpha2: 0.3, interval: 2}}
   robust: {{scale: 0.1}}
-  optimizer: {{learning_rate: {{choice: [0.05, 0.02, 0.01, 0.005, 0.002, 1e-9]}}}}
+  optimizer: {{learning_rate: {rates}}}
 trials: 6
 training: {{epochs: 24, batch_size: 128, objective: ndcg@5, measures: [ndcg, recall], cutoffs: [5],
            early_stopping: null}}
-sampler: GridSampler
+sampler: {sampler}
 pruner: {{name: ThresholdPruner, arguments: {{lower: 0.01, n_warmup_steps: 6}}}}
 confirmation: {{seeds: 2}}
-resources: {{max_concurrent: 2}}
+resources: {{max_concurrent: {at_once}}}
 checkpoints: {{every_epochs: 3, every_seconds: null}}
 retries: {{max_retries: 1000}}
 """
+KINDS = {
+    "grid": {
+        "rates": "{choice: [0.05, 0.02, 0.01, 0.005, 0.002, 1e-9]}",
+        "sampler": "GridSampler",
+        "at_once": 2,
+    },
+    "learning": {
+        "rates": "{log_float: [1e-9, 0.1]}",
+        "sampler": "{name: TPESampler, arguments: {n_startup_trials: 2}}",
+        "at_once": 1,
+    },
+}
 STUCK_SECONDS = 600.0
 """A study that reports nothing for so long is given up."""
 LONGEST_SECONDS = 1800.0
@@ -183,31 +195,34 @@ class Log:
 
 
 def soak(options: argparse.Namespace, home: Path, tallies: list[Tally], say: Log) -> None:
-    """Disturb one study, or as many as the minutes allow; each adds its tally."""
+    """Disturb one study of each kind, or as many as the minutes allow; each adds its tally."""
     until = None if options.minutes is None else time.monotonic() + 60 * options.minutes
-    say.progress("the undisturbed study")
+    say.progress("the undisturbed studies")
     workspace = SoakedWorkspace(home)
-    for seed in itertools.count(options.seed):
+    for number, kind in enumerate(itertools.cycle(KINDS)):
         tally = Tally()
         tallies.append(tally)
-        name = f"disturbed-{seed}"
-        disturbing = workspace.disturb(name, options.faults, random.Random(seed), tally, until)
+        seed = options.seed + number
+        name = f"{kind}-{seed}"
+        chance = random.Random(seed)
+        disturbing = workspace.disturb(kind, name, options.faults, chance, tally, until)
         try:
             with contextlib.closing(disturbing):
-                for kind in disturbing:
-                    say.progress(f"{name}: killed {kind}; {sum(tallies, Tally())}")
+                for killed in disturbing:
+                    say.progress(f"{name}: killed {killed}; {sum(tallies, Tally())}")
         except (RuntimeError, OSError, psutil.Error) as error:
             tally.failures.append(f"{name}: {error}")
         for found in [*tally.failures, *tally.differing[:20]]:
             say(f"  {found}")
         say.progress(f"{name}: compared; {sum(tallies, Tally())}")
         failures = sum(len(one.failures) for one in tallies)
-        if until is None or time.monotonic() >= until or failures >= MOST_FAILURES:
+        is_late = len(tallies) == len(KINDS) if until is None else time.monotonic() >= until
+        if is_late or failures >= MOST_FAILURES:
             return
 
 
 class SoakedWorkspace:
-    """A workspace in which one study ran undisturbed.
+    """A workspace in which one study of each kind ran undisturbed.
 
     Args:
         home: Where to make it.
@@ -230,15 +245,22 @@ class SoakedWorkspace:
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
             self.environment.pop(name, None)
         self._command("prepare", "tiny.yaml")
-        self._write("undisturbed")
-        self._command("launch", "undisturbed.yaml")
+        for kind in KINDS:
+            self._write(kind, kind)
+            self._command("launch", f"{kind}.yaml")
 
     def disturb(
-        self, name: str, faults: int, chance: random.Random, tally: Tally, until: float | None
+        self,
+        kind: str,
+        name: str,
+        faults: int,
+        chance: random.Random,
+        tally: Tally,
+        until: float | None,
     ) -> Iterator[str]:
-        """Run the study under another name and kill it that often, or until it is late; compare
-        the two. Yields what was killed, each time."""
-        self._write(name)
+        """Run a study under another name and kill it that often, or until it is late; compare the
+        two. Yields what was killed, each time."""
+        self._write(kind, name)
         self.environment["SOAK_PACE"] = str(SECONDS_PER_EPOCH)
 
         def goes_on() -> bool:
@@ -250,7 +272,7 @@ class SoakedWorkspace:
             with self._launching(name) as process:
                 driver = psutil.Process(process.pid)
                 while goes_on():
-                    kind = chance.choice(["worker", "worker", "worker", "driver", "everything"])
+                    what = chance.choice(["worker", "worker", "worker", "driver", "everything"])
                     if not self._progressed(name, chance.randint(1, 9), process):
                         has_ended = process.returncode == 0
                         if not has_ended and not self._was_busy(name):
@@ -260,15 +282,15 @@ class SoakedWorkspace:
                             )
                         break
                     self._family = descendants(driver)
-                    if kill(driver, self._family, kind, chance):
-                        tally.faults[kind] += 1
-                        yield kind
-                        if kind != "worker":
+                    if kill(driver, self._family, what, chance):
+                        tally.faults[what] += 1
+                        yield what
+                        if what != "worker":
                             break
         self.environment["SOAK_PACE"] = "0"
         self._command("launch", f"{name}.yaml")
         kill_all(self._family)
-        self._compare(name, tally)
+        self._compare(kind, name, tally)
         # Every launch begins a Ray with logs of its own.
         shutil.rmtree(self.home / "ray", ignore_errors=True)
 
@@ -297,8 +319,8 @@ class SoakedWorkspace:
         lines = (self.home / f"{name}.log").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it printed nothing"
 
-    def _write(self, name: str) -> None:
-        (self.home / f"{name}.yaml").write_text(STUDY.format(name=name))
+    def _write(self, kind: str, name: str) -> None:
+        (self.home / f"{name}.yaml").write_text(STUDY.format(name=name, **KINDS[kind]))
 
     def _command(self, *words: str) -> None:
         """Run a command to its end."""
@@ -341,16 +363,16 @@ class SoakedWorkspace:
             yield process
         finally:
             kill_all([command, *descendants(command)])
-            process.wait()
+            process.wait(timeout=60)
 
     # Comparing.
 
-    def _compare(self, name: str, tally: Tally) -> None:
-        expected, found = self._trials("undisturbed"), self._trials(name)
+    def _compare(self, kind: str, name: str, tally: Tally) -> None:
+        expected, found = self._trials(kind), self._trials(name)
         tally.trials = len(found)
         tally.lost = len(expected.keys() - found.keys())
         tally.duplicated = len(found.keys() - expected.keys())
-        runs, expected_runs = self._runs(name), self._runs("undisturbed")
+        runs, expected_runs = self._runs(name), self._runs(kind)
         tally.lost += len(expected_runs.keys() - runs.keys())
         tally.duplicated += sum(len(same) - 1 for same in runs.values())
         for key in expected.keys() & found.keys():

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import ray
 from disks import small_disk
-from programs import MGSTUDY, finished, started
+from programs import DEADLINE, MGSTUDY, finished, started
 from ray.cluster_utils import Cluster
 from undisturbed import check_against_the_library
 from waiting import wait_until
@@ -106,7 +106,7 @@ def test_ray_that_dies_is_started_anew_and_the_study_goes_on(home: Path, tmp_pat
         )
         raylet.kill()
         gate.touch()
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, (out, err)
     lines = [line for line in err.splitlines() if "Ray" in line]
     told = "Ray has died: its raylet was ended by SIGKILL; starting Ray anew, and going on"
@@ -150,7 +150,7 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
                     file.write(b"\0" * 4096)
             except OSError:
                 pass
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1, (out, err)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, err
@@ -169,7 +169,7 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
 def test_a_study_killed_at_random_comes_to_the_same_record() -> None:
     """At least 25 kills of driver, workers and all of Ray; see ``soak.py``."""
     soak = Path(__file__).with_name("soak.py")
-    done = finished(sys.executable, soak, "--faults", "26", "--seed", "7", seconds=1700)
+    done = finished(sys.executable, soak, "--faults", "14", "--seed", "7", seconds=1700)
     last = done.stdout.splitlines()[-1]
     assert "trials lost 0, trials duplicated 0, metrics differing 0" in last
     assert int(last.split()[2]) >= 25

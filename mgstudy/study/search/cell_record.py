@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import StudyConfig
-from mgstudy.private.optuna import FIXED_PARAMETERS, storage_id
+from mgstudy.private.optuna import FIXED_PARAMETERS, fixed_parameters, storage_id
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import CellEntry
 from mgstudy.study.search.confirmation import begin_replicate, open_confirmation, replicate_seed
@@ -93,8 +93,18 @@ class CellRecord:
         seed = self.cell.derived_seed(self.config.seed, f"trial {number}")
         self.study.sampler = cell_sampler(self.config.sampler, self.cell, seed)
         if interrupted is not None:
+            begun = trials[number]
+            if set(self.cell.searched) <= set(begun.params):
+                # Asking anew, though for nothing, would let some samplers pass over a proposal.
+                return self._request(number, storage_id(begun), begun.params)
             # Optuna gives back what was sampled before, and samples only what was not.
-            trial = optuna.Trial(self.study, storage_id(trials[number]))
+            trial = optuna.Trial(self.study, storage_id(begun))
+            given = {*trial.relative_params, *(fixed_parameters(begun) or ())}
+            for name in self.cell.searched:
+                if name in begun.params and name not in given:
+                    # Drawn again, so that what is drawn next is what it would have been.
+                    kind = begun.distributions[name]
+                    self.study.sampler.sample_independent(self.study, begun, name, kind)
         else:
             trial = self.study.ask()
         sampled = {name: suggest(trial, name, space) for name, space in self.cell.searched.items()}

@@ -3,12 +3,16 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import itertools
+import math
+import sqlite3
+from collections import Counter
+from contextlib import closing
 
 import optuna
 import pytest
 
 from mgstudy.errors import InputError
-from mgstudy.study.definition.optuna_parts import check_search
+from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, check_search
 from mgstudy.study.search.unrepeated import UnrepeatedSampler
 
 GRID = """
@@ -203,12 +207,21 @@ SAMPLERS = [
     if issubclass(member, optuna.samplers.BaseSampler) and not inspect.isabstract(member)
 ]
 ARGUMENTS = {
+    "TPESampler": "{n_startup_trials: 3}",
+    "GPSampler": "{n_startup_trials: 3}",
     "PartialFixedSampler": "{fixed_params: {optimizer.learning_rate: 0.5}, "
     "base_sampler: {name: RandomSampler}}",
     "PatientPruner": "{wrapped_pruner: {name: MedianPruner}, patience: 1}",
     "PercentilePruner": "{percentile: 25.0}",
     "ThresholdPruner": "{lower: 0.0}",
 }
+
+
+COUNTED_SPACE = """
+space:
+  model: {BPR: {embedding_size: {integer: [4, 12]}, regularization: 0.1}}
+  optimizer: {learning_rate: {choice: [0.1, 0.2, 0.3]}}
+"""
 
 
 def part(kind: str, name: str) -> str:
@@ -244,6 +257,49 @@ def test_the_same_study_proposes_the_same_and_another_seed_something_else(
             path.unlink()
     assert found[0] == found[1]
     assert not any(proposal in found[0] for proposal in found[2])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_an_interrupted_search_proposes_what_an_undisturbed_one_does(
+    opened, storage_path, name: str
+) -> None:
+    space = COUNTED_SPACE if name in GRID_SAMPLERS else SPACE
+    rest = f"{space}{part('sampler', name)}\ntrials: 8\n"
+
+    def search(begun_before: int) -> dict[int, object]:
+        """Go through a search whose driver is killed that often after it has begun a trial."""
+        for path in storage_path.parent.glob("optuna.db*"):
+            path.unlink()
+        found, left = {}, Counter[int]()
+        record = opened("", rest)
+        while (trial := record.next_request()) is not None:
+            left[trial.number] += 1
+            if left[trial.number] <= begun_before:
+                record = opened("", rest)
+                continue
+            rate = trial.parameters["optimizer.learning_rate"]
+            record.complete(trial, {"best_value": -abs(math.log(rate / 0.1))})
+            found[trial.number] = trial.parameters
+        return found
+
+    assert search(begun_before=2) == search(begun_before=0)
+
+
+@pytest.mark.parametrize("name", ["RandomSampler", "TPESampler"])
+def test_a_trial_interrupted_while_it_was_sampled_gets_what_it_would_have(
+    opened, storage_path, name: str
+) -> None:
+    rest = f"{SPACE}{part('sampler', name)}\ntrials: 6\nstart_with_defaults: false\n"
+    record = opened("", rest)
+    for _ in range(4):
+        record.complete(record.next_request(), {"best_value": 0.1})
+    expected = record.next_request().parameters
+    with closing(sqlite3.connect(storage_path)) as database:
+        last = "(select max(param_id) from trial_params)"
+        assert database.execute(f"delete from trial_params where param_id = {last}").rowcount == 1
+        database.commit()
+    assert opened("", rest).next_request().parameters == expected
 
 
 # Published defaults.
