@@ -11,13 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.lazy import NOBODYS_HOME
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 logger = logging.getLogger(__name__)
 
@@ -169,6 +172,21 @@ def is_there(path: Path) -> bool:
         return False
     except OSError as error:
         raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
+    return True
+
+
+def is_at(files: AbstractFileSystem, path: str) -> bool:
+    """Whether something lies somewhere on a file system of fsspec's.
+
+    Its own ``exists`` takes whatever fails, a connection for example, for no.
+
+    Raises:
+        Exception: If that cannot be looked up; every file system has errors of its own.
+    """
+    try:
+        files.info(path)
+    except FileNotFoundError:
+        return False
     return True
 
 

@@ -15,7 +15,7 @@ from fsspec import get_filesystem_class
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import absolute, listed, locked, written_whole
+from mgstudy.files import absolute, is_at, listed, locked, written_whole
 from mgstudy.fingerprint import fingerprint
 from mgstudy.urls import first_line, redacted
 
@@ -197,7 +197,7 @@ class SharedFiles:
         """
 
         def upload(files: Any, remote: str) -> None:
-            if anew or not files.exists(remote):
+            if anew or not is_at(files, remote):
                 files.makedirs(posixpath.dirname(remote), exist_ok=True)
                 files.put_file(str(path), remote)
 
@@ -241,7 +241,7 @@ def _said_of_protocol(url: str) -> Iterator[None]:
 
 
 def _download(files: Any, remote: str, path: Path) -> None:
-    if not files.exists(remote):
+    if not is_at(files, remote):
         # A copy of what is no longer there would live on for this machine alone.
         path.unlink(missing_ok=True)
         return

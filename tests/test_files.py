@@ -2,11 +2,15 @@ import os
 import sys
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from programs import finished
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import content_of, identify, locked, written_whole
+from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, CheckpointFolder
+from mgstudy.workspace import SharedFiles
 
 
 def test_a_known_file_is_read_again_only_when_its_size_or_time_changed(tmp_path: Path) -> None:
@@ -54,6 +58,29 @@ def test_what_is_in_a_file_is_known_or_an_error(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(MgstudyError, match=said):
             content_of(tmp_path / name)
+
+
+class _Away(MemoryFileSystem):
+    protocol = "away"
+
+    def info(self, path: str, **settings: object) -> object:
+        raise ConnectionResetError("reset by peer")
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path))
+    fsspec.register_implementation("away", _Away, clobber=True)
+    shared = SharedFiles.at("away://bucket")
+    copy = shared.copy / "manifest.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("kept")
+    with pytest.raises(MgstudyError, match=r"away://bucket/manifest\.json: cannot be reached"):
+        shared.fetch(copy, anew=True)
+    assert copy.read_text() == "kept"
+    with pytest.raises(ConnectionResetError):
+        CheckpointFolder("away://bucket").exists("a/b/0", BEST_WEIGHTS)
 
 
 def test_what_has_no_name_cannot_be_written() -> None:

@@ -18,6 +18,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError
+from mgstudy.files import is_at
 
 if TYPE_CHECKING:  # Imported where trials need it: whoever looks where files lie waits for nothing.
     import torch
@@ -112,7 +113,7 @@ class CheckpointFolder:
         """
         files, last = self._open(self.location(trial, LAST))
         fresh = self.save(trial, f"{LAST}.new", state)
-        if files.exists(last):
+        if is_at(files, last):
             files.mv(last, posixpath.join(posixpath.dirname(last), BEFORE_LAST))
         files.mv(self._open(fresh)[1], last)
         return self.location(trial, LAST)
@@ -152,7 +153,7 @@ class CheckpointFolder:
     def exists(self, trial: str, name: str) -> bool:
         """Whether the trial has such a file."""
         files, path = self._open(self.location(trial, name))
-        return bool(files.exists(path))
+        return is_at(files, path)
 
     def trials(self, cell: str) -> list[int]:
         """Numbers of the trials of a cell that have left anything."""
@@ -177,7 +178,7 @@ class CheckpointFolder:
     def _remove(self, location: str) -> None:
         files, path = self._open(location)
         try:
-            if files.exists(path):
+            if is_at(files, path):
                 files.rm(path, recursive=True)
         except OSError:
             # A leftover costs space and nothing else; the next launch tries again.
