@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import pkgutil
 import sys
 
@@ -28,6 +29,8 @@ def main() -> None:
     """Run the command line; the exit code is 0, 2 for wrong input, 1 for a failure of the
     environment, 130 after an interruption."""
     import_commands()
+    # Where it keeps its fonts is nothing to tell of a study.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     for stream in (sys.stdout, sys.stderr):
         # What a terminal's encoding lacks, or a file's name has that is no text, ends no command.
         if isinstance(stream, io.TextIOWrapper):

@@ -94,7 +94,7 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     if launched.undelivered:
         console.print(
             f"{launched.undelivered} records wait for MLflow; "
-            f"{typed('sync', summary.name, home=home)} delivers them when it is back",
+            f"{typed('sync', summary.name, home=home)} delivers them once it takes records",
             style="yellow",
             soft_wrap=True,
         )
