@@ -5,27 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import sqlalchemy
 from mlflow_server import MlflowServer
-from programs import MGSTUDY, finished
+from waiting import free_port
 
 from mgstudy import api
 
 pytestmark = pytest.mark.integration
 
 SECRET = "s3cret"
-PIPELINE = "name: tiny\nsource: {kind: synthetic, users: 30, items: 40, interactions_per_user: 8}\n"
+PIPELINE = """\
+name: tiny
+source:
+  {kind: synthetic, users: 20, items: 20, interactions_per_user: 6, modalities: {image: {width: 2}}}
+"""
 STUDY = """\
 name: quiet
-factors: {{dataset: [tiny], model: [BPR, "theirs:Broken"]}}
+factors: {{dataset: [tiny], model: [VBPR, "theirs:Broken"]}}
 space: {{optimizer: {{learning_rate: {{log_float: [1.0e-3, 1.0e-1]}}}}}}
 trials: 1
-training: {{epochs: 1, batch_size: 64, objective: ndcg@5, measures: [ndcg], cutoffs: [5]}}
+training: {{epochs: 1, objective: ndcg@5, measures: [ndcg], cutoffs: [5]}}
 storage: {storage}
 tracking: {{uri: "{tracking}"}}
 """
@@ -46,9 +51,12 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="mgs-", dir="/tmp"))
     monkeypatch.setenv("MGSTUDY_HOME", str(folder / "home"))
     monkeypatch.setenv("RAY_TMPDIR", str(folder / "ray"))
+    monkeypatch.setenv("STORAGE_PASSWORD", f"{SECRET}-1")
+    monkeypatch.setenv("TRACKING_PASSWORD", f"{SECRET}-2")
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(folder)
     (folder / "theirs.py").write_text(THEIRS)
     (folder / "tiny.yaml").write_text(PIPELINE)
     api.prepare(folder / "tiny.yaml")
@@ -56,40 +64,72 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture
+def dashboard(folder: Path) -> Iterator[str]:
+    """The address of a Ray on this machine, with room for one trial, that takes jobs."""
+    started = ray.init(
+        address="local",
+        num_cpus=1,
+        num_gpus=0,
+        include_dashboard=True,
+        dashboard_port=free_port(),
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield f"http://{started.dashboard_url}"
+    ray.shutdown()
+
+
 def test_no_secret_of_a_study_is_printed_kept_or_recorded(
-    folder: Path, postgresql: Any, command: Callable[..., Any]
+    folder: Path, dashboard: str, postgresql: Any, command: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Launched while MLflow is away and again once it is there, then read."""
+    """Launched while MLflow is away and submitted with the passwords in variables; delivered,
+    measured and read once MLflow is there."""
     bare = postgresql.new_database("quiet")
-    storage = bare.replace("study@", f"study:{SECRET}-1@")
     server = MlflowServer(folder / "server")
     server.folder.mkdir()
-    token = server.uri.replace("://", f"://{SECRET}-2@")
-    password = server.uri.replace("://", f"://me:{SECRET}-3@")
-    study = folder / "study.yaml"
-    study.write_text(STUDY.format(storage=storage, tracking=token))
-    launched = finished(MGSTUDY, "launch", study, code=1)
-    study.write_text(STUDY.format(storage=storage, tracking=password))
+    study = folder / "sent" / "study.yaml"
+    study.parent.mkdir()
+    said: list[Any] = []
+
+    def typed(code: int, *words: object) -> None:
+        said.append(command(*words))
+        assert said[-1].code == code, said[-1]
+
+    def write(storage: str, tracking: str) -> str:
+        kept = bare.replace("study@", f"study:{storage}@")
+        sent = server.uri.replace("://", f"://{tracking}@")
+        study.write_text(STUDY.format(storage=kept, tracking=sent))
+        return kept
+
+    storage = write(f"{SECRET}-3", f"{SECRET}-4")
+    typed(1, "launch", study)
+    assert "does not take records" in caplog.text
+    typed(2, "compare", "quiet")
+    typed(2, "sync", "quiet")
+    unreachable = storage.replace(f":{postgresql.port}", ":1")
+    typed(1, "plan", study, "--set", f"storage={unreachable}")
+    typed(2, "plan", study, "--set", f"tracking.uri=nosuch://{SECRET}-5@host")
+    write(f"{SECRET}-3", f"me:{SECRET}-6")
+    typed(1, "launch", study)
+    write("${STORAGE_PASSWORD}", "me:${TRACKING_PASSWORD}")
+    where = ("--working-directory", study.parent, "--home", folder / "home")
+    typed(1, "submit", study, "--address", dashboard, "--no-check", *where)
     server.start()
     try:
-        unreachable = storage.replace(f":{postgresql.port}", ":1")
-        said = [
-            command("launch", study),
-            command("compare", "quiet"),
-            command("plan", study, "--set", f"storage={unreachable}"),
-            command("plan", study, "--set", f"tracking.uri=nosuch://{SECRET}-4@host"),
-        ]
+        typed(0, "sync", "quiet")
+        typed(0, "robustness", "quiet", "--risks", "gaussian_noise")
+        typed(0, "report", "quiet")
     finally:
         server.kill()
-    study.unlink()
+    shutil.rmtree(study.parent)
     places = {
-        "what was said": repr([launched, said]).encode(),
+        "what was said": repr(said).encode(),
+        "what was logged": caplog.text.encode(),
         "the storage": _content(bare).encode(),
     }
     places |= {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     assert [name for name, content in places.items() if SECRET.encode() in content] == []
-    assert [ended.code for ended in said] == [1, 2, 1, 2]
-    assert "does not take records" in launched.stderr
     assert any(b"KeyError" in content for name, content in places.items() if "mlflow.db" in name)
 
 
