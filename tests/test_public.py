@@ -114,7 +114,9 @@ def test_a_user_of_the_public_names_is_typed_and_misuse_is_found(tmp_path: Path)
     misuse.write_text("import mgstudy\n\nlaunched: int = mgstudy.launch('a.yaml')\n")
     # Here, what mypy knows from the project's own check is not found out again.
     command = [sys.executable, "-m", "mypy", "--strict", str(use), str(misuse)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=600
+    )
     lines = [line for line in done.stdout.splitlines() if ": error: " in line]
     assert lines, done.stdout + done.stderr
     assert all("misuse.py:3: error: " in line for line in lines), done.stdout

@@ -54,7 +54,7 @@ def test_no_file_is_large() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("only git knows which files are the repository's")
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
     ).stdout
     tracked = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists()]
     assert tracked
@@ -104,6 +104,31 @@ def unsafe_reads(source: str) -> Iterator[tuple[int, str]]:
             )
         ):
             yield node.lineno, ast.unparse(node)
+
+
+WAITS = {"wait", "communicate", "join"}
+PROGRAMS = {"run", "call", "check_call", "check_output"}
+
+
+def endless_waits(source: str) -> Iterator[tuple[int, str]]:
+    """Calls that wait for a process or a thread, however long it takes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            name, of = node.func.attr, ast.unparse(node.func.value)
+            is_wait = (name in WAITS and not node.args) or (name in PROGRAMS and of == "subprocess")
+            if is_wait and "timeout" not in {keyword.arg for keyword in node.keywords}:
+                yield node.lineno, ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=relative)
+def test_no_test_waits_without_an_end(path: Path) -> None:
+    assert list(endless_waits(path.read_text("utf-8"))) == []
+
+
+def test_what_waits_all_the_same_is_ended() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["faulthandler_timeout"] <= 1800
+    assert settings["faulthandler_exit_on_timeout"]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)

@@ -47,7 +47,7 @@ def test_code_and_study_files_go_along_and_data_stores_and_secrets_do_not(tmp_pa
 def test_what_git_ignores_stays_and_what_it_does_not_know_yet_goes(tmp_path: Path) -> None:
     write(tmp_path, *SENT, *LEFT_OUT, "scratch/try.py")
     (tmp_path / ".gitignore").write_text("scratch/\n")
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, timeout=60)
     assert names(tmp_path) == {*SENT, ".gitignore"}
 
 
@@ -55,7 +55,7 @@ def test_git_is_asked_so_that_rules_above_the_folder_count(tmp_path: Path) -> No
     folder = tmp_path / "studies"
     write(folder, *SENT, "secret.yaml", "scratch/try.py")
     (tmp_path / ".gitignore").write_text("secret.yaml\n")
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, timeout=60)
     (tmp_path / ".git" / "info" / "exclude").write_text("scratch/\n")
     assert names(folder) == set(SENT)
 
@@ -82,7 +82,7 @@ def test_the_archive_holds_exactly_the_files(tmp_path: Path) -> None:
 def test_a_study_file_that_is_ignored_goes_along_all_the_same(rules: str, tmp_path: Path) -> None:
     write(tmp_path, "study.yaml")
     (tmp_path / rules).write_text("study.yaml\n")
-    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True, timeout=60)
     assert "study.yaml" in names(tmp_path)
 
 

@@ -246,7 +246,7 @@ def test_two_processes_make_each_table_once(raw, workspace) -> None:
             lines += read_until(second, "waiting for the process that is making it")
             rest, _ = first.communicate("go on\n")
             lines += rest.splitlines()
-            rest, _ = second.communicate()
+            rest, _ = second.communicate(timeout=60)
             lines += rest.splitlines()
     assert first.returncode == second.returncode == 0
     written = [line.split()[1] for line in lines if "writing" in line]
@@ -258,7 +258,7 @@ def test_two_processes_make_each_table_once(raw, workspace) -> None:
 @pytest.mark.integration
 def test_a_process_killed_while_writing_leaves_a_usable_workspace(raw, workspace) -> None:
     with preparing(workspace, raw.pipeline(), "die") as killed:
-        killed.communicate()
+        killed.communicate(timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert not workspace.manifest("toy").exists()
     assert [path.name.partition("-")[0] for path in workspace.tables.glob("[!.]*.parquet")] == [

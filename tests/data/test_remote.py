@@ -42,7 +42,7 @@ def host() -> Iterator[str]:
     thread.start()
     yield f"127.0.0.1:{server.server_address[1]}"
     server.shutdown()
-    thread.join()
+    thread.join(timeout=60)
     server.server_close()
 
 

@@ -186,19 +186,23 @@ def test_shellcheck_finds_nothing_in_the_script() -> None:
         pytest.skip("no shellcheck; `make dev` installs it")
     script = ROOT / "deploy/slurm.sh"
     assert os.access(script, os.X_OK)
-    checked = subprocess.run([shellcheck, str(script)], capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        [shellcheck, str(script)], capture_output=True, text=True, check=False, timeout=60
+    )
     assert checked.stdout == ""
     assert checked.returncode == 0
 
 
 def test_the_slurm_script_explains_itself_outside_an_allocation() -> None:
     script = str(ROOT / "deploy/slurm.sh")
-    without_study = subprocess.run([script], capture_output=True, text=True, check=False)
+    without_study = subprocess.run(
+        [script], capture_output=True, text=True, check=False, timeout=60
+    )
     assert without_study.returncode == 2
     assert without_study.stderr.startswith("usage: sbatch")
     environment = {"PATH": os.environ["PATH"]}
     outside = subprocess.run(
-        [script, "x.yaml"], env=environment, capture_output=True, text=True, check=False
+        [script, "x.yaml"], env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert outside.returncode != 0
     assert "runs inside an allocation: use sbatch" in outside.stderr

@@ -89,7 +89,7 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
-        self._thread.join()
+        self._thread.join(timeout=60)
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

@@ -86,6 +86,6 @@ def finished(
         settings: Go to ``started``.
     """
     with started(*command, seconds=seconds, **settings) as process:
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=seconds + 60)
     assert code is None or process.returncode == code, (process.returncode, out, err)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

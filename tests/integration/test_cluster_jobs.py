@@ -140,7 +140,7 @@ def assert_following_can_be_left(cluster: Cluster, job: jobs.Job) -> None:
         lines = iter(following.stdout.readline, "")
         assert any("trials to run" in line for line in lines)
         following.send_signal(signal.SIGINT)
-        out, err = following.communicate()
+        out, err = following.communicate(timeout=60)
     assert following.returncode == 130, (out, err)
     assert f"{job.id} goes on without this terminal" in out
     assert f"`mgstudy stop {job.study} --address {cluster.address}` stops it" in out

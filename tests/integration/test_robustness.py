@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
-from programs import MGSTUDY, started
+from programs import DEADLINE, MGSTUDY, started
 from rich.console import Console
 
 from mgstudy import api
@@ -256,7 +256,7 @@ def test_ctrl_c_keeps_what_was_measured_and_exits_130(measured: Measured, home: 
                 if line.startswith("[1/"):
                     process.send_signal(signal.SIGINT)
                     break
-            rest, _ = process.communicate()
+            rest, _ = process.communicate(timeout=DEADLINE)
         assert process.returncode == 130
         assert "goes on where it stopped" in rest
         partial = measured.results.read()

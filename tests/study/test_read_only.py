@@ -27,12 +27,12 @@ def views(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     ]
     try:
         for command in commands:
-            done = subprocess.run(command, capture_output=True, check=False)
+            done = subprocess.run(command, capture_output=True, check=False, timeout=60)
             if done.returncode != 0:
                 pytest.skip(f"nothing can be mounted: {done.stderr.decode().strip()}")
         yield folder, view
     finally:
-        subprocess.run(["umount", "-l", str(view)], capture_output=True, check=False)
+        subprocess.run(["umount", "-l", str(view)], capture_output=True, check=False, timeout=60)
 
 
 def test_a_study_that_may_only_be_read_is_read(views: tuple[Path, Path]) -> None:

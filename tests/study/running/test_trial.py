@@ -205,7 +205,7 @@ def test_a_trial_that_is_stopped_in_an_epoch_is_written_down_after_it(
     stopping = threading.Thread(target=trial.cleanup)
     stopping.start()
     gate.open.set()
-    stopping.join()
+    stopping.join(timeout=60)
     assert checkpoints.load(trial._key, LAST)["trainer"]["next_epoch"] in (2, 4)
     assert steps(start(recorded=2)) == whole
 

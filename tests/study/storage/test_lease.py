@@ -89,7 +89,7 @@ def test_whoever_looks_at_the_same_time_is_taken_for_no_driver(folder: Path) -> 
     for thread in looking:
         thread.start()
     for thread in looking:
-        thread.join()
+        thread.join(timeout=60)
     assert seen == [Driver()] * 20
 
 
@@ -259,7 +259,7 @@ def test_a_driver_whose_study_another_took_meanwhile_is_told(database: str, fold
             wait_until(lambda: killer.execute(stands).scalar())
             killer.execute(sqlalchemy.text("SELECT pg_terminate_backend(:pid)"), {"pid": holder})
         assert told.wait(60)
-        waiting.join()
+        waiting.join(timeout=60)
     engine.dispose()
     (failure,) = lost
     assert str(failure).startswith("study 'taken': another process began to drive it while")

@@ -185,7 +185,7 @@ def test_a_caller_is_held_until_a_slow_storage_has_what_is_old(
     assert not taken.wait(0.5)
     may_end.set()
     assert taken.wait(60)
-    faster.join()
+    faster.join(timeout=60)
     storage.close()
 
 
@@ -227,7 +227,7 @@ def test_a_restarted_server_is_waited_for_and_nothing_is_lost(postgresql: Any, c
     open_trial.report(0.75, 2)
     study.tell(open_trial, 0.75)
     optimize(study, 2)
-    starting.join()
+    starting.join(timeout=60)
     assert content(study.get_trials()) == stored(url)
     assert len(stored(url)) == 6
     storage.close()
