@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pyarrow.parquet import read_schema
 
 from mgstudy.errors import InputError, suggestion
 from mgstudy.report.comparison.statistics import NO_TESTS, UserTests, seed_tests, user_tests
@@ -205,7 +206,7 @@ def compare_over_users(
 
     @functools.cache
     def mean_users(paths: tuple[Path, ...]) -> pd.DataFrame:
-        return _mean_users(paths, problems)
+        return _mean_users(paths, metrics, problems)
 
     stacked: dict[bytes, tuple[list[tuple[str, str, str]], list[NDArray[np.float64]]]] = {}
     for entry in entries:
@@ -237,13 +238,17 @@ def compare_over_users(
     return results
 
 
-def _mean_users(paths: Sequence[Path], problems: list[str]) -> pd.DataFrame:
+def _mean_users(
+    paths: Sequence[Path], metrics: Sequence[str], problems: list[str]
+) -> pd.DataFrame:
     """Every user's scores, averaged over replicates: a column for each metric, users ascending; no
     users if one of the tables cannot be read, which is noted among the problems."""
+    wanted = {"user", *metrics}
     tables = []
     for path in paths:
         try:
-            tables.append(pd.read_parquet(path))
+            columns = [name for name in read_schema(path).names if name in wanted]
+            tables.append(pd.read_parquet(path, columns=columns))
         except (OSError, ValueError) as error:
             said = " ".join(str(error).split())
             problem = f"{path}: users' test scores cannot be read: {said}"

@@ -21,6 +21,8 @@ ALPHA = 0.05
 RESAMPLES = 9999
 BOOTSTRAPS = 2000
 _ROWS_AT_ONCE = 500
+_NUMBERS_AT_ONCE = 8_000_000
+"""Resamples are drawn in blocks of so many rows at most, and of so many numbers (64 MB)."""
 
 Numbers = NDArray[np.float64]
 
@@ -202,13 +204,13 @@ def user_tests(differences: Numbers) -> UserTests:
     as_extreme = np.ones(differences.shape[1])
     # A sum over users in another order may differ in its last digits.
     threshold = np.abs(means) * (1 - 1e-9)
-    for rows in _chunks(RESAMPLES):
+    for rows in _chunks(RESAMPLES, users):
         signs = random.integers(0, 2, (rows, users), dtype=np.int8) * 2.0 - 1.0
         as_extreme += (np.abs(signs @ differences / users) >= threshold).sum(axis=0)
     resampled = np.concatenate(
         [
             random.multinomial(users, np.full(users, 1 / users), rows) @ differences / users
-            for rows in _chunks(BOOTSTRAPS)
+            for rows in _chunks(BOOTSTRAPS, users)
         ]
     )
     ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
@@ -251,5 +253,6 @@ def _mean_difference(ours: Numbers, theirs: Numbers, axis: int = -1) -> Numbers:
     return np.asarray(ours.mean(axis=axis) - theirs.mean(axis=axis))
 
 
-def _chunks(total: int) -> list[int]:
-    return [min(_ROWS_AT_ONCE, total - start) for start in range(0, total, _ROWS_AT_ONCE)]
+def _chunks(total: int, users: int) -> list[int]:
+    rows = max(1, min(_ROWS_AT_ONCE, _NUMBERS_AT_ONCE // users))
+    return [min(rows, total - start) for start in range(0, total, rows)]

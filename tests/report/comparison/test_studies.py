@@ -369,6 +369,33 @@ def test_scores_by_user_that_are_gone_are_named_and_users_not_tested(cell: Simul
     assert row["p_t"] == 1
 
 
+PEAK, NOW = "VmHWM", "VmRSS"
+
+
+def resident(what: str) -> int:
+    """Bytes of memory that this process has, or had at most since the last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(what))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux knows a peak")
+def test_many_users_take_little_memory(cell: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the largest of the published Amazon datasets has."""
+    monkeypatch.setattr("mgstudy.report.comparison.statistics.RESAMPLES", 500)
+    monkeypatch.setattr("mgstudy.report.comparison.statistics.BOOTSTRAPS", 40)
+    random = np.random.default_rng(0)
+    cells = [
+        cell(model, gradient, [random.integers(0, 4, 192_403) / 3 for _ in range(3)], seeds=3)
+        for model in "AB"
+        for gradient in ("plain", "mg")
+    ]
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident(NOW)
+    found = mirrored(compare_studies([study(*cells)], metrics=METRICS))
+    assert resident(PEAK) - before < 300 << 20
+    assert found["p_users_permutation"].between(0, 1).all()
+
+
 # Formats.
 
 
