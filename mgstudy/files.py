@@ -241,10 +241,13 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
     the block raises comes out as it is, also an ``OSError`` of something that it reads.
 
     Raises:
+        InputError: If a folder, pipe or device is there, which the file would take the place of.
         MgstudyError: If the disk is full or cannot be written to.
     """
     partial = _beside(path, "partial")
     with said_of_writing(path):
+        if path.exists():
+            refuse_what_is_no_file(path)
         raw = _Target(partial, path)
     try:
         with io.BufferedWriter(raw) as file:

@@ -89,6 +89,20 @@ def test_what_has_no_name_cannot_be_written() -> None:
             pass
 
 
+def test_a_file_takes_the_place_of_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    (tmp_path / "link").symlink_to(path)
+    for name in ("pipe", "link"):
+        with (
+            pytest.raises(InputError, match="is a pipe, socket or device, expected a file"),
+            written_whole(tmp_path / name),
+        ):
+            pass
+    assert path.is_fifo()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link", "pipe"]
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(InputError), written_whole(path) as file:

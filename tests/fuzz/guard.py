@@ -6,6 +6,7 @@ costs no start-up, what it leaves in memory is gone, and the kernel ends it at i
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import pkgutil
@@ -73,14 +74,21 @@ class Ended:
 
 
 def import_all() -> None:
-    """Import what commands import, and see that nothing runs besides, which a fork would lack."""
+    """Import what commands import."""
     import mgstudy
 
     found = pkgutil.walk_packages(mgstudy.__path__, "mgstudy.")
     ours = [module.name for module in found if not module.name.startswith(LEFT_OUT)]
     for name in (*ours, *BESIDES):
         importlib.import_module(name)
+
+
+def ready_to_fork() -> None:
+    """See that nothing runs besides, which a fork would lack, and that forks share what there is:
+    who collects garbage among it copies it."""
     assert threading.active_count() == 1, threading.enumerate()
+    gc.collect()
+    gc.freeze()
 
 
 def run_all(commands: Iterable[Command], at_once: int) -> Iterator[tuple[Command, Ended]]:
