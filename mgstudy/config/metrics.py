@@ -1,4 +1,4 @@
-"""What a ranking can be measured by besides accuracy: the interface, and where metrics are found.
+"""What a ranking can be measured by: the interface, and where metrics are found.
 
 The metrics lie in ``mgstudy/training/metrics/``; here is what a study file knows of them.
 """
@@ -10,6 +10,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mgstudy.registry import Registry
+
+ITEM_GROUPS = ("cold", "tail", "head", "complete", "incomplete")
+"""Groups of items that a metric of relevant items can be asked of, as ``recall-tail``. Cold items
+have no training interactions, those in the head are the most popular and have 80 % of them
+together, and the tail is between; incomplete items lack a modality."""
+USER_GROUPS = ("light", "heavy")
+"""Groups of users that any metric can be asked of, as ``coverage-heavy``: the fifth with the most
+training interactions (ASSUMED; Li et al., WWW 2021, take other shares), and the others."""
 
 
 class RankingMetric(ABC):
@@ -24,6 +32,9 @@ class RankingMetric(ABC):
     of_users: ClassVar[bool] = True
     """Whether every user has a value, whose mean is reported; else there is one of all lists."""
     larger_is_better: ClassVar[bool] = True
+    of_relevance: ClassVar[bool] = False
+    """Whether it looks at which listed items are relevant, so that it can be asked of a group of
+    items: then only relevant items of the group count, for the users who have one."""
 
     @classmethod
     def refusal(cls, dataset: Any) -> str | None:
@@ -49,4 +60,11 @@ ranking_metrics: Registry[RankingMetric] = Registry(
     package="mgstudy.training.metrics",
     entry_point_group="mgstudy.metrics",
 )
-"""Every metric that is installed, besides those of accuracy."""
+"""Every metric that is installed."""
+
+
+def split_group(measure: str) -> tuple[str, str | None]:
+    """The metric's name in a measure, and the group it is asked of: ``recall-tail`` is recall and
+    tail."""
+    name, _, group = measure.rpartition("-")
+    return (name, group) if name else (measure, None)

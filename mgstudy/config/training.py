@@ -7,12 +7,12 @@ from typing import NamedTuple
 from pydantic import Field, field_validator
 
 from mgstudy.config.factors import Settings
-from mgstudy.config.metrics import ranking_metrics
+from mgstudy.config.metrics import ITEM_GROUPS, USER_GROUPS, ranking_metrics, split_group
 from mgstudy.errors import InputError, UnknownNameError
 
 MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
-"""The measures of accuracy, computed by default; a metric is a measure at a cutoff. What each
-computes is in ``mgstudy.training.evaluation``; others are found in ``ranking_metrics``."""
+"""What is computed by default, the measures of accuracy; a metric is a measure at a cutoff. These
+and others are found in ``ranking_metrics``."""
 _LONGEST_LIST = 1_000_000
 
 
@@ -43,13 +43,21 @@ def parse_metric(name: str) -> Metric:
 
 
 def _require_measure(kind: str, name: str) -> None:
-    """Refuse what is neither a measure of accuracy nor another one that is installed."""
-    if name in MEASURES:
+    """Refuse what is no installed metric, or none that can be asked of the group it names."""
+    if name in MEASURES:  # Known without loading them, and torch with them.
         return
-    if ":" in name:
-        ranking_metrics.get(name)
-    elif name not in ranking_metrics.names():
-        raise UnknownNameError(kind, name, (*MEASURES, *ranking_metrics.names()))
+    metric, group = split_group(name)
+    if group is not None and group not in ITEM_GROUPS + USER_GROUPS:
+        raise UnknownNameError("group", group, ITEM_GROUPS + USER_GROUPS)
+    try:
+        of_relevance = ranking_metrics.get(metric).of_relevance
+    except UnknownNameError:
+        raise UnknownNameError(kind, metric, ranking_metrics.names()) from None
+    if group in ITEM_GROUPS and not of_relevance:
+        raise InputError(
+            f"{kind} {name!r}: {metric} does not look at which items are relevant, so it cannot be "
+            f"asked of a group of items"
+        )
 
 
 class EarlyStopping(Settings):
@@ -100,8 +108,8 @@ class TrainingSettings(Settings):
     measures: tuple[str, ...] = Field(
         MEASURES,
         strict=False,
-        description=f"what to compute of a ranking: any of {', '.join(MEASURES)}, or another "
-        "metric, such as coverage, novelty or fairness",
+        description="what to compute of a ranking: metrics by name, also of a group of items "
+        f"({', '.join(ITEM_GROUPS)}) or of users ({', '.join(USER_GROUPS)}), as recall-tail",
     )
     cutoffs: tuple[int, ...] = Field(
         (5, 10, 20, 50), strict=False, description="lengths of the ranked lists that are measured"
@@ -127,15 +135,9 @@ class TrainingSettings(Settings):
             metric = parse_metric(name)
         except InputError as error:
             raise ValueError(str(error)) from None
-        if metric.measure not in MEASURES:
-            kind = ranking_metrics.get(metric.measure)
-            if not kind.larger_is_better:
-                raise ValueError(f"of {metric.measure}, larger is not better: it selects nothing")
-            if not kind.of_users:
-                raise ValueError(
-                    f"{metric.measure} is of all lists together; what selects has a value for each "
-                    "user, by which winners are compared"
-                )
+        measure, _ = split_group(metric.measure)
+        if measure not in MEASURES and not ranking_metrics.get(measure).larger_is_better:
+            raise ValueError(f"of {measure}, larger is not better: it selects nothing")
         return str(metric)
 
     @field_validator("measures")

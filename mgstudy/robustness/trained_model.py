@@ -26,7 +26,8 @@ from mgstudy.training.evaluation import Evaluator
 _BOOTSTRAP_SEED = 20240513
 
 UserMetrics = dict[str, NDArray[np.float64]]
-"""Metric to its value for each user, shape ``[users]``."""
+"""Metric to its value for each user, shape ``[users]``, NaN where a user has none; to one value
+where the metric is of all lists together."""
 
 
 class ItemGraph(StrEnum):
@@ -171,7 +172,9 @@ class TrainedModel:
         self, model: Recommender, transform: ChangedFeatures | None = None
     ) -> UserMetrics:
         with model.features.transformed(transform) if transform else nullcontext():
-            return self.evaluator.evaluate_users(model.scorer())
+            of_users, metrics = self.evaluator.evaluate_both(model.scorer())
+        of_all = {name: np.array([value]) for name, value in metrics.items()}
+        return of_all | of_users
 
 
 def _graphs(model: Recommender) -> list[SparseGraph]:

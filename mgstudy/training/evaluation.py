@@ -1,34 +1,30 @@
 """Measure a model by ranking all items for every user of a split.
 
-Each measure of ranked lists is for all users of a block at once, takes the same arguments and
-returns one value per user and cutoff:
-
-* ``hits``: float64, shape ``[users, length]``; 1 where the item at that position is relevant.
-* ``relevant``: int64, shape ``[users]``; relevant items of each user, at least 1.
-* ``cutoffs``: lengths of the list's beginning to measure. A cutoff beyond ``length`` measures the
-  whole list: there are no further items.
-
-With h_j = 1 for a hit at position j = 1, 2, ... and n relevant items, the definitions are beside
-each function. They are those of the published multimodal evaluation, without its rounding.
+What is measured of the lists are the metrics of ``mgstudy/training/metrics/``. Those of accuracy
+are as in the published multimodal evaluation, without its rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.config.metrics import ranking_metrics
+from mgstudy.config.metrics import ITEM_GROUPS, RankingMetric, ranking_metrics, split_group
 from mgstudy.config.training import Metric, parse_metric
 from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
-from mgstudy.training.metrics.base import RankedLists
+from mgstudy.training.metrics.base import Catalogue, RankedLists
+from mgstudy.training.metrics.groups import members, refusal, relevant_in_group
 from mgstudy.training.ranking import FullRanking
+
+AnyValue = TypeVar("AnyValue", float, Tensor)
 
 PAIRS_AT_ONCE = 2**16
 """Relevant items that are looked for at once, which bounds the memory for it."""
@@ -38,9 +34,10 @@ class Evaluator:
     """Full-ranking evaluation of one split.
 
     Every item is ranked for every user of the split, except the user's training items. Each metric
-    is the unweighted mean over the users. An item that a user has twice in the split is one
-    possible hit but counts twice in the user's number of relevant items, as published. Equal scores
-    are ranked by item id, lowest first. Values are not rounded.
+    is the unweighted mean over the users, one of a group over those who have something to do with
+    it: who belong to it, or have a relevant item of it. An item that a user has twice in the split
+    is one possible hit but counts twice in the user's number of relevant items, as published. Equal
+    scores are ranked by item id, lowest first. Values are not rounded.
 
     Args:
         dataset: The interactions.
@@ -78,15 +75,11 @@ class Evaluator:
         if not metrics:
             raise InputError("an evaluation needs at least one metric")
         parsed = tuple(parse_metric(str(metric)) for metric in metrics)
-        self.others = {
-            metric.measure: ranking_metrics.get(metric.measure)()
-            for metric in parsed
-            if metric.measure not in MEASURE_FUNCTIONS
-        }
+        kinds = {metric.measure: split_group(metric.measure) for metric in parsed}
         undefined = {
-            name: reason
-            for name, measure in self.others.items()
-            if (reason := measure.refusal(dataset)) is not None
+            measure: reason
+            for measure in kinds
+            if (reason := refusal(measure, dataset)) is not None
         }
         self.metrics = tuple(metric for metric in parsed if metric.measure not in undefined)
         if not self.metrics:
@@ -107,12 +100,17 @@ class Evaluator:
         self._relevant_counts = as_tensor(arrays["counts"]).to(device)
         self._relevant_rows = as_tensor(arrays["rows"]).to(device)
         self._relevant_items = as_tensor(arrays["items"]).to(device)
-        # Copied once: a GPU is waited for.
-        self._catalogue = (
-            dataset.user_count,
-            torch.from_numpy(dataset.incomplete).to(device),
-            torch.from_numpy(dataset.train_counts.astype(np.float64)).to(device),
-        )
+        self._candidates = self.ranking.candidates(as_tensor(arrays["users"]).to(device))
+        self._catalogue = Catalogue(dataset, device)
+        self._measures: dict[str, tuple[RankingMetric, list[int]]] = {}
+        for measure, cutoff in self.metrics:
+            kind = ranking_metrics.get(kinds[measure][0])
+            self._measures.setdefault(measure, (kind(), []))[1].append(cutoff)
+        self._groups = {
+            group: _Group.of(dataset, split, group, self.users, device)
+            for _, group in (kinds[measure] for measure in self._measures)
+            if group is not None
+        }
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
         """The mean of each metric over the split's users, or what it is of all their lists, by the
@@ -124,7 +122,8 @@ class Evaluator:
         return self.evaluate_both(scorer)[1]
 
     def evaluate_users(self, scorer: Scorer) -> dict[str, NDArray[np.float64]]:
-        """Each metric that users have, of every user, ``[users]`` in the order of ``self.users``.
+        """Each metric that users have, of every user, ``[users]`` in the order of ``self.users``;
+        NaN for a user who has nothing to do with the metric's group.
 
         Raises:
             FloatingPointError: If a score is NaN.
@@ -148,18 +147,19 @@ class Evaluator:
     def _summary(
         self, ranked: RankedLists, of_users: Mapping[str, NDArray[np.float64]]
     ) -> dict[str, float]:
-        """Each metric's mean over the users, or what it is of all lists."""
-        found = {name: float(values.mean()) for name, values in of_users.items()}
-        for name, measure in self.others.items():
-            of_all = [metric for metric in self.metrics if metric.measure == name]
-            if measure.of_users or not of_all:
+        """Each metric's mean over the users that have a value, or what it is of all lists."""
+        found = {name: float(np.nanmean(values)) for name, values in of_users.items()}
+        for measure, (metric, cutoffs) in self._measures.items():
+            if metric.of_users:
                 continue
-            values = measure.values(ranked, [metric.cutoff for metric in of_all]).tolist()
-            found |= zip(map(str, of_all), values, strict=True)
+            _, group = split_group(measure)
+            lists = ranked if group is None else self._groups[group].seen(ranked)
+            found |= _by_name(measure, cutoffs, metric.values(lists, cutoffs).tolist())
         return {str(metric): found[str(metric)] for metric in self.metrics}
 
     def _ranked(self, lists: Tensor) -> RankedLists:
-        return RankedLists(lists, self._hits(lists), self._relevant_counts, *self._catalogue)
+        hits = self._hits(lists)
+        return RankedLists(lists, hits, self._relevant_counts, self._candidates, self._catalogue)
 
     @torch.no_grad()
     def measure(self, lists: Tensor) -> dict[str, NDArray[np.float64]]:
@@ -176,25 +176,25 @@ class Evaluator:
 
     @torch.no_grad()
     def _of_users(self, ranked: RankedLists) -> dict[str, NDArray[np.float64]]:
-        hits = ranked.hits
-        by_measure: dict[str, list[Metric]] = {}
-        for metric in self.metrics:
-            if metric.measure in MEASURE_FUNCTIONS or self.others[metric.measure].of_users:
-                by_measure.setdefault(metric.measure, []).append(metric)
-        if not by_measure:
-            return {}
-        columns = []
-        for measure, metrics in by_measure.items():
-            cutoffs = [metric.cutoff for metric in metrics]
-            if measure in MEASURE_FUNCTIONS:
-                columns.append(MEASURE_FUNCTIONS[measure](hits, self._relevant_counts, cutoffs))
+        seen = {group: members.seen(ranked) for group, members in self._groups.items()}
+        found: dict[str, Tensor] = {}
+        for measure, (metric, cutoffs) in self._measures.items():
+            if not metric.of_users:
+                continue
+            _, group = split_group(measure)
+            if group is None:
+                values = metric.values(ranked, cutoffs)
             else:
-                columns.append(self.others[measure].values(ranked, cutoffs))
+                values = self._groups[group].spread(metric.values(seen[group], cutoffs))
+            found |= _by_name(measure, cutoffs, values.t())
+        if not found:
+            return {}
         # One copy of everything: a GPU is waited for.
-        values = torch.cat(columns, dim=1).t().contiguous().cpu().numpy()
-        names = [str(metric) for metrics in by_measure.values() for metric in metrics]
-        found = dict(zip(names, values, strict=True))
-        return {str(metric): found[str(metric)] for metric in self.metrics if str(metric) in found}
+        values = torch.stack(list(found.values())).cpu().numpy()
+        by_name = dict(zip(found, values, strict=True))
+        return {
+            str(metric): by_name[str(metric)] for metric in self.metrics if str(metric) in found
+        }
 
     def _hits(self, lists: Tensor) -> Tensor:
         """float64, shape of ``lists``: 1 where the item at that position is relevant."""
@@ -227,61 +227,55 @@ def _relevant_items(interactions: Interactions, item_count: int) -> dict[str, ND
     }
 
 
-Measure: TypeAlias = Callable[[Tensor, Tensor, Sequence[int]], Tensor]
+def _by_name(
+    measure: str, cutoffs: Sequence[int], values: Iterable[AnyValue]
+) -> dict[str, AnyValue]:
+    return {str(Metric(measure, at)): value for at, value in zip(cutoffs, values, strict=True)}
 
 
-def recall(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    """Share of the relevant items that are listed: (Σ_{j≤k} h_j) / n."""
-    return _up_to(hits.cumsum(dim=1), cutoffs) / relevant[:, None]
+@dataclass(frozen=True)
+class _Group:
+    """How lists look to a group of items or of users.
 
-
-def precision(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    """Share of the list that is relevant: (Σ_{j≤k} h_j) / k."""
-    found = _up_to(hits.cumsum(dim=1), cutoffs)
-    return torch.stack(
-        [column / cutoff for column, cutoff in zip(found.t(), cutoffs, strict=True)], dim=1
-    )
-
-
-def hit_rate(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    """Whether anything relevant is listed: 1 if Σ_{j≤k} h_j > 0."""
-    return (_up_to(hits.cumsum(dim=1), cutoffs) > 0).to(hits.dtype)
-
-
-def ndcg(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    """Normalised discounted cumulative gain (Järvelin & Kekäläinen 2002), binary relevance.
-
-    (Σ_{j≤k} h_j / log₂(j+1)) / (Σ_{j≤min(k,n)} 1 / log₂(j+1)).
+    Attributes:
+        user_count: Users of the split.
+        rows: int64: those who have something to do with the group, as positions.
+        counted: bool, shape ``[items]``: the items that count as relevant; ``None`` for all.
+        relevant: int64, of the length of ``rows``: relevant items that count.
     """
-    longest = max(*cutoffs, hits.shape[1])
-    discounts = 1 / torch.log2(torch.arange(2, longest + 2, dtype=hits.dtype, device=hits.device))
-    gains = (hits * discounts[: hits.shape[1]]).cumsum(dim=1)
-    ideal = discounts.cumsum(dim=0)
-    return _up_to(gains, cutoffs) / ideal[_ideal_length(relevant, cutoffs).long() - 1]
 
+    user_count: int
+    rows: Tensor
+    counted: Tensor | None
+    relevant: Tensor
 
-def average_precision(hits: Tensor, relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    """Average precision: (Σ_{j≤k} h_j · (Σ_{l≤j} h_l) / j) / min(k, n)."""
-    positions = torch.arange(1, hits.shape[1] + 1, dtype=hits.dtype, device=hits.device)
-    precisions = (hits * hits.cumsum(dim=1) / positions).cumsum(dim=1)
-    return _up_to(precisions, cutoffs) / _ideal_length(relevant, cutoffs)
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        split: Literal["validation", "test"],
+        group: str,
+        users: NDArray[np.int64],
+        device: torch.device | str,
+    ) -> _Group:
+        interactions: Interactions = getattr(dataset, split)
+        positions = np.searchsorted(users, interactions.users)
+        within = relevant_in_group(dataset, group, split)
+        counts = np.bincount(positions[within], minlength=len(users))
+        rows = np.flatnonzero(counts)
+        counted = torch.from_numpy(members(dataset, group)).to(device)
+        return cls(
+            len(users),
+            torch.from_numpy(rows).to(device),
+            counted if group in ITEM_GROUPS else None,
+            torch.from_numpy(counts[rows]).to(device),
+        )
 
+    def seen(self, ranked: RankedLists) -> RankedLists:
+        """The lists of the users who have something to do with the group."""
+        return ranked.of_group(self.rows, self.counted, self.relevant)
 
-MEASURE_FUNCTIONS: dict[str, Measure] = {
-    "recall": recall,
-    "ndcg": ndcg,
-    "precision": precision,
-    "map": average_precision,
-    "hit_rate": hit_rate,
-}
-"""By the names in ``mgstudy.config.training.MEASURES``."""
-
-
-def _up_to(cumulative: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    last = cumulative.shape[1]
-    # A list as an index would be copied to a GPU.
-    return torch.stack([cumulative[:, min(cutoff, last) - 1] for cutoff in cutoffs], dim=1)
-
-
-def _ideal_length(relevant: Tensor, cutoffs: Sequence[int]) -> Tensor:
-    return torch.stack([relevant.clamp(max=cutoff) for cutoff in cutoffs], dim=1)
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of these users among those of all, where the others have NaN."""
+        spread = values.new_full((self.user_count, values.shape[1]), torch.nan)
+        return spread.index_copy_(0, self.rows, values)

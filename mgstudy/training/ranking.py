@@ -87,6 +87,10 @@ class FullRanking:
             for block in torch.split(users, self.block_size)
         ]
 
+    def candidates(self, users: Tensor) -> Tensor:
+        """How many items are ranked for each of these users: int64, shape ``[users]``."""
+        return self.item_count - (self._starts[users + 1] - self._starts[users])
+
     def lists(
         self, scorer: Scorer, users: Tensor | Sequence[RankedBlock], length: int
     ) -> Iterator[Tensor]:

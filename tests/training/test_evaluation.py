@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from mgstudy.config.metrics import ranking_metrics
 from mgstudy.config.training import MEASURES
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
-from mgstudy.training.evaluation import MEASURE_FUNCTIONS, Evaluator
+from mgstudy.training.evaluation import Evaluator
+from mgstudy.training.metrics.base import Catalogue, RankedLists
 
 METRICS = [
     f"{m}@{k}" for m in ("recall", "ndcg", "precision", "map", "hit_rate") for k in (1, 3, 8)
@@ -126,6 +129,14 @@ RELEVANT = torch.tensor([3, 1, 7])
 CUTOFFS = (1, 2, 3, 4, 5)
 
 
+def values_of(measure: str, hits: torch.Tensor, cutoffs: Sequence[int]) -> torch.Tensor:
+    """A measure of three users' lists."""
+    items = torch.arange(hits.shape[1]).expand(3, -1)
+    catalogue = Catalogue(dataset_of(train=[(0, 0)]))
+    ranked = RankedLists(items, hits, RELEVANT, torch.tensor([9] * 3), catalogue)
+    return ranking_metrics.get(measure)().values(ranked, cutoffs)
+
+
 @pytest.mark.parametrize(
     ("measure", "expected"),
     [
@@ -137,12 +148,11 @@ CUTOFFS = (1, 2, 3, 4, 5)
     ],
 )
 def test_published_check_values(measure: str, expected: list[float]) -> None:
-    values = MEASURE_FUNCTIONS[measure](HITS, RELEVANT, CUTOFFS).mean(dim=0)
+    values = values_of(measure, HITS, CUTOFFS).mean(dim=0)
     assert values.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_a_cutoff_beyond_the_list_sees_no_further_hits(measure: str) -> None:
     padded = torch.cat([HITS, torch.zeros(3, 3, dtype=torch.float64)], dim=1)
-    function = MEASURE_FUNCTIONS[measure]
-    assert torch.equal(function(HITS, RELEVANT, [8]), function(padded, RELEVANT, [8]))
+    assert torch.equal(values_of(measure, HITS, [8]), values_of(measure, padded, [8]))

@@ -219,12 +219,15 @@ def compare_over_users(
         )
         if not ours.index.equals(theirs.index):
             continue
-        # Cells with the same users are tested together.
-        names, columns = stacked.setdefault(ours.index.to_numpy().tobytes(), ([], []))
         for metric in metrics:
             if metric in ours and metric in theirs:
+                # Of a metric of a group, only some users have values.
+                difference = (ours[metric] - theirs[metric]).dropna()
+                # Cells with the same users are tested together.
+                users = difference.index.to_numpy().tobytes()
+                names, columns = stacked.setdefault(users, ([], []))
                 names.append((entry.study.name, entry.cell.key, metric))
-                columns.append((ours[metric] - theirs[metric]).to_numpy())
+                columns.append(difference.to_numpy())
     results: dict[tuple[str, str, str], dict[str, float]] = {}
     for names, columns in stacked.values():
         if not columns:

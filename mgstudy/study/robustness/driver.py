@@ -195,15 +195,15 @@ class _Subject:
             **self._identity(kind),
             "split": self.job.trained.split,
             "objective": self.job.training.objective,
-            "users": len(of_users),
-            "metrics": {name: float(column.mean()) for name, column in values.items()},
+            "users": len(self.model.evaluator.users),
+            "metrics": {name: float(np.nanmean(column)) for name, column in values.items()},
             "reached": reached,
             # What was not reached has the clean samples.
             "resampled": self._resampled(of_users) if reached else None,
         }
 
     def _resampled(self, of_users: NDArray[np.float64]) -> list[float]:
-        means = resampled_means(of_users, self.job.settings.resamples)
+        means = resampled_means(of_users[~np.isnan(of_users)], self.job.settings.resamples)
         # Enough for a confidence band, in half the space.
         return [float(f"{mean:.{_SIGNIFICANT_DIGITS}g}") for mean in means]
 

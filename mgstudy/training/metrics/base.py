@@ -4,15 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, as_tensor
+from mgstudy.training.metrics.groups import is_popular
 
 LEAST_SHARE = 0.01
 """The published fairness divides by the share of incomplete items, or by this."""
+
+
+class Catalogue:
+    """What lists are judged by besides who finds what relevant, copied to a device once: a GPU is
+    waited for.
+
+    Args:
+        dataset: The dataset.
+        device: Where the lists are.
+
+    Attributes:
+        user_count: Users of the dataset.
+        incomplete: bool, shape ``[items]``: whether an item lacks a modality.
+        interactions: float64, shape ``[items]``: training interactions.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
+        self._dataset = dataset
+        self.user_count = dataset.user_count
+        self.incomplete = torch.from_numpy(dataset.incomplete).to(device)
+        self.interactions = torch.from_numpy(dataset.train_counts.astype(np.float64)).to(device)
+
+    @cached_property
+    def popular(self) -> Tensor:
+        """Whether each item is in the head, see ``groups.is_popular``: bool, shape ``[items]``."""
+        return torch.from_numpy(is_popular(self._dataset)).to(self.incomplete.device)
+
+    @cached_property
+    def unit_features(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each modality the items' features as unit rows and one row more, float32 ``[items + 1,
+        width]``, and whether there are any, float32 ``[items + 1]``: 0 and zeros for an item that
+        lacks the modality, that has none but zeros, and in the last row."""
+        found = []
+        for modality, table in self._dataset.features.items():
+            rows = as_tensor(table).to(self.incomplete.device)
+            observed = torch.from_numpy(self._dataset.observed[modality]).to(rows.device)
+            rows = torch.nn.functional.normalize(rows) * observed[:, None]
+            rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
+            found.append((rows, rows.any(dim=1).to(rows.dtype)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -23,17 +66,15 @@ class RankedLists:
         items: int64, shape ``[users, length]``; -1 where no candidate is left.
         hits: float64, shape of ``items``: 1 where the item is relevant.
         relevant: int64, shape ``[users]``: relevant items of each user, at least 1.
-        user_count: Users of the dataset.
-        incomplete: bool, shape ``[items of the catalogue]``: whether an item lacks a modality.
-        interactions: float64, shape ``[items of the catalogue]``: training interactions.
+        candidates: int64, shape ``[users]``: items that were ranked for each user.
+        catalogue: What is known of all items.
     """
 
     items: Tensor
     hits: Tensor
     relevant: Tensor
-    user_count: int
-    incomplete: Tensor
-    interactions: Tensor
+    candidates: Tensor
+    catalogue: Catalogue
     _kept: dict[tuple[Any, ...], Tensor] = field(default_factory=dict, compare=False)
 
     def listed(self, of_items: Tensor) -> Tensor:
@@ -48,7 +89,7 @@ class RankedLists:
 
     def lengths(self, cutoffs: Sequence[int]) -> Tensor:
         """Items in the lists' beginnings, at least 1, ``[users, cutoffs]``."""
-        ones = torch.ones_like(self.interactions)
+        ones = torch.ones_like(self.catalogue.interactions)
         return self._once(("lengths", *cutoffs), lambda: self.sums(ones, cutoffs).clamp_min(1))
 
     def exposures(self, cutoffs: Sequence[int], discounted: bool = False) -> Tensor:
@@ -66,7 +107,7 @@ class RankedLists:
         length = self.items.shape[1]
         places = torch.arange(2, length + 2, dtype=torch.float64, device=self.items.device)
         weights = 1 / places.log2() if discounted else torch.ones_like(places)
-        counts, counted = torch.zeros_like(self.interactions), 0
+        counts, counted = torch.zeros_like(self.catalogue.interactions), 0
         found = {}
         for cutoff in sorted(set(cutoffs)):
             added = self.items[:, counted:cutoff]
@@ -85,17 +126,38 @@ class RankedLists:
         """q: the share of incomplete items among the first k of each user, ``[users, cutoffs]``."""
         return self._once(
             ("incomplete", *cutoffs),
-            lambda: self.sums(self.incomplete, cutoffs) / _row(cutoffs, self.items),
+            lambda: self.sums(self.catalogue.incomplete, cutoffs) / _row(cutoffs, self.items),
         )
 
     def precision(self, cutoffs: Sequence[int]) -> Tensor:
         """The share of relevant items among the first k of each user, ``[users, cutoffs]``."""
-        return up_to(self.hits.cumsum(dim=1), cutoffs) / _row(cutoffs, self.items)
+        return self.found(cutoffs) / _row(cutoffs, self.items)
+
+    def found(self, cutoffs: Sequence[int]) -> Tensor:
+        """How many of the first k of each user are relevant, ``[users, cutoffs]``."""
+        return self._once(("found", *cutoffs), lambda: up_to(self.hits.cumsum(dim=1), cutoffs))
+
+    def most_hits(self, cutoffs: Sequence[int]) -> Tensor:
+        """How many of the first k of each user could be relevant, int64 ``[users, cutoffs]``."""
+        return torch.stack([self.relevant.clamp(max=cutoff) for cutoff in cutoffs], dim=1)
+
+    def of_group(self, rows: Tensor, counted: Tensor | None, relevant: Tensor) -> RankedLists:
+        """The lists of some users, in which only some items count as relevant.
+
+        Args:
+            rows: int64: which users, as positions.
+            counted: bool, shape ``[items of the catalogue]``; all when ``None``.
+            relevant: int64, of the length of ``rows``: how many items count.
+        """
+        hits = self.hits if counted is None else self.hits * self.listed(counted)
+        return RankedLists(
+            self.items[rows], hits[rows], relevant, self.candidates[rows], self.catalogue
+        )
 
     @property
     def incomplete_share(self) -> float:
         """p: the share of incomplete items in the catalogue."""
-        return float(self.incomplete.to(torch.float64).mean())
+        return float(self.catalogue.incomplete.to(torch.float64).mean())
 
 
 def no_gaps(dataset: Dataset) -> str | None:

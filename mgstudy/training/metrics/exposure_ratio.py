@@ -29,5 +29,5 @@ class ExposureRatio(RankingMetric):
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
         exposures = ranked.exposures(cutoffs, discounted=True)
-        incomplete = exposures[:, ranked.incomplete].mean(dim=1)
-        return incomplete / exposures[:, ~ranked.incomplete].mean(dim=1)
+        incomplete = exposures[:, ranked.catalogue.incomplete].mean(dim=1)
+        return incomplete / exposures[:, ~ranked.catalogue.incomplete].mean(dim=1)

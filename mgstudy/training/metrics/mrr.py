@@ -16,6 +16,7 @@ class ReciprocalRank(RankingMetric):
     (Voorhees, TREC-8 1999)."""
 
     name = "mrr"
+    of_relevance = True
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
         places = torch.arange(1, ranked.hits.shape[1] + 1, device=ranked.hits.device)

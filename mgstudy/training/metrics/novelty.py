@@ -17,5 +17,7 @@ class Novelty(RankingMetric):
     name = "novelty"
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
-        information = (ranked.user_count / ranked.interactions.clamp_min(1)).log2()
+        information = (
+            ranked.catalogue.user_count / ranked.catalogue.interactions.clamp_min(1)
+        ).log2()
         return ranked.sums(information, cutoffs) / ranked.lengths(cutoffs)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from mgstudy.config.metrics import RankingMetric
 from mgstudy.training.metrics.base import RankedLists
-
-_HEAD = 0.8
 
 
 class PopularityMean(RankingMetric):
@@ -21,7 +18,7 @@ class PopularityMean(RankingMetric):
     larger_is_better = False
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
-        return ranked.sums(ranked.interactions, cutoffs) / ranked.lengths(cutoffs)
+        return ranked.sums(ranked.catalogue.interactions, cutoffs) / ranked.lengths(cutoffs)
 
 
 class PopularityTail(RankingMetric):
@@ -31,8 +28,5 @@ class PopularityTail(RankingMetric):
     name = "popularity_tail"
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
-        order = ranked.interactions.argsort(descending=True, stable=True)
-        before = ranked.interactions[order].cumsum(0) - ranked.interactions[order]
-        tail = torch.empty_like(ranked.incomplete)
-        tail[order] = before >= _HEAD * ranked.interactions.sum()
+        tail = ~ranked.catalogue.popular
         return ranked.sums(tail, cutoffs) / ranked.lengths(cutoffs)

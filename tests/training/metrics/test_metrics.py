@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
-from mgstudy.config.metrics import RankingMetric, ranking_metrics
+from mgstudy.config.metrics import ITEM_GROUPS, RankingMetric, ranking_metrics
 from mgstudy.config.training import TrainingSettings
+from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
+from mgstudy.models.base import Scorer
 from mgstudy.testing import small_dataset
 from mgstudy.training.evaluation import Evaluator
-from mgstudy.training.metrics.base import RankedLists
+from mgstudy.training.metrics.base import Catalogue, RankedLists
+from mgstudy.training.metrics.groups import refusal
 
 FLAGS = [[1, 0, 1, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
 HITS = [[1, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 1, 1, 1, 1]]
@@ -28,16 +33,22 @@ def lists(
     incomplete: list[int] | None = None,
     interactions: list[int] | None = None,
     users: int = 4,
+    features: dict[str, np.ndarray] | None = None,
 ) -> RankedLists:
-    """Lists of a catalogue that is as long as ``incomplete`` or ``interactions``."""
-    catalogue = len(incomplete or interactions or [])
+    """Lists of a catalogue that is as long as ``incomplete`` or ``interactions``; every user has 3
+    relevant items."""
+    count = len(incomplete or interactions or [])
+    listened = np.repeat(np.arange(count), interactions or [1] * count)
+    train = Interactions(np.zeros_like(listened), listened)
+    dataset = Dataset.from_arrays("by hand", users, count, train, train, train, features or {})
+    if incomplete is not None:
+        dataset = replace(dataset, observed={"image": np.array(incomplete) == 0})
     return RankedLists(
         torch.tensor(items),
         torch.tensor(hits or [[0] * len(items[0])] * len(items), dtype=torch.float64),
         torch.tensor([3] * len(items)),
-        users,
-        torch.tensor(incomplete or [0] * catalogue, dtype=torch.bool),
-        torch.tensor(interactions or [1] * catalogue, dtype=torch.float64),
+        torch.tensor([count] * len(items)),
+        Catalogue(dataset),
     )
 
 
@@ -45,6 +56,15 @@ def value(name: str, ranked: RankedLists, *cutoffs: int) -> list[float]:
     metric = ranking_metrics.get(name)
     values = metric().values(ranked, cutoffs)
     return (values.mean(dim=0) if metric.of_users else values).tolist()
+
+
+def value_of_users(name: str, ranked: RankedLists, cutoff: int) -> list[float]:
+    return ranking_metrics.get(name)().values(ranked, [cutoff])[:, 0].tolist()
+
+
+def scorer_of(scores: np.ndarray) -> Scorer:
+    table = torch.from_numpy(scores.astype(np.float32))
+    return lambda users: table[users].clone()
 
 
 def with_share(incomplete: int, items: int) -> RankedLists:
@@ -120,6 +140,63 @@ def test_reciprocal_rank_by_hand() -> None:
     assert value("mrr", ranked, 1, 2, 9) == pytest.approx([1 / 3, 0.5, 0.5])
 
 
+def test_the_limited_area_by_hand() -> None:
+    # 3 relevant and 7 other candidates. Alone on top, with the two others below in chance order,
+    # one relevant item is above all 7, the others above half: (7 + 3.5 + 3.5) / 21.
+    ranked = lists([[0, 1, 2, 3]] * 3, [[1, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 0]], None, [1] * 10)
+    assert value_of_users("auc", ranked, 1) == pytest.approx([14 / 21, 3 / 7, 14 / 21])
+    # Two others are listed below the first and above the second; five are below two and beside one.
+    first = (2 * 1 + 5 * (2 + 0.5)) / 21
+    assert value_of_users("auc", ranked, 4) == pytest.approx([first, 1.5 * 3 / 21, 1])
+
+
+def test_the_limited_area_of_the_whole_catalogue_is_the_area_under_the_curve() -> None:
+    dataset, scores = small_dataset(), np.random.default_rng(3).normal(size=(60, 40))
+    evaluator = Evaluator(dataset, "test", ["auc@40"])
+    found = evaluator.evaluate_users(scorer_of(scores))["auc@40"]
+    for user, area in zip(evaluator.users, found, strict=True):
+        seen = dataset.train.items[dataset.train.users == user]
+        candidates = np.setdiff1d(np.arange(40), seen)
+        relevant = np.isin(candidates, dataset.test.items[dataset.test.users == user])
+        assert area == pytest.approx(roc_auc_score(relevant, scores[user, candidates]))
+
+
+def test_intra_list_similarity_by_hand() -> None:
+    image = np.array([[3, 0], [1, 1], [0, 2], [5, 5]], dtype=np.float32)
+    audio = np.array([[1, 0], [0, 1], [1, 0], [-1, 0]], dtype=np.float32)
+    ranked = lists(
+        [[0, 1, 2], [0, 3, -1]], None, [0, 0, 0, 1], features={"image": image, "audio": audio}
+    )
+    half = np.sqrt(0.5)
+    # Item 3 has no image. Images and audio of (0, 1), then of all three pairs; audio of (0, 3).
+    first, all_pairs = (half + 0) / 2, (half + 0 + half + 0 + 1 + 0) / 6
+    found = (
+        value_of_users("intra_list_similarity", ranked, 2),
+        value_of_users("intra_list_similarity", ranked, 3),
+    )
+    assert found[0] == pytest.approx([first, -1], abs=1e-6)
+    assert found[1] == pytest.approx([all_pairs, -1], abs=1e-6)
+    assert value_of_users("intra_list_similarity", ranked, 1) == [0, 0]
+
+
+def test_intra_list_similarity_is_the_mean_cosine_of_all_pairs() -> None:
+    dataset, scores = small_dataset(), np.random.default_rng(4).normal(size=(60, 40))
+    dataset = replace(dataset, observed={"image": np.arange(40) % 3 > 0})
+    evaluator = Evaluator(dataset, "test", ["intra_list_similarity@6"])
+    found = evaluator.evaluate_users(scorer_of(scores))["intra_list_similarity@6"]
+    ranked = torch.cat(
+        list(evaluator.ranking.lists(scorer_of(scores), torch.from_numpy(evaluator.users), 6))
+    )
+    for row, alike in zip(ranked.tolist(), found, strict=True):
+        cosines = [
+            float(table[a] @ table[b] / np.linalg.norm(table[a]) / np.linalg.norm(table[b]))
+            for name, table in dataset.features.items()
+            for a, b in itertools.combinations(row, 2)
+            if dataset.observed[name][[a, b]].all()
+        ]
+        assert alike == pytest.approx(np.mean(cosines) if cosines else 0, abs=1e-5)
+
+
 NAMES = ranking_metrics.names()
 
 
@@ -135,13 +212,13 @@ def test_the_evaluation_measures_them_with_the_others_in_one_ranking() -> None:
         rankings += len(users)
         return scores[users].clone()
 
-    evaluator = Evaluator(dataset, "test", [f"{name}@5" for name in ["recall", *NAMES]])
+    evaluator = Evaluator(dataset, "test", [f"{name}@5" for name in NAMES])
     of_users, found = evaluator.evaluate_both(scorer)
     assert rankings == len(evaluator.users)
-    assert set(found) == {f"{name}@5" for name in ["recall", *NAMES]}
+    assert set(found) == {f"{name}@5" for name in NAMES}
     assert all(np.isfinite(number) for number in found.values())
     own = {f"{name}@5" for name in NAMES if ranking_metrics.get(name).of_users}
-    assert set(of_users) == own | {"recall@5"}
+    assert set(of_users) == own
     # Independently: every list as a loop over users makes it.
     seen = {u: set(dataset.train.items[dataset.train.users == u]) for u in evaluator.users}
     ranked = [
@@ -185,12 +262,69 @@ def test_a_metric_of_ones_own_is_named_by_its_class() -> None:
     ("objective", "said"),
     [
         ("gini@5", "larger is not better"),
-        ("coverage@5", "is of all lists together"),
+        ("recall-tial@5", "did you mean 'tail'"),
+        ("novelty-tail@5", "does not look at which items are relevant"),
         ("novelti@5", "did you mean 'novelty'"),
         ("nowhere:Metric@5", "cannot import metric"),
     ],
 )
-def test_an_objective_selects_by_a_larger_value_of_each_user(objective: str, said: str) -> None:
+def test_an_objective_selects_by_a_larger_value(objective: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         TrainingSettings(objective=objective)
-    assert TrainingSettings(objective="novelty@5").objective == "novelty@5"
+    for name in ("novelty@5", "coverage@5", "recall-tail@5", "coverage-heavy@5"):
+        assert TrainingSettings(objective=name).objective == name
+
+
+# Groups.
+
+
+def test_a_group_of_items_counts_for_the_users_who_have_something_of_it() -> None:
+    """Four users and six items: item 0 has 8 of 10 training interactions, 4 and 5 have none."""
+    train = Interactions(np.array([3] * 10), np.array([0] * 8 + [1, 2]))
+    test = Interactions(np.array([0, 0, 1, 1, 2]), np.array([0, 4, 1, 5, 0]))
+    dataset = Dataset.from_arrays("by hand", 4, 6, train, test, test, {})
+    dataset = replace(dataset, observed={"image": np.array([1, 1, 1, 1, 0, 0], dtype=bool)})
+    scores = np.tile(np.array([5, 4, 3, 2, 1, 0]), (4, 1))
+    scores[0] = [0, 4, 3, 2, 5, 1]
+    names = [f"recall-{group}@2" for group in ITEM_GROUPS] + ["ndcg-cold@2", "hit_rate-head@1"]
+    evaluator = Evaluator(dataset, "test", names)
+    found = evaluator.evaluate_users(scorer_of(scores))
+    # User 0 is shown 4 and 1, the others 0 and 1.
+    nan = np.nan
+    for name, expected in {
+        "recall-head@2": [0, nan, 1],
+        "recall-tail@2": [nan, 1, nan],
+        "recall-cold@2": [1, 0, nan],
+        "recall-incomplete@2": [1, 0, nan],
+        "recall-complete@2": [0, 1, 1],
+        "ndcg-cold@2": [1, 0, nan],
+        "hit_rate-head@1": [0, nan, 1],
+    }.items():
+        np.testing.assert_array_equal(found[name], expected)
+    means = evaluator.evaluate(scorer_of(scores))
+    assert means["recall-head@2"] == 0.5
+    assert means["recall-complete@2"] == pytest.approx(2 / 3)
+
+
+def test_a_group_of_users_is_measured_alone() -> None:
+    dataset, scores = small_dataset(), np.random.default_rng(5).normal(size=(60, 40))
+    counts = np.bincount(dataset.train.users, minlength=60)
+    heavy = set(sorted(range(60), key=lambda user: (-counts[user], user))[:12])
+    names = ["recall@5", "recall-heavy@5", "recall-light@5", "coverage-heavy@5", "novelty-light@5"]
+    evaluator = Evaluator(dataset, "test", names)
+    of_users, means = evaluator.evaluate_both(scorer_of(scores))
+    is_heavy = np.array([user in heavy for user in evaluator.users])
+    assert means["recall-heavy@5"] == pytest.approx(of_users["recall@5"][is_heavy].mean())
+    assert means["recall-light@5"] == pytest.approx(of_users["recall@5"][~is_heavy].mean())
+    assert np.isnan(of_users["recall-heavy@5"]).tolist() == (~is_heavy).tolist()
+    users = torch.from_numpy(evaluator.users[is_heavy])
+    ranked = torch.cat(list(evaluator.ranking.lists(scorer_of(scores), users, 5)))
+    assert means["coverage-heavy@5"] == len(ranked.unique()) / 40
+
+
+def test_a_group_that_nothing_is_held_out_of_is_refused() -> None:
+    assert "no validation interaction of small has a cold item" in str(
+        refusal("recall-cold", small_dataset())
+    )
+    assert refusal("recall-tail", small_dataset()) is None
+    assert "no item of small lacks a modality" in str(refusal("fairness-heavy", small_dataset()))
