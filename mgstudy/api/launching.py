@@ -30,6 +30,7 @@ from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.schema import study_schema
 from mgstudy.study.definition.study import Study, as_launched
+from mgstudy.study.results.carried import with_carried_parameters
 from mgstudy.study.results.popularity import ensure_popularity, popularity_scores, read_popularity
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials
@@ -95,7 +96,8 @@ def plan(
     """
     if nodes is None:
         _open_stores(study)
-    return plan_content(study, measure, nodes)
+    study, waits_for = with_carried_parameters(study)
+    return {**plan_content(study, measure, nodes), "waits_for": waits_for}
 
 
 def launch(
@@ -121,6 +123,9 @@ def launch(
         MgstudyError: If another process drives the study, or storage or Ray cannot be reached.
     """
     config, folder = study.config, study.folder
+    study, waits_for = with_carried_parameters(study)
+    if waits_for:
+        raise study.document.error(("parameters_from",), f"{waits_for}; launch it first")
     store = _open_stores(study)
     database = expand_url(folder.storage_url(config))
     with (

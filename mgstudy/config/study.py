@@ -285,6 +285,12 @@ class StudyConfig(Settings):
     question: str = Field("", description="the question the study answers, for tables and reports")
     factors: Factors
     space: SearchSpace = Field(default_factory=SearchSpace)
+    parameters_from: Name | None = Field(
+        None,
+        description="another study of the workspace, whose winners' parameters cells take instead "
+        "of searching: of its cell with the same model, gradient, robust training and optimizer on "
+        "the same dataset, or on that dataset as it is where a level changes it",
+    )
     trials: int = Field(
         ge=1,
         le=1_000_000,

@@ -14,7 +14,7 @@ from mgstudy.config.document import parse_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.study.definition.expansion import expand
-from mgstudy.study.definition.manifest import CellEntry, StudyManifest
+from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, StudyManifest
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
@@ -63,6 +63,7 @@ class Driven:
             config=self.config,
             tracking=self.store.place,
             cells=tuple(CellEntry.of(name, cell, cell.budget(trials)) for cell in cells),
+            datasets={label: DatasetEntry.of(dataset) for label, dataset in datasets.items()},
             launched="2026-01-01T00:00:00+00:00",
             environment={"git_revision": "abc"},
         )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.factors import varying_factors
-from mgstudy.config.metrics import ranking_metrics
+from mgstudy.config.parameters import Fixed, Value
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
-from mgstudy.config.training import MEASURES, parse_metric
+from mgstudy.config.training import parse_metric
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.robustness.risks.base import Risk, risks
@@ -24,6 +24,7 @@ from mgstudy.study.definition.optuna_parts import check_search
 from mgstudy.study.definition.trial_parts import check_parts
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import check_storage_url
+from mgstudy.training.metrics.groups import refusal
 from mgstudy.workspace import Workspace
 
 _LONGEST_FOLDER = 255
@@ -60,6 +61,22 @@ class Study:
     def varying_factors(self) -> list[str]:
         """The factors with more than one level among the cells."""
         return varying_factors(cell.levels for cell in self.plan.cells)
+
+    def with_values(self, values: Mapping[str, Mapping[str, Value]]) -> Study:
+        """The study with values, by cell and parameter, in place of what cells would search."""
+        cells = tuple(
+            replace(
+                cell,
+                spaces={
+                    **cell.spaces,
+                    **{name: Fixed(value=value) for name, value in values[cell.key].items()},
+                },
+            )
+            if cell.key in values
+            else cell
+            for cell in self.plan.cells
+        )
+        return replace(self, plan=replace(self.plan, cells=cells))
 
 
 def read_study(
@@ -116,6 +133,8 @@ def as_launched(manifest: StudyManifest, folder: StudyFolder, workspace: Workspa
     """
     content = manifest.config.model_dump(mode="json")
     study = check_study(Document(str(folder.manifest), content), workspace)
+    if manifest.config.parameters_from is not None:
+        study = study.with_values({entry.key: entry.fixed for entry in manifest.cells})
     for label, recorded in manifest.datasets.items():
         if label in study.datasets and DatasetEntry.of(study.datasets[label]) != recorded:
             raise InputError(
@@ -131,7 +150,7 @@ def _check_objective(
     """Refuse an objective that every model reaches."""
     measure, cutoff = parse_metric(config.training.objective)
     for label, dataset in datasets.items():
-        reason = None if measure in MEASURES else ranking_metrics.get(measure).refusal(dataset)
+        reason = refusal(measure, dataset)
         if reason is not None:
             raise document.error(("training", "objective"), f"{measure} means nothing: {reason}")
         if cutoff >= dataset.item_count:
