@@ -40,6 +40,7 @@ class Items:
         source: Where their records come from.
         progress: Told what is being done.
         encoded: What an encoding that was stopped has encoded already.
+        without: bool ``[items]``: items that are taken to have no record; none when not given.
     """
 
     count: int
@@ -47,6 +48,7 @@ class Items:
     source: Source
     progress: Progress
     encoded: EncodedRows = field(default_factory=EncodedRows)
+    without: NDArray[np.bool_] | None = None
 
     def table(self, width: int) -> NDArray[np.float32]:
         """A table with a row of zeros for each item.
@@ -114,7 +116,7 @@ class Items:
         never = set(fields)
         for place, key, record in self.source.item_records(fields, ids):
             item = ids.get(key)
-            if item is None:
+            if item is None or (self.without is not None and self.without[item]):
                 continue
             if item in seen:
                 if self.source.duplicate_items == "error":
@@ -194,6 +196,9 @@ class Encoder(ABC):
 
     reads_records: ClassVar[bool] = True
     """Whether it reads the items' records."""
+    learns_from_items: ClassVar[bool] = False
+    """Whether an item's row depends on other items' records, so that it encodes anew where some
+    items are taken to have none."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Distributions whose versions a table's metadata notes, because they made it."""
 

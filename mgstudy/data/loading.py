@@ -18,7 +18,7 @@ from mgstudy.data.layouts import read_features, read_interactions, read_known
 from mgstudy.data.manifest import FeatureTable, Manifest
 from mgstudy.data.missing import observed_after, taken
 from mgstudy.data.pipeline import validate_pipeline
-from mgstudy.data.prepare import repair
+from mgstudy.data.prepare import encoded_without, repair
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, suggestion
 from mgstudy.fingerprint import fingerprint, fingerprint_arrays
@@ -78,7 +78,8 @@ def load_without(
 
     What the pipeline's feature steps learn (a mean, principal components) is learnt again from the
     rows that are left, and the others become the mean of these until something else completes them.
-    An encoder that looks at all items at once, such as ``tfidf_svd``, has looked at all of them.
+    An encoder that learns from all items, such as ``tfidf_svd``, encodes those that are left anew,
+    from the raw data.
 
     Args:
         workspace: Where the dataset is prepared.
@@ -87,7 +88,7 @@ def load_without(
         label: What the new dataset is called.
 
     Raises:
-        InputError: If the pattern cannot take so much.
+        InputError: If the pattern cannot take so much, or raw data is needed and gone.
     """
     masks = taken(dataset, missing)
     observed = observed_after(dataset, masks)
@@ -95,20 +96,28 @@ def load_without(
     plans = validate_pipeline(manifest.pipeline).features
     tables, fingerprints = dict(dataset.features), dict(dataset.feature_fingerprints)
     for modality in [name for name, mask in masks.items() if mask.any()]:
-        steps = plans[modality].steps if modality in plans else ()
+        plan = plans.get(modality)
+        steps = plan.steps if plan else ()
+        anew = plan is not None and plan.encoder is not None and plan.encoder.learns_from_items
         made = [*manifest.features[modality].stages, manifest.features[modality]]
         inputs = {
             "features": fingerprints[modality],
             "observed": fingerprint_arrays({"observed": observed[modality]}),
-            "version": 1,
+            "version": 2 if anew else 1,
         }
 
         def without(
+            modality: str = modality,
+            anew: bool = anew,
             key: str = made[-1 - len(steps)].key,
             steps: Sequence[FeatureStep] = steps,
             known: NDArray[np.bool_] = observed[modality],
         ) -> dict[str, NDArray[Any]]:
-            table = fill(read_features(store.path(key)), known, "zero", key)
+            if anew:
+                values = encoded_without(manifest, workspace, modality, ~known)
+            else:
+                values = read_features(store.path(key))
+            table = fill(values, known, "zero", key)
             for step in steps:
                 table = step.apply(np.asarray(table, dtype=np.float32), known)
             return {"table": np.asarray(fill(table, known, "mean", key), dtype=np.float32)}

@@ -6,6 +6,10 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.pipeline import PipelineConfig
@@ -105,6 +109,38 @@ def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
     if made is not manifest:
         made.write(workspace.manifest(manifest.name))
     return made
+
+
+def encoded_without(
+    manifest: Manifest, workspace: Workspace, modality: str, without: NDArray[np.bool_]
+) -> NDArray[np.floating[Any]]:
+    """What a prepared dataset's encoder makes of a modality where some items have no records.
+
+    Args:
+        manifest: The dataset.
+        workspace: Where it is kept.
+        modality: The modality.
+        without: Which items have none, bool ``[items]``.
+
+    Raises:
+        InputError: If the raw data is gone or is not what it was, or nothing can be made of it.
+    """
+    try:
+        preparation = Preparation(manifest.pipeline, workspace, manifest)
+        if tuple(preparation.files.values()) != manifest.source_files:
+            raise InputError("the source is not what it was")
+        keys = None
+        if manifest.id_maps:
+            keys = read_ids(preparation.store.path(manifest.id_maps["item_ids"].key))
+        source = preparation.source
+        items = Items(manifest.counts.items, keys, source, no_progress, without=without)
+        encoder = preparation.encoders[modality]
+        return encoder.encode(items).values
+    except InputError as error:
+        raise InputError(
+            f"{modality} of dataset {manifest.name!r} is encoded anew, since its encoder looks at "
+            f"all items: {error}"
+        ) from error
 
 
 class Preparation:

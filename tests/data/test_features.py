@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgstudy.config.factors import MissingModalities
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.layouts import read_features, read_ids
-from mgstudy.data.loading import load_dataset
+from mgstudy.data.loading import load_dataset, load_without
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import prepare
 from mgstudy.data.tables import read_facts
@@ -258,3 +259,48 @@ def test_the_manifest_can_be_prepared_again(shop, workspace) -> None:
     first = prepare(shop.pipeline(), workspace)
     config = PipelineConfig.model_validate(json.loads(first.pipeline.model_dump_json()))
     assert prepare(config, workspace) == first
+
+
+@pytest.mark.parametrize("encoder", ["tfidf_svd", "table"])
+def test_an_encoder_of_all_items_learns_nothing_of_those_that_a_level_takes(
+    shop, workspace, encoder
+) -> None:
+    """Whatever their records say, the others' features are the same."""
+    config = shop.pipeline()
+    if encoder == "table":
+        text = {"encoder": "table", "multi_hot": ["title"], "scaled": ["price"]}
+        features = {**config.model_dump(mode="json")["features"], "text": text}
+        config = PipelineConfig.model_validate(
+            {**config.model_dump(mode="json"), "features": features}
+        )
+    takes = MissingModalities(pattern="independent", text=0.25, seed=0)
+    prepare(config, workspace)
+    first = load_without(workspace, load_dataset(workspace, "shop"), takes, "less")
+    manifest = Manifest.read(workspace.manifest("shop"))
+    ids = read_ids(workspace.tables / f"{manifest.id_maps['item_ids'].key}.parquet").to_pylist()
+    taken = [ids[item] for item in np.flatnonzero(~first.observed["text"])]
+    assert len(taken) == 3
+    other = [
+        f"{line.partition(',')[0]},strange words toy,99999"
+        if line.partition(",")[0] in taken
+        else line
+        for line in shop.items.read_text("utf-8").splitlines()
+    ]
+    shop.items.write_text("\n".join(other) + "\n", "utf-8")
+    prepare(config, workspace)
+    whole = load_dataset(workspace, "shop")
+    second = load_without(workspace, whole, takes, "less")
+    assert np.array_equal(first.features["text"], second.features["text"])
+    left = first.observed["text"]
+    assert np.allclose(
+        first.features["text"][~left], first.features["text"][left].mean(axis=0), atol=1e-6
+    )
+    # The tables that have seen them differ, and what was kept needs the raw data no more.
+    assert not np.array_equal(
+        whole.features["text"][left][:, :3], second.features["text"][left][:, :3]
+    )
+    shop.items.unlink()
+    load_without(workspace, load_dataset(workspace, "shop"), takes, "less")
+    fewer = MissingModalities(pattern="independent", text=0.1, seed=0)
+    with pytest.raises(InputError, match="text of dataset 'shop' is encoded anew"):
+        load_without(workspace, load_dataset(workspace, "shop"), fewer, "less")

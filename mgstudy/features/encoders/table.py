@@ -28,6 +28,7 @@ class Table(Encoder):
     """
 
     name: ClassVar[str] = "table"
+    learns_from_items = True
 
     class Parameters(EncoderParameters):
         multi_hot: list[str] = parameter([], "fields with one or several categories")

@@ -19,6 +19,7 @@ class TfidfSvd(Encoder):
     """
 
     name: ClassVar[str] = "tfidf_svd"
+    learns_from_items = True
     packages = ("scikit-learn",)
 
     class Parameters(EncoderParameters):
