@@ -92,15 +92,21 @@ def one_sided_blocks(dataset: Dataset) -> tuple[SparseGraph, SparseGraph]:
     """Sums of item rows over a user's history, shape ``[users, items]``, and of user rows over an
     item's, shape ``[items, users]``, each over the root of how many there are."""
 
-    def over(matrix: Any) -> dict[str, NDArray[Any]]:
-        return arrays_of(sparse.diags(np.sqrt(_inverse(_row_sums(matrix)))) @ matrix)
+    def over_items() -> dict[str, NDArray[Any]]:
+        return one_sided(interaction_matrix(dataset))
+
+    def over_users() -> dict[str, NDArray[Any]]:
+        return one_sided(interaction_matrix(dataset).T.tocsr())
 
     return (
-        _cached(dataset, "one_sided", lambda: over(interaction_matrix(dataset)), over="items"),
-        _cached(
-            dataset, "one_sided", lambda: over(interaction_matrix(dataset).T.tocsr()), over="users"
-        ),
+        _cached(dataset, "one_sided", over_items, over="items"),
+        _cached(dataset, "one_sided", over_users, over="users"),
     )
+
+
+def one_sided(matrix: Any) -> dict[str, NDArray[Any]]:
+    """A scipy matrix with each row over the root of its sum, as arrays of a ``SparseGraph``."""
+    return arrays_of(sparse.diags(np.sqrt(_inverse(_row_sums(matrix)))) @ matrix)
 
 
 def user_to_item_graph(

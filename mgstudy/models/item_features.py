@@ -40,6 +40,9 @@ class ItemFeatures(nn.Module):
             is the order of the modalities. Read-only arrays are not copied unless trained.
         trained: Whether the tables are parameters of the model (published as ``freeze=False``;
             needs a private copy, its gradient and the optimizer's state for each) or constants.
+
+    Attributes:
+        trained: Whether the model's tables may differ from the dataset's.
     """
 
     def __init__(self, tables: Mapping[str, NDArray[np.float32]], trained: bool = False) -> None:
@@ -60,6 +63,15 @@ class ItemFeatures(nn.Module):
         """Whether ``rows`` gives the dataset's own tables, neither trained nor transformed, so that
         what a model computed from those once still holds."""
         return not self.trained and not self._transforms
+
+    def keep(self) -> None:
+        """Make the tables the model's own: copies that it may write to and that belong to its
+        state, though nothing trains them. They then count as ``trained``."""
+        for modality in self.modalities:
+            table = self.table(modality).clone()
+            delattr(self, _attribute(modality))
+            self.register_buffer(_attribute(modality), table)
+        self.trained = True
 
     def width(self, modality: str) -> int:
         """Columns of a modality's table."""

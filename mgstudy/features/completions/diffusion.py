@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.missing import Masks
 from mgstudy.features.completions.base import Completed, Completion
 from mgstudy.features.latent_diffusion import ModalityGenerator
 from mgstudy.files import Progress
@@ -68,10 +70,12 @@ class Diffusion(Completion):
     parameters: Parameters
 
     def completed(self, dataset: Dataset, progress: Progress) -> Completed:
+        return self.pretrained(dataset, progress).completed
+
+    def pretrained(self, dataset: Dataset, progress: Progress) -> Pretrained:
+        """As ``completed``, with what it was made by."""
         seed = self.parameters.seed
-        observed = {name: dataset.observed[name] for name in dataset.features}
-        hidden = _held_out(observed, self.parameters.held_out, np.random.default_rng(seed))
-        known = {name: observed[name] & ~hidden[name] for name in observed}
+        known, hidden = self.parted(dataset)
         scalings = {
             name: Scaling.of(table, known[name], seed) for name, table in dataset.features.items()
         }
@@ -86,10 +90,30 @@ class Diffusion(Completion):
         rows, errors = {}, {}
         for name, table in dataset.features.items():
             restored = scalings[name].restored(made[name].numpy())
-            rows[name] = restored[~observed[name]]
+            rows[name] = restored[~dataset.observed[name]]
             if hidden[name].any():
                 errors[name] = _relative_error(restored[hidden[name]], table[hidden[name]])
-        return Completed(rows, errors)
+        return Pretrained(Completed(rows, errors), scalings, training.generator)
+
+    def parted(self, dataset: Dataset) -> tuple[Masks, Masks]:
+        """Which rows are learnt from, and which are there and hidden on purpose, by modality."""
+        observed = {name: dataset.observed[name] for name in dataset.features}
+        random = np.random.default_rng(self.parameters.seed)
+        hidden = _held_out(observed, self.parameters.held_out, random)
+        return {name: observed[name] & ~hidden[name] for name in observed}, hidden
+
+    @classmethod
+    def published(cls) -> Diffusion:
+        """As published."""
+        return cls(
+            cls.Parameters(
+                size="published",
+                positions=32,
+                epochs=1000,
+                learning_rate=1e-4,
+                refresh_every=1,
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -131,6 +155,21 @@ class Scaling:
         return restored
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """What a pretraining has come to.
+
+    Attributes:
+        completed: The rows that were lacking.
+        scalings: How each modality's table is reduced.
+        generator: With the weights that generated the rows.
+    """
+
+    completed: Completed
+    scalings: Mapping[str, Scaling]
+    generator: ModalityGenerator
+
+
 class Pretraining:
     """Trains a generator on what is known of the items, and generates what is not.
 
@@ -153,19 +192,17 @@ class Pretraining:
         self.known = {name: torch.from_numpy(mask) for name, mask in known.items()}
         self.hidden = {name: torch.from_numpy(mask) for name, mask in hidden.items()}
         self.tables = {name: rows * self.known[name][:, None] for name, rows in truth.items()}
-        self.generator = ModalityGenerator(
-            {name: rows.shape[1] for name, rows in truth.items()},
-            CHANNELS[parameters.size],
-            parameters.positions,
-            parameters.sampling_steps,
+        self.generator = generator_of(
+            {name: rows.shape[1] for name, rows in truth.items()}, parameters
         )
 
     def run(self, progress: Progress) -> dict[str, Tensor]:
         """Train, and return the tables with their gaps filled as in the best epoch: that with the
-        least error on hidden rows, else the last."""
+        least error on hidden rows, else the last. The generator has the weights of that epoch."""
         settings = self.parameters
         optimizer = torch.optim.Adam(self.generator.parameters(), settings.learning_rate)
         best, least = dict(self.tables), float("inf")
+        weights = self.generator.state_dict()
         for epoch in range(settings.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = settings.learning_rate * _DECAY ** (epoch // _DECAY_EPOCHS)
@@ -176,7 +213,9 @@ class Pretraining:
                 error = self._error()
                 if error <= least or not any(mask.any() for mask in self.hidden.values()):
                     best, least = {name: of.clone() for name, of in self.tables.items()}, error
+                    weights = copy.deepcopy(self.generator.state_dict())
             progress("pretrain diffusion", epoch + 1, settings.epochs)
+        self.generator.load_state_dict(weights)
         return best
 
     def _train(self, optimizer: torch.optim.Optimizer) -> None:
@@ -212,6 +251,13 @@ class Pretraining:
             for name, rows in self.truth.items()
             if self.hidden[name].any()
         )
+
+
+def generator_of(widths: Mapping[str, int], parameters: Diffusion.Parameters) -> ModalityGenerator:
+    """A generator as the parameters have it, for tables of these reduced widths."""
+    return ModalityGenerator(
+        widths, CHANNELS[parameters.size], parameters.positions, parameters.sampling_steps
+    )
 
 
 def _held_out(

@@ -61,11 +61,16 @@ Loss = Callable[..., float]
 def loss_of(toy) -> Callable[..., tuple[Tensor, Recommender]]:
     module, problem = toy
 
-    def compute(model: Recommender, tensors: dict[int, Tensor], **settings: Any) -> Tensor:
+    def compute(
+        model: Recommender,
+        tensors: dict[int, Tensor],
+        nets: tuple[int, ...] | None = None,
+        **settings: Any,
+    ) -> Tensor:
         method = WithKnownNoise(model, DVIB.Parameters(noise=0.1, **settings))
         method.items = torch.cat([problem.batch.positives, problem.batch.negatives])
         for net_index, net in enumerate(method.nets):
-            first = max(tensors) + 1 + 6 * net_index
+            first = max(tensors) + 1 if nets is None else nets[net_index]
             for layer_index, layer in enumerate([net[0], net[2], net[4]]):
                 module.fill(layer.weight, first + 2 * layer_index)
                 module.fill(layer.bias, first + 2 * layer_index + 1)
@@ -149,8 +154,23 @@ def branches(model: Any, items: Tensor) -> list[tuple[Tensor, Tensor]]:
     pairs = []
     for position, modality in enumerate(("image", "text")):
         hidden = model.projections[modality](model.features.table(modality))
-        pairs.append((hidden, hidden + 0.1 * known_noise(hidden.shape, 1 - position)))
+        size = size_of(model, position, hidden)
+        pairs.append((hidden, hidden + size * known_noise(hidden.shape, 1 - position)))
     return [(one[items], other[items]) for one, other in pairs]
+
+
+def size_of(model: Any, position: int, hidden: Tensor) -> Tensor | float:
+    """The size of the noise: of the adaptive form where the model has nets."""
+    nets = getattr(model, "dvib_nets", None)
+    return 0.1 if nets is None else torch.sigmoid(nets[position](hidden))
+
+
+def bottleneck(model: Any, items: Tensor) -> Tensor:
+    """What the adaptive form adds for these items."""
+    total = torch.zeros(())
+    for position, (hidden, _) in enumerate(branches(model, items)):
+        total = total + information(hidden, size_of(model, position, hidden))
+    return 0.001 * total
 
 
 def test_freedom_with_half_the_scale_and_twice_its_weight_is_the_published_loss(
@@ -179,6 +199,32 @@ def test_bm3_with_half_the_scale_and_twice_its_weight_is_the_published_loss(toy,
     here = sum(jensen_shannon(*pair) for pair in pairs)
     there = sum(jensen_shannon(*map(model.predictor, pair)) for pair in pairs) + here
     assert (value + 0.1 * (there - here)).item() == pytest.approx(17.558961, abs=2e-5)
+
+
+def test_adaptive_freedom_is_the_published_loss(toy, loss_of) -> None:
+    """Save for the items that are compared and held to the prior: all there, the batch's here."""
+    problem = toy[1]
+    model, tensors = multimodal(FREEDOM, problem, regularization=0.2, neighbour_count=3)
+    value = loss_of(model, tensors, nets=(14, 8), weight=0.1, scale=0.5, form="adaptive")
+    batch = torch.cat([problem.batch.positives, problem.batch.negatives])
+    for items, sign in ((torch.arange(24), 1), (batch, -1)):
+        compared = sum(jensen_shannon(*pair) for pair in branches(model, items))
+        value = value + sign * (0.1 * compared + bottleneck(model, items))
+    assert value.item() == pytest.approx(0.807810, abs=2e-6)
+
+
+def test_adaptive_bm3_is_the_published_loss(toy, loss_of) -> None:
+    """Save for what is compared, and for the items that are held to the prior: all there."""
+    problem = toy[1]
+    model, tensors = multimodal(BM3, problem, regularization=0.1, modality_weight=4.0)
+    tensors |= {8: model.predictor.weight, 9: model.predictor.bias}
+    value = loss_of(model, tensors, nets=(10, 10), weight=0.1, scale=0.5, form="adaptive")
+    positives = problem.batch.positives
+    predicted = sum(
+        jensen_shannon(*map(model.predictor, pair)) for pair in branches(model, positives)
+    )
+    others = bottleneck(model, torch.arange(24)) - bottleneck(model, positives)
+    assert (value + 0.1 * predicted + others).item() == pytest.approx(17.419963, abs=2e-5)
 
 
 def test_divergences_by_hand() -> None:
