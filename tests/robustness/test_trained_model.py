@@ -20,6 +20,7 @@ from mgstudy.robustness.trained_model import (
     resampled_means,
     with_changed_features,
 )
+from mgstudy.training.evaluation import Evaluator
 
 Train = Callable[..., TrainedModel]
 READS = {"VBPR", "MMGCF", "MGCN", "LATTICE", "MMGCN", "SLMRec", "ItemKNNCBF"}
@@ -56,6 +57,15 @@ def test_rebuilding_on_the_clean_features_gives_the_clean_score_exactly(train: T
     copied = with_changed_features(trained.dataset, dict(trained.dataset.features))
     again = trained.evaluator.evaluate_users(trained._built(copied).scorer())
     np.testing.assert_array_equal(again["recall@5"], trained.clean["recall@5"])
+
+
+def test_metrics_of_all_lists_and_of_groups_are_measured_too(train: Train) -> None:
+    trained = train("VBPR", epochs=1)
+    evaluator = Evaluator(trained.dataset, "test", ["coverage@5", "recall-heavy@5"])
+    measured = TrainedModel(trained._build, trained.dataset, evaluator)
+    means = evaluator.evaluate(measured.model.scorer())
+    assert measured.clean["coverage@5"].tolist() == [means["coverage@5"]]
+    assert np.nanmean(measured.clean["recall-heavy@5"]) == means["recall-heavy@5"]
 
 
 @pytest.mark.parametrize("model", ["BPR", "LightGCN", "Popularity"])

@@ -52,9 +52,10 @@ class ImageModel(Encoder):
         settings = self.parameters
         if not settings.model.startswith(PACKAGE):
             return self
-        if settings.weights is not None:
-            raise InputError(f"{settings.model} carries its weights; leave out `weights`")
         weights = _packaged_weights(settings.model)
+        # A manifest names what was found, and is read to make a table again.
+        if settings.weights not in (None, weights):
+            raise InputError(f"{settings.model} carries its weights; leave out `weights`")
         return ImageModel(settings.model_copy(update={"weights": weights}))
 
     def recipe(self) -> Recipe:

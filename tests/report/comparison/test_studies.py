@@ -396,6 +396,31 @@ def test_many_users_take_little_memory(cell: Simulate, monkeypatch: pytest.Monke
     assert found["p_users_permutation"].between(0, 1).all()
 
 
+def test_users_without_a_value_in_a_group_are_not_tested(cell: Simulate) -> None:
+    """As if they had never been in the test: of a group's metric, such as ``recall-tail@20``."""
+    random = np.random.default_rng(6)
+    scores = {gradient: random.random((3, 20)) for gradient in ("plain", "mg")}
+    nothing = np.full(30, np.nan)
+    rows = [
+        mirrored(
+            compare_studies(
+                [
+                    study(
+                        *(
+                            cell(model, gradient, [np.append(users, rest) for users in of_seeds])
+                            for gradient, of_seeds in scores.items()
+                        )
+                    )
+                ]
+            )
+        ).iloc[0]
+        for model, rest in (("A", []), ("B", nothing))
+    ]
+    for column in ("users_low", "users_high", "p_users_t", "p_users_wilcoxon"):
+        assert rows[0][column] == pytest.approx(rows[1][column])
+    assert rows[0]["p_users_permutation"] == pytest.approx(rows[1]["p_users_permutation"], abs=0.01)
+
+
 # Formats.
 
 
