@@ -14,7 +14,7 @@ import ray
 from rich.console import Console
 
 from mgstudy.api.results import keep_report
-from mgstudy.api.robustness import measure
+from mgstudy.api.robustness import measure, unmeasured
 from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.errors import InputError
@@ -33,7 +33,8 @@ from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.carried import with_carried_parameters
 from mgstudy.study.results.popularity import ensure_popularity, popularity_scores, read_popularity
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.driver import KeepBestCheckpoint, run_trials
+from mgstudy.study.running.deadline import Deadline
+from mgstudy.study.running.driver import Ending, KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import alive_nodes, this_machine, trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
@@ -64,11 +65,15 @@ class Launched:
         summary: What the study has come to.
         finished: Whether all trials have run; false after an interruption.
         undelivered: Records that MLflow did not take.
+        out_of_time: Whether it ended because the time that it was given was over.
+        unmeasured: Measurements of robustness that were left then.
     """
 
     summary: StudySummary
     finished: bool
     undelivered: int
+    out_of_time: bool = False
+    unmeasured: int = 0
 
     def compared(self) -> Comparison:
         """Every cell beside its baseline, by the objective and NDCG."""
@@ -105,11 +110,15 @@ def launch(
     console: Console | None = None,
     listeners: Iterable[StudyListener] = (),
     retry_failed: bool = False,
+    within: str | float | None = None,
 ) -> Launched:
     """Run what is left of a study, here or on the cluster of ``RAY_ADDRESS``.
 
     A study that was launched before goes on: finished trials stay, missing ones run. When all have
     run, the robustness of the trained models is measured, if the study file asks for it.
+
+    With a limit of time, no trial is begun that would not end in it, by what the cell's trials have
+    taken so far. What runs at the end leaves its state, from which the next launch goes on.
 
     Args:
         study: The study.
@@ -117,12 +126,14 @@ def launch(
         listeners: Told of every event besides the display and MLflow.
         retry_failed: Whether trials that failed run again, under new numbers, with the same
             parameters and seeds; the record of the failures stays.
+        within: The time it may take: seconds, or such as ``90m`` and ``1h30m``.
 
     Raises:
-        InputError: If the study was begun with another space or protocol.
+        InputError: If the study was begun with another space or protocol, or ``within`` is no time.
         MgstudyError: If another process drives the study, or storage or Ray cannot be reached.
     """
     config, folder = study.config, study.folder
+    deadline = Deadline.after(within)
     study, waits_for = with_carried_parameters(study)
     if waits_for:
         raise study.document.error(("parameters_from",), f"{waits_for}; launch it first")
@@ -134,10 +145,10 @@ def launch(
         folder.kept_if_launched(),
         lease(folder.path, database, config.name) as held,
         quiet_optuna(),
-        ExitStack() as ending,
+        ExitStack() as closing,
     ):
         storage = open_driven_storage(database)
-        ending.callback(storage.close)
+        closing.callback(storage.close)
         held.tell(storage.writer.give_up)
         _complete_datasets(study, console)
         told: list[StudyListener] = list(listeners)
@@ -156,7 +167,7 @@ def launch(
         tracker = Tracker(store, manifest, metrics, lambda: record.states, installed_packages())
         held.tell(tracker.give_up)
         told += [checkpoints, tracker]
-        finished = False
+        ending = Ending.INTERRUPTED
 
         def begin() -> None:
             """Write down what is launched: from here on, there is a study."""
@@ -164,22 +175,27 @@ def launch(
             tracker.start()
 
         try:
-            finished = _run(study, record, told, console, held, begin)
+            ending = _run(study, record, told, console, held, begin, deadline)
         finally:
-            tracker.finish(finished)
+            tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
         summary = StudySummary(manifest, record.states, folder, popularity=read_popularity(folder))
-        if finished and tracker.undelivered == 0:
+        if ending is Ending.FINISHED and tracker.undelivered == 0:
             _register_models(store, study, summary)
     results = StudyResults.of(summary, study.workspace, study.datasets)
-    if finished and config.robustness is not None and any(cell.best for cell in summary.cells):
+    left = 0
+    if ending is Ending.FINISHED:
         try:
-            measure(study, summary, console)
+            left = _measure(study, summary, console, deadline)
+            ending = Ending.OUT_OF_TIME if left else ending
         except KeyboardInterrupt:
-            finished = False
+            ending = Ending.INTERRUPTED
+    finished = ending is Ending.FINISHED
     if finished:
         keep_report(store, lambda: render(report_content(results.summary)))
-    return Launched(results.summary, finished, tracker.undelivered)
+    return Launched(
+        results.summary, finished, tracker.undelivered, ending is Ending.OUT_OF_TIME, left
+    )
 
 
 def resume(
@@ -188,6 +204,7 @@ def resume(
     home: Path | str | None = None,
     listeners: Iterable[StudyListener] = (),
     retry_failed: bool = False,
+    within: str | float | None = None,
 ) -> Launched:
     """Go on with a study that was launched before, as its study file was then.
 
@@ -197,12 +214,13 @@ def resume(
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
         listeners: As in ``launch``.
         retry_failed: As in ``launch``.
+        within: As in ``launch``.
 
     Raises:
         InputError: If there is no such study, or its datasets are no longer there.
         MgstudyError: As in ``launch``.
     """
-    return launch(read_launched_study(name, home), console, listeners, retry_failed)
+    return launch(read_launched_study(name, home), console, listeners, retry_failed, within)
 
 
 def read_launched_study(name: str, home: Path | str | None = None) -> Study:
@@ -245,11 +263,12 @@ def _run(
     console: Console | None,
     held: Lease,
     begin: Callable[[], None],
-) -> bool:
-    """Run what is left, if anything is, once there are machines for it; whether all of it ran."""
+    deadline: Deadline,
+) -> Ending:
+    """Run what is left, if anything is, once there are machines for it."""
     config = study.config
 
-    def run() -> bool:
+    def run() -> Ending:
         database = expand_url(study.folder.storage_url(config))
         refuse_local_file(database, len(alive_nodes()))
         resources = trial_resources(config.resources, usable_nodes())
@@ -261,18 +280,18 @@ def _run(
             told.append(display)
             display.start()
         try:
-            finished = run_trials(record, resources, study.folder, held)
+            ending = run_trials(record, resources, study.folder, held, deadline=deadline)
         finally:
             if display is not None:
                 display.stop()
                 told.remove(display)
-        if finished:
+        if ending is Ending.FINISHED:
             popularity()
-        return finished
+        return ending
 
     if record.remaining() == 0:
         begin()
-        return True
+        return Ending.FINISHED
     return with_ray(run, config.retries.ray)
 
 
@@ -295,6 +314,17 @@ def _complete_datasets(study: Study, console: Console | None) -> None:
                     f"on {modality} rows that were there and were held out",
                     highlight=False,
                 )
+
+
+def _measure(
+    study: Study, summary: StudySummary, console: Console | None, deadline: Deadline
+) -> int:
+    """Measure the robustness that the study file asks for; how much is left when time is over."""
+    if study.config.robustness is None or not any(cell.best for cell in summary.cells):
+        return 0
+    if deadline.allows():
+        measure(study, summary, console, deadline=deadline)
+    return unmeasured(study, summary) if deadline.is_set else 0
 
 
 def _begin_popularity(study: Study) -> Callable[[], None]:

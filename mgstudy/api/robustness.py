@@ -22,6 +22,7 @@ from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
 from mgstudy.study.running.placement import trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
 from mgstudy.tracking.robustness import record_robustness
@@ -67,6 +68,13 @@ def measure_robustness(
     return measure(study, summary, console, settings, cells, risks)
 
 
+def unmeasured(study: Study, summary: StudySummary) -> int:
+    """How much of what the study file asks for is not measured yet."""
+    plan = plan_robustness(study, summary)
+    results = RobustnessResults(study.folder)
+    return sum(len(tasks) for _, tasks in remaining_tasks(plan, results))
+
+
 def measure(
     study: Study,
     summary: StudySummary,
@@ -74,8 +82,9 @@ def measure(
     settings: Robustness | None = None,
     cells: Sequence[str] = (),
     risks: Sequence[str] = (),
+    deadline: Deadline = NO_DEADLINE,
 ) -> RobustnessTables:
-    """As ``measure_robustness``, of a study that has been read."""
+    """As ``measure_robustness``, of a study that has been read, and until a deadline."""
     plan = plan_robustness(study, summary, settings, cells, risks)
     results = RobustnessResults(plan.study.folder)
     progress = RobustnessProgress(
@@ -90,7 +99,7 @@ def measure(
             def run() -> None:
                 resources = trial_resources(plan.study.config.resources, usable_nodes())
                 with progress.shown() as on_result:
-                    run_robustness(plan, results, resources, on_result)
+                    run_robustness(plan, results, resources, on_result, deadline)
 
             with_ray(run, plan.study.config.retries.ray)
         # What was measured before belongs into the tables too.

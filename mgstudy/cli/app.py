@@ -42,6 +42,16 @@ RetryFailed = Annotated[
     bool,
     typer.Option("--retry-failed", help="Run failed trials again, once their cause is repaired"),
 ]
+Within = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        metavar="TIME",
+        help="Begin no trial that would not end within this time, such as 90m or 1h30m; what runs "
+        "then leaves its state",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 

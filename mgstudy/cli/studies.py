@@ -15,6 +15,7 @@ from mgstudy.cli.app import (
     RetryFailed,
     StudyFile,
     StudyName,
+    Within,
     app,
     make_console,
     print_json,
@@ -61,26 +62,35 @@ def launch(
     overrides: Overrides = [],  # noqa: B006
     home: Home = None,
     retry_failed: RetryFailed = False,
+    within: Within = None,
 ) -> None:
     """Run a study, or what is left of it: Ray Tune, Optuna and MLflow, here or on RAY_ADDRESS."""
     from mgstudy import api  # noqa: PLC0415
 
     console = make_console()
     study = api.read_study(file, overrides, home)
-    show_launched(api.launch(study, console, retry_failed=retry_failed), console, home)
+    launched = api.launch(study, console, retry_failed=retry_failed, within=within)
+    show_launched(launched, console, home, within)
 
 
 @app.command()
-def resume(study: StudyName, home: Home = None, retry_failed: RetryFailed = False) -> None:
+def resume(
+    study: StudyName,
+    home: Home = None,
+    retry_failed: RetryFailed = False,
+    within: Within = None,
+) -> None:
     """Go on with a study that was launched before; the same as launching its file again."""
     from mgstudy import api  # noqa: PLC0415
 
     console = make_console()
-    launched = api.resume(study, console, home, retry_failed=retry_failed)
-    show_launched(launched, console, home)
+    launched = api.resume(study, console, home, retry_failed=retry_failed, within=within)
+    show_launched(launched, console, home, within)
 
 
-def show_launched(launched: Launched, console: Console, home: str | None) -> None:
+def show_launched(
+    launched: Launched, console: Console, home: str | None, within: str | None = None
+) -> None:
     """Show what a study has come to, and what to do next.
 
     Raises:
@@ -98,6 +108,11 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
             style="yellow",
             soft_wrap=True,
         )
+    if launched.out_of_time:
+        goes_on = typed("resume", summary.name, home=home, **{"for": within})
+        said = f"the time is over: {_left(launched)} left; {goes_on} goes on"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
+        return
     if not launched.finished:
         console.print("interrupted; the same command goes on where it stopped", style="yellow")
         raise typer.Exit(INTERRUPTED)
@@ -112,3 +127,15 @@ def show_launched(launched: Launched, console: Console, home: str | None) -> Non
     )
     if any(cell.trials and cell.counts["failed"] == len(cell.trials) for cell in summary.cells):
         raise MgstudyError("a cell has no trial that did not fail; the reasons are above")
+
+
+def _left(launched: Launched) -> str:
+    """What of a study is still to run."""
+    cells = launched.summary.cells
+    counts = {
+        "trials": sum(cell.left for cell in cells),
+        "confirmations": sum(cell.replicates_left for cell in cells),
+        "measurements of robustness": launched.unmeasured,
+    }
+    said = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{said} are"

@@ -535,6 +535,29 @@ def test_a_cell_in_which_everything_failed_ends_the_launch_with_1(
     assert "the loss became nan in epoch 2, batch 1" in out
 
 
+def test_a_launch_ends_in_its_time_and_the_next_goes_on(
+    home: Path, command: Callable[..., Any]
+) -> None:
+    text = BREAKS.replace("name: breaks", "name: limited").replace(
+        "['their_parts:Diverging', 'their_parts:Killed', 'their_parts:Buggy', BPR]",
+        "['their_parts:Gated']",
+    )
+    study = read(home, text.replace("learning_rate: 0.01", "learning_rate: {choice: [0.1, 0.01]}"))
+    # Nobody opens the gate in time.
+    ended = command("launch", home / "study.yaml", "--home", home, "--for", "12s")
+    assert (ended.code, ended.err) == (0, "")
+    assert (
+        "the time is over: 2 trials are left; "
+        f"`mgstudy resume limited --home {home} --for 12s` goes on" in ended.out
+    )
+    (home / "gate").touch()
+    launched = api.launch(study, within="1h")
+    assert launched.finished and not launched.out_of_time
+    (cell,) = launched.summary.cells
+    assert cell.counts["complete"] == 2
+    assert [list(trial.values) for trial in cell.trials] == [[1, 2, 3, 4]] * 2
+
+
 def test_failed_trials_run_again_once_their_cause_is_repaired(
     home: Path, client: MlflowClient, printed: Printed
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -20,6 +21,7 @@ from mgstudy.robustness.flatness.measures import measure_flatness, measure_lands
 from mgstudy.robustness.trained_model import TrainedModel, UserMetrics, resampled_means
 from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
 from mgstudy.study.running.failures import cause_of, reason_of
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import TrialResources
@@ -75,6 +77,7 @@ def run_robustness(
     results: RobustnessResults,
     resources: TrialResources,
     on_result: Progress = lambda trained, task, measurements: None,
+    deadline: Deadline = NO_DEADLINE,
 ) -> None:
     """Measure what has no result yet. Ray is connected.
 
@@ -86,6 +89,8 @@ def run_robustness(
         results: Where results are kept.
         resources: What one model takes, and how many are measured at once.
         on_result: Told of every result.
+        deadline: When it ends, whether all is measured or not. No model is begun when less time is
+            left than a measurement has taken.
 
     Raises:
         MgstudyError: If a worker fails again and again, naming the model.
@@ -102,14 +107,19 @@ def run_robustness(
         num_returns="streaming",
     )(_measure)
     running: dict[Any, tuple[TrainedCell, list[Task], int]] = {}
+    heard: dict[Any, float] = {}
+    longest = 0.0
     with terminated_like_interrupt():
         try:
-            while waiting or running:
-                while waiting and len(running) < resources.slots:
+            while (waiting or running) and deadline.allows():
+                if not (running or deadline.allows(longest)):
+                    return
+                while waiting and len(running) < resources.slots and deadline.allows(longest):
                     trained, tasks, attempt = waiting.pop(0)
                     job = _job(plan, trained, tasks, resources)
                     generator = work.remote(job, datasets[trained.cell.dataset], resources.cpu)
                     running[generator] = (trained, tasks, attempt)
+                    heard[generator] = time.monotonic()
                 raise_if_ray_died()
                 for generator in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
                     trained, tasks, attempt = running[generator]
@@ -126,6 +136,8 @@ def run_robustness(
                         waiting.insert(0, (trained, tasks, attempt + 1))
                         continue
                     task = tasks.pop(0)
+                    took, heard[generator] = time.monotonic() - heard[generator], time.monotonic()
+                    longest = max(longest, took)
                     results.append(task.key, measurements)
                     on_result(trained, task, measurements)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Set
+from enum import Enum, auto
 from typing import Any
 
 from ray import tune
@@ -11,6 +12,7 @@ from ray import tune
 from mgstudy.environment import for_a_while
 from mgstudy.errors import MgstudyError
 from mgstudy.private.ray import dead_process, trial_errors_told
+from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import GpuPacking, TrialResources
 from mgstudy.study.running.ray_session import raise_if_ray_died
@@ -74,17 +76,26 @@ class KeepBestCheckpoint(StudyListener):
         self._kept[cell] = kept
 
 
+class Ending(Enum):
+    """How the running of a study's trials ended."""
+
+    FINISHED = auto()
+    INTERRUPTED = auto()
+    OUT_OF_TIME = auto()
+
+
 def run_trials(
     record: StudyRecord,
     resources: TrialResources,
     folder: StudyFolder,
     held: Lease,
     trial: type[StudyTrial] = StudyTrial,
-) -> bool:
-    """Run what is left of every cell's budget and confirmation; whether all of it ran.
+    deadline: Deadline = NO_DEADLINE,
+) -> Ending:
+    """Run what is left of every cell's budget and confirmation.
 
-    Ctrl-C and SIGTERM stop after the current results: trials that were running stay open in the
-    record and run again, with the same parameters, when the study is launched again.
+    Ctrl-C, SIGTERM and the deadline stop after the current results: trials that were running stay
+    open in the record and run again, with the same parameters, when the study is launched again.
 
     Args:
         record: The study's record.
@@ -92,17 +103,20 @@ def run_trials(
         folder: The study's folder.
         held: The hold on it, told that the driver moves.
         trial: What runs a trial in a worker.
+        deadline: When it ends, whether all has run or not.
 
     Raises:
         RayDiedError: If Ray died.
         MgstudyError: If everything fails for one reason, or the storage takes nothing more.
     """
     if record.remaining() == 0:
-        return True
-    # One trial beyond the slots is begun early, so that a free slot never waits for its parameters.
-    ahead = 0 if record.config.resources.max_concurrent == resources.slots else 1
+        return Ending.FINISHED
+    # One trial beyond the slots is begun early, so that a free slot never waits for its parameters;
+    # but nobody knows when it would end.
+    is_tight = record.config.resources.max_concurrent == resources.slots or deadline.is_set
+    ahead = 0 if is_tight else 1
     packing = GpuPacking(resources.packed_gpus, resources.gpu) if resources.packed_gpus else None
-    searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu, packing)
+    searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu, packing, deadline)
     trainable = tune.with_parameters(
         trial,
         cells={key: entry.cell for key, entry in record.cells.items()},
@@ -124,7 +138,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.ray.resolve()),
-            stop=_StopWhenHopeless(searcher),
+            stop=_StopEarly(searcher),
             callbacks=[StartNotice(searcher), Heartbeat(held)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -157,12 +171,14 @@ def run_trials(
             f"with {searcher.storm.reason!r}; the same command goes on once that is repaired, and "
             "`retries: {stop_after_failures: null}` goes on in any case"
         )
-    return not searcher.running and record.remaining() == 0
+    if searcher.running and deadline.allows():
+        return Ending.INTERRUPTED
+    return Ending.OUT_OF_TIME if record.remaining() else Ending.FINISHED
 
 
-class _StopWhenHopeless(tune.Stopper):  # type: ignore[misc]
-    """Ends a study in which everything fails for one reason, whose storage has given up, or whose
-    Ray has died."""
+class _StopEarly(tune.Stopper):  # type: ignore[misc]
+    """Ends a study in which everything fails for one reason, whose storage has given up, whose Ray
+    has died, or whose time is over."""
 
     def __init__(self, searcher: OptunaSearcher) -> None:
         self.searcher = searcher
@@ -173,8 +189,9 @@ class _StopWhenHopeless(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether the study is to end."""
-        failed = storage_failure(self.searcher.record) is not None
-        return failed or self.searcher.storm.reason is not None or dead_process() is not None
+        searcher = self.searcher
+        failed = searcher.storm.reason is not None or storage_failure(searcher.record) is not None
+        return failed or not searcher.deadline.allows() or dead_process() is not None
 
 
 def storage_failure(record: StudyRecord) -> MgstudyError | None:

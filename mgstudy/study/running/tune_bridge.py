@@ -20,11 +20,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from mgstudy.private.ray import dead_process, stop_trials_at_once
+from mgstudy.study.running.deadline import NO_DEADLINE, Deadline, seconds_of_next
 from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share, reason_of
 from mgstudy.study.running.placement import GpuPacking
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import GPU_SECONDS
+from mgstudy.study.search.state import GPU_SECONDS, CellState
 from mgstudy.study.storage.lease import Lease
 from mgstudy.urls import redacted
 
@@ -49,6 +50,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         most_begun: Trials that may be begun and not finished at a time.
         gpu: What a trial gets of a GPU, unless that had too little memory for it.
         packing: Settles that instead, from the memory that trials were seen to take.
+        deadline: No trial begins that does not end before it.
 
     Attributes:
         running: Ray's trial id to the trial it runs.
@@ -64,6 +66,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         most_begun: int,
         gpu: float = 0.0,
         packing: GpuPacking | None = None,
+        deadline: Deadline = NO_DEADLINE,
     ) -> None:
         # Naming no metric lets a failed trial end with a result that has none.
         super().__init__()
@@ -71,6 +74,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.most_begun = most_begun
         self.gpu = gpu
         self.packing = packing
+        self.deadline = deadline
         self.running: dict[str, TrialRequest] = {}
         self.pruned: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, BaseException | None] = {}
@@ -83,10 +87,10 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         is_full = self.packing is not None and not self.packing.admits()
         if is_full or len(self.running) >= self.most_begun:
             return None
-        request = self.record.next_request()
+        request = self.record.next_request(self._fits)
         if request is None:
             # What is running may break and have to run again, or let a confirmation begin.
-            waits = self.running or self.record.remaining()
+            waits = self.running or (self.record.remaining() and not self.deadline.is_set)
             return None if waits else str(Searcher.FINISHED)
         self.running[trial_id] = request
         share = self._share(request)
@@ -145,6 +149,12 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     ) -> None:
         write(request, outcome)
         self.storm.finished(outcome, failed=bool(outcome.get("failed")))
+
+    def _fits(self, cell: CellState) -> bool:
+        """Whether the next trial of a cell ends in time."""
+        if not self.deadline.is_set:
+            return True
+        return self.deadline.allows(seconds_of_next(cell, self.record.states))
 
     def _share(self, request: TrialRequest) -> float:
         share = self.gpu

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +93,24 @@ class StudyRecord:
         """Let the trials that failed run again, before any is handed out; how many those are."""
         return sum(record.queue_failed() for record in self.cells.values())
 
-    def next_request(self) -> TrialRequest | None:
+    def next_request(
+        self, fits: Callable[[CellState], bool] = lambda cell: True
+    ) -> TrialRequest | None:
         """Begin the next trial; ``None`` if there is none now, which is the end unless
-        ``remaining()`` counts confirmations of searches that still run.
+        ``remaining()`` counts confirmations of searches that still run, or what does not fit.
 
         Confirmations come first, as soon as their cell's search is over; then interrupted trials;
         then the cell that has begun the smallest share of its budget, so that all cells advance
         together and none waits for another to finish.
+
+        Args:
+            fits: Whether the cell's next trial may begin now.
         """
         for record in self.cells.values():
-            if record.state.winner is not None and record.state.replicates_left:
+            state = record.state
+            if state.winner is not None and state.replicates_left and fits(state):
                 return record.next_replicate()
-        open_cells = [record for record in self.cells.values() if record.state.left > 0]
+        open_cells = [r for r in self.cells.values() if r.state.left > 0 and fits(r.state)]
         if not open_cells:
             return None
         return min(open_cells, key=_turn).next_of_search()
