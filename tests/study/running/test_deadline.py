@@ -46,7 +46,7 @@ def completed(record: Any, cell: str, seconds: float, epochs: int = 10) -> None:
 
 
 def test_a_trial_takes_as_long_as_the_longest_like_it(opened: Any) -> None:
-    record = opened("model: [BPR, VBPR]\n  gradient: [plain, mirror_gradient]", f"{SPACE}trials: 5")
+    record = opened("model: [BPR, VBPR]\ngradient: [plain, mirror_gradient]", f"{SPACE}trials: 5")
     bpr, mirrored, vbpr, _ = record.cells
 
     def expected(cell: str) -> float | None:
