@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mgstudy.api.results import Synced, compare, load_study, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
     from mgstudy.api.studies import read_summary
+    from mgstudy.api.upkeep import export_study, import_study
     from mgstudy.study.definition.study import read_study
 
 _HOMES = {
@@ -61,6 +62,7 @@ _HOMES = {
     ],
     "mgstudy.api.robustness": ["measure_robustness"],
     "mgstudy.api.studies": ["read_summary"],
+    "mgstudy.api.upkeep": ["export_study", "import_study"],
     "mgstudy.study.definition.study": ["read_study"],
 }
 
@@ -71,7 +73,9 @@ __all__ = [
     "compare",
     "describe_cached",
     "describe_dataset",
+    "export_study",
     "file_schema",
+    "import_study",
     "launch",
     "list_cache",
     "load_dataset",

@@ -203,6 +203,28 @@ class StudyManifest(_Part):
         if folder.workspace is not None:
             folder.workspace.publish(folder.manifest, anew=True)
 
+    def renamed(self, name: str, storage: str | None = None) -> StudyManifest:
+        """The same study under another name, with another storage.
+
+        Args:
+            name: The name.
+            storage: URL of its Optuna storage; a file in its folder when not given.
+        """
+        place = self.tracking
+        if place.experiment == self.name:
+            place = place.model_copy(update={"experiment": name})
+        config = {"name": name, "storage": storage and recorded_url(storage)}
+        return self.model_copy(
+            update={
+                "name": name,
+                "config": self.config.model_copy(update=config),
+                "tracking": place,
+                "cells": tuple(
+                    cell.model_copy(update={"study": f"{name}/{cell.key}"}) for cell in self.cells
+                ),
+            }
+        )
+
     @property
     def varying_factors(self) -> list[str]:
         """The factors with more than one level among the cells."""

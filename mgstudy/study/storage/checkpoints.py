@@ -166,6 +166,25 @@ class CheckpointFolder:
             return []
         return sorted(int(name) for name in names if name.isdecimal())
 
+    def files(self) -> dict[str, str]:
+        """Everything that trials have left whole, by its path below this folder, to where it is."""
+        files, root = self._open(self.root)
+        try:
+            found = files.find(root)
+        except OSError:
+            return {}
+        below = {posixpath.relpath(path, root): path for path in found}
+        unfinished = (".partial", ".new", ".lock")
+        return {name: path for name, path in below.items() if not name.endswith(unfinished)}
+
+    def read(self, place: str) -> bytes:
+        """The content of one of ``files``.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        return bytes(self._open(self.root)[0].cat_file(place))
+
     def discard_states(self, trial: str) -> None:
         """Delete what only an interrupted trial needs."""
         for name in (LAST, BEFORE_LAST, f"{LAST}.new"):

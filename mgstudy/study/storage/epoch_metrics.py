@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mgstudy.errors import MgstudyError
@@ -84,6 +84,16 @@ class EpochMetrics:
                 self._is_full = True
                 logger.warning("%s: %s; MLflow misses records", self.path, error.strerror)
 
+    def put(self, epochs: Iterable[EpochRecord]) -> None:
+        """Write all of a file that is not there yet.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        with self.path.open("wb") as file:
+            for line in (_HEAD, *map(asdict, epochs)):
+                file.write(_line(line))
+
     def read(self, offset: int = 0) -> Iterator[tuple[EpochRecord, int]]:
         """Every epoch from a place on, each with the place after it, up to now.
 
@@ -121,7 +131,7 @@ class EpochMetrics:
         return {epoch.trial: (epoch.step, epoch.at) for epoch, _ in self.read()}
 
     def _append(self, content: Mapping[str, object]) -> None:
-        line = json.dumps(content, separators=(",", ":")).encode() + b"\n"
+        line = _line(content)
         # Opened every time: a descriptor kept for days is one that outlives a restored disk.
         with self.path.open("ab") as file:
             file.write(line)
@@ -132,6 +142,10 @@ class EpochMetrics:
                 f"{self.path}: is not of format {FORMAT}, which this version of mgstudy reads; use "
                 "the version that wrote it"
             )
+
+
+def _line(content: Mapping[str, object]) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
 def _cut_half_line(path: Path) -> None:

@@ -1,0 +1,337 @@
+"""A study's record in one file, to be kept, published, or gone on with elsewhere.
+
+An archive (``.tar.xz``) of JSON, Parquet and, if asked for, weights. What is read from one is
+parsed, never run: only files that are known here come out of it, into a folder of its own, no more
+of them than ``mgstudy.limits`` allows, and the study appears when all of it has been read.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.storages import BaseStorage
+from sqlalchemy.exc import SQLAlchemyError
+
+from mgstudy.config.factors import name_fault
+from mgstudy.data.reading import refuse_too_much
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import content_of, is_there, locked, refuse_what_is_no_file, written_whole
+from mgstudy.study.definition.manifest import Place, StudyManifest
+from mgstudy.study.results.summary import StudySummary, summarize_as
+from mgstudy.study.search.state import OUTCOME_ATTRIBUTE
+from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
+from mgstudy.study.storage.checkpoints import TEST_USERS
+from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.optuna_storage import (
+    close_storage,
+    open_storage,
+    quiet_optuna,
+    sqlite_url,
+)
+from mgstudy.urls import expand_url, first_line
+from mgstudy.workspace import Workspace
+
+FORMAT = 1
+_HEAD, _TRIALS, _EPOCHS = "archive.json", "trials.jsonl", "epochs.jsonl"
+_MEASUREMENTS = "robustness/measurements.jsonl"
+_KEPT = ("popularity.json", *(f"robustness/{n}.csv" for n in ("summary", "flatness", "curves")),
+         "robustness/robustness.json", _MEASUREMENTS)  # fmt: skip
+"""What goes along as it is, where it is there."""
+_KNOWN = frozenset({_HEAD, "study.json", _TRIALS, _EPOCHS, *_KEPT})
+_CHECKPOINTS = "checkpoints/"
+_DIGITS = 6
+"""Of what an epoch measured, where weights stay behind: what selects lies exact in its trial."""
+_MOST_MEMORY = 128 << 20
+_WRONG = (MgstudyError, OSError, ValueError, LookupError, TypeError, AttributeError,
+          RecursionError, SQLAlchemyError)  # fmt: skip
+"""What comes of reading as a study what is none."""
+_BLOCK = 1 << 16
+
+
+def write_archive(summary: StudySummary, path: Path, with_weights: bool = False) -> None:
+    """Write a study's record as one file: what it is, its trials, curves, users' scores, and what
+    was measured of its models.
+
+    Args:
+        summary: The study.
+        path: The file.
+        with_weights: Whether weights, the states of interrupted trials and each measurement of
+            robustness go along, and curves to the last digit. Without, the file is as small as can
+            be: the study is read and goes on elsewhere, but from its trained models nothing does.
+
+    Raises:
+        MgstudyError: If the study cannot be read, or the file cannot be written.
+    """
+    folder, manifest = summary.folder, summary.manifest
+    storage = open_storage(expand_url(folder.storage_url(manifest.config)), create=False)
+    # Weights hardly get smaller.
+    effort = 0 if with_weights else 9
+    try:
+        with (
+            locked(path),
+            written_whole(path) as file,
+            lzma.open(file, "wb", preset=effort) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as archive,
+        ):
+            for name, content in _content(storage, summary, with_weights):
+                # Without a date, the same study makes the same file.
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    except OSError as error:
+        raise MgstudyError(f"study {manifest.name!r} cannot be read: {error}") from error
+    finally:
+        close_storage(storage)
+
+
+def _content(
+    storage: BaseStorage, summary: StudySummary, with_weights: bool
+) -> Iterator[tuple[str, bytes]]:
+    """The files of an archive by their names, in the order in which they are read."""
+    folder, manifest = summary.folder, summary.manifest
+    yield _HEAD, _text({"mgstudy_archive": FORMAT, "study": manifest.name, "weights": with_weights})
+    yield "study.json", _placeless(manifest).model_dump_json(indent=1).encode()
+    lines = stored_lines(storage, manifest.name)
+    yield _TRIALS, b"".join(_text(_trimmed(line, with_weights)) for line in lines)
+    yield _EPOCHS, b"".join(_epochs(folder, with_weights))
+    for name in _KEPT:
+        if folder.workspace is not None:
+            folder.workspace.fetch(folder.path / name, anew=True)
+        content = content_of(folder.path / name)
+        if content is not None and (with_weights or name != _MEASUREMENTS):
+            yield name, content
+    checkpoints = folder.trial_files
+    for name, place in sorted(checkpoints.files().items()):
+        if with_weights:
+            yield _CHECKPOINTS + name, checkpoints.read(place)
+        elif PurePosixPath(name).name == TEST_USERS:
+            yield _CHECKPOINTS + name, _plain(checkpoints.read(place))
+
+
+def _placeless(manifest: StudyManifest) -> StudyManifest:
+    """The manifest of a study that has a storage and an MLflow store of its own, wherever it is."""
+    tracking = manifest.config.tracking.model_copy(update={"uri": None})
+    config = manifest.config.model_copy(update={"storage": None, "tracking": tracking})
+    place = Place(uri=None, experiment=manifest.tracking.experiment)
+    return manifest.model_copy(update={"config": config, "tracking": place})
+
+
+def _text(line: Any) -> bytes:
+    return json.dumps(line, separators=(",", ":")).encode() + b"\n"
+
+
+def _trimmed(line: Line, with_weights: bool) -> Line:
+    outcome = line["user"].get(OUTCOME_ATTRIBUTE)
+    if with_weights or outcome is None:
+        return line
+    kept = {name: value for name, value in outcome.items() if name != "checkpoint"}
+    return {**line, "user": {**line["user"], OUTCOME_ATTRIBUTE: kept}}
+
+
+def _epochs(folder: StudyFolder, exactly: bool) -> Iterator[bytes]:
+    for epoch, _ in EpochMetrics(folder.epoch_metrics).read():
+        measured = dict(epoch.metrics)
+        if not exactly:
+            measured = {name: float(f"{x:.{_DIGITS}g}") for name, x in measured.items()}
+        yield _text([epoch.trial, epoch.step, epoch.at, measured])
+
+
+def _plain(table: bytes) -> bytes:
+    """The same Parquet table as the archive makes least of; what is none stays as it is."""
+    try:
+        content = pq.read_table(io.BytesIO(table))
+        target = io.BytesIO()
+        pq.write_table(
+            content,
+            target,
+            compression="none",
+            use_dictionary=[name for name in content.column_names if name != "user"],
+            column_encoding={"user": "DELTA_BINARY_PACKED"},
+            write_statistics=False,
+            store_schema=False,
+        )
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return table
+    return target.getvalue()
+
+
+def read_archive(
+    path: Path, workspace: Workspace, name: str | None = None, storage: str | None = None
+) -> StudySummary:
+    """Bring a study into a workspace, with a storage and an MLflow store of its own there.
+
+    Args:
+        path: What ``write_archive`` has written.
+        workspace: Where to.
+        name: How it is called there; as it was called when not given.
+        storage: URL of its Optuna storage; a SQLite file in its folder when not given.
+
+    Raises:
+        InputError: If the file is none, is damaged or unpacks to too much, or there is such a
+            study.
+        MgstudyError: If the workspace or storage cannot be written to.
+    """
+    workspace.state.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="import-", dir=workspace.state) as temporary:
+        unpacked = Path(temporary, "study")
+        try:
+            _unpack(path, unpacked)
+            manifest = _manifest(unpacked, name, storage)
+        except InputError:
+            raise
+        except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
+            raise InputError(f"{path}: is no whole archive of a study: {error}") from error
+        except _WRONG as error:
+            raise _is_none(path, unpacked, error) from error
+        folder = StudyFolder.of(workspace, manifest.name)
+        if workspace.shared is not None:
+            workspace.fetch(folder.manifest, anew=True)
+        if is_there(folder.path):
+            raise InputError(
+                f"there is a study {manifest.name!r} in workspace {workspace.place} already; "
+                "`--as NAME` gives this one another name"
+            )
+        try:
+            with quiet_optuna():
+                _settle(unpacked, manifest, folder)
+        except InputError:
+            raise
+        except _WRONG as error:
+            raise _is_none(path, unpacked, error) from error
+        folder.path.parent.mkdir(parents=True, exist_ok=True)
+        unpacked.rename(folder.path)
+    if folder.workspace is not None:
+        for file in sorted(folder.path.rglob("*")):
+            if file.is_file():
+                folder.workspace.publish(file, anew=True)
+    return summarize_as(manifest, folder)
+
+
+def _is_none(path: Path, unpacked: Path, error: Exception) -> InputError:
+    said = first_line(error).replace(f"{unpacked}/", "")
+    return InputError(f"{path}: is no archive of a study: {said}")
+
+
+def _unpack(path: Path, target: Path) -> None:
+    """Write the files of an archive below a folder.
+
+    Raises:
+        InputError: If it holds anything else, or unpacks to too much.
+        EOFError: If it is cut short.
+    """
+    size = refuse_what_is_no_file(path).st_size
+    with (
+        path.open("rb") as packed,
+        io.BufferedReader(_Unpacked(packed, path, size)) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
+    ):
+        for member in archive:
+            place = target / member.name
+            if not (member.isreg() and not member.issparse() and _is_known(member.name)):
+                raise InputError(f"{path}: {member.name!r} has no place in the archive of a study")
+            if place.exists():
+                raise InputError(f"{path}: holds {member.name!r} twice")
+            content = archive.extractfile(member)
+            assert content is not None
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with content, place.open("wb") as file:
+                shutil.copyfileobj(content, file)
+        while stream.read(_BLOCK):
+            pass  # Its checksum is at the end.
+
+
+def _is_known(name: str) -> bool:
+    """Whether an archive may hold a file of this name; none leads out of its folder."""
+    if name in _KNOWN:
+        return True
+    parts = name.split("/")
+    return name.startswith(_CHECKPOINTS) and not any(
+        part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in parts
+    )
+
+
+class _Unpacked(io.RawIOBase):
+    """What is packed in a file, with bounds on the memory that takes and on what comes out."""
+
+    def __init__(self, packed: Any, path: Path, size: int) -> None:
+        self._packed, self._path, self._size, self._count = packed, path, size, 0
+        self._unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
+
+    def readable(self) -> bool:
+        """It is read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Unpack as much as fits, or less."""
+        while not self._unpacking.eof:
+            block = self._packed.read(_BLOCK) if self._unpacking.needs_input else b""
+            if self._unpacking.needs_input and not block:
+                raise EOFError("it is cut short")
+            found = self._unpacking.decompress(block, max_length=len(buffer))
+            if found:
+                self._count += len(found)
+                refuse_too_much(self._path, self._count, self._size)
+                buffer[: len(found)] = found
+                return len(found)
+        return 0
+
+
+def _manifest(unpacked: Path, name: str | None, storage: str | None) -> StudyManifest:
+    """The study as it is called here, once its archive is unpacked."""
+    head = json.loads((unpacked / _HEAD).read_bytes())
+    if head["mgstudy_archive"] != FORMAT:
+        raise InputError(
+            f"the archive has format {head['mgstudy_archive']!r}, and this version of mgstudy "
+            f"reads {FORMAT}; use the version that wrote it"
+        )
+    manifest = _placeless(StudyManifest.read(StudyFolder(unpacked)))
+    for called in (manifest.name, name or manifest.name):
+        if fault := name_fault(called):
+            raise InputError(f"a study's name: {fault}")
+    for cell in manifest.cells:
+        # Files of its trials are looked for, and deleted, by its key.
+        if not _is_known(_CHECKPOINTS + cell.key) or cell.study != f"{manifest.name}/{cell.key}":
+            raise ValueError(f"cell {cell.key!r} is none of study {manifest.name!r}")
+    return manifest.renamed(name or manifest.name, storage)
+
+
+def _settle(unpacked: Path, manifest: StudyManifest, folder: StudyFolder) -> None:
+    """Make of unpacked files what a launch would have left, and see that it can be read.
+
+    Args:
+        unpacked: Their folder.
+        manifest: The study.
+        folder: Where the folder will be.
+    """
+    url = folder.storage_url(manifest.config)  # Where a study there must have one.
+    if manifest.config.storage is None:
+        url = sqlite_url(unpacked / "optuna.db")
+    storage = open_storage(expand_url(url))
+    try:
+        store_lines(storage, manifest.name, _lines(unpacked / _TRIALS), folder.trial_files)
+    finally:
+        close_storage(storage)
+    EpochMetrics(unpacked / "metrics.jsonl").put(
+        EpochRecord(str(trial), int(step), int(at), dict(metrics))
+        for trial, step, at, metrics in _lines(unpacked / _EPOCHS)
+    )
+    manifest.write(StudyFolder(unpacked))
+    summarize_as(manifest, StudyFolder(unpacked))
+    for name in (_HEAD, _TRIALS, _EPOCHS):
+        (unpacked / name).unlink()
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        yield from map(json.loads, file)

@@ -1,0 +1,145 @@
+"""The Optuna studies of a study as lines of JSON, to be carried to another storage or name."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mgstudy.errors import InputError
+from mgstudy.study.search.state import OUTCOME_ATTRIBUTE
+from mgstudy.study.storage.checkpoints import CheckpointFolder
+
+_FILES = ("checkpoint", "test_users")
+"""Of an outcome: where files of the trial lie."""
+
+Line = dict[str, Any]
+
+
+def stored_studies(storage: BaseStorage, name: str) -> dict[str, int]:
+    """The Optuna studies of a study's cells and their confirmations, by what follows the study's
+    name, to the storage's ids."""
+    prefix = f"{name}/"
+    return {
+        study.study_name.removeprefix(prefix): study._study_id
+        for study in storage.get_all_studies()
+        if study.study_name.startswith(prefix)
+    }
+
+
+def stored_lines(
+    storage: BaseStorage, name: str, keeps: Callable[[str], bool] = lambda study: True
+) -> Iterator[Line]:
+    """Every Optuna study of a study, each followed by its trials; nothing in it names a place.
+
+    Args:
+        storage: Where they are.
+        name: The study's name.
+        keeps: Whether an Optuna study goes along, by what follows the study's name.
+    """
+    for study, study_id in stored_studies(storage, name).items():
+        if keeps(study):
+            yield {
+                "study": study,
+                "user": storage.get_study_user_attrs(study_id),
+                "system": storage.get_study_system_attrs(study_id),
+            }
+            for trial in storage.get_all_trials(study_id, deepcopy=False):
+                yield _line(trial)
+
+
+def _line(trial: FrozenTrial) -> Line:
+    user = dict(trial.user_attrs)
+    if isinstance(outcome := user.get(OUTCOME_ATTRIBUTE), Mapping):
+        names = {name: posixpath.basename(outcome[name]) for name in _FILES if name in outcome}
+        user[OUTCOME_ATTRIBUTE] = {**outcome, **names}
+    return {
+        "state": trial.state.name,
+        "values": trial.values,
+        "began": trial.datetime_start and trial.datetime_start.isoformat(),
+        "ended": trial.datetime_complete and trial.datetime_complete.isoformat(),
+        "params": trial.params,
+        "spaces": {
+            name: json.loads(distribution_to_json(space))
+            for name, space in trial.distributions.items()
+        },
+        "steps": trial.intermediate_values,
+        "user": user,
+        "system": trial.system_attrs,
+    }
+
+
+def store_lines(
+    storage: BaseStorage, name: str, lines: Iterable[Line], files: CheckpointFolder
+) -> None:
+    """Write what ``stored_lines`` gives into a storage that has no study of that name.
+
+    Args:
+        storage: Where to.
+        name: The study's name there.
+        lines: What to write.
+        files: Where the trials' files lie there.
+
+    Raises:
+        InputError: If there is such a study.
+        ValueError: If a line is none, or another error of what it holds.
+    """
+    made: list[int] = []
+    study, study_id, number = "", -1, 0
+    try:
+        for line in lines:
+            if "study" in line:
+                study, number = line["study"], 0
+                study_id = storage.create_new_study([StudyDirection.MAXIMIZE], f"{name}/{study}")
+                made.append(study_id)
+                for attribute, value in line["user"].items():
+                    storage.set_study_user_attr(study_id, attribute, value)
+                for attribute, value in line["system"].items():
+                    storage.set_study_system_attr(study_id, attribute, value)
+            else:
+                trial = _trial(line, f"{study}/{number}", files)
+                storage.create_new_trial(study_id, trial)
+                number += 1
+    except BaseException as error:
+        for unfinished in made:
+            storage.delete_study(unfinished)
+        if isinstance(error, DuplicatedStudyError):
+            raise InputError(
+                f"its storage has a study {name!r} already; give it another name"
+            ) from error
+        raise
+
+
+def _trial(line: Line, key: str, files: CheckpointFolder) -> FrozenTrial:
+    user = dict(line["user"])
+    if isinstance(outcome := user.get(OUTCOME_ATTRIBUTE), Mapping):
+        places = {
+            name: files.location(key, posixpath.basename(outcome[name]))
+            for name in _FILES
+            if name in outcome
+        }
+        user[OUTCOME_ATTRIBUTE] = {**outcome, **places}
+    trial = create_trial(
+        state=TrialState[line["state"]],
+        values=line["values"],
+        params=line["params"],
+        distributions={
+            name: json_to_distribution(json.dumps(space)) for name, space in line["spaces"].items()
+        },
+        user_attrs=user,
+        system_attrs=line["system"],
+        intermediate_values={int(step): float(value) for step, value in line["steps"].items()},
+    )
+    trial.datetime_start, trial.datetime_complete = (
+        None if line[moment] is None else datetime.fromisoformat(line[moment])
+        for moment in ("began", "ended")
+    )
+    return trial

@@ -1,0 +1,302 @@
+"""A study that is carried from one workspace to another in a file."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from driven import Driven, content
+from mlflow.tracking import MlflowClient
+
+from mgstudy import api
+from mgstudy.errors import InputError
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.state import CellState, Stage
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.optuna_storage import open_storage
+from mgstudy.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def carried(tmp_path_factory: pytest.TempPathFactory) -> Driven:
+    """A study with complete, pruned, failed and interrupted trials and replicates, in a workspace
+    that is somewhere; its dataset is nowhere."""
+    driven = Driven(tmp_path_factory.mktemp("there"), "s", trials=3, seeds=2)
+    failed = driven.begin()
+    driven.report(failed, range(1, 2), time=1 / 3)
+    driven.record.fail(failed, {"reason": "a bug", "traceback": "Traceback: a bug"})
+    pruned = driven.begin()
+    driven.report(pruned, range(1, 3))
+    driven.record.prune(pruned, {"epochs": 2, "seconds_training": 0.5})
+    while driven.record.remaining() > 1:
+        trial = driven.begin()
+        if trial.stage is Stage.CONFIRMATION:
+            users = pd.DataFrame({"user": np.arange(9), "recall@20": np.linspace(0, 1, 9)})
+            place = driven.folder.trial_files.save_bytes(
+                trial.key, "test_users.parquet", users.to_parquet(index=False)
+            )
+            tested = {"test_metrics": {"recall@20": 0.1 * trial.number}, "test_users": place}
+            driven.complete(trial, **tested)
+        else:
+            driven.complete(trial)
+    driven.report(driven.begin(), range(1, 3))
+    driven.folder.popularity.write_text("{}")
+    driven.folder.robustness.mkdir()
+    (driven.folder.robustness / "summary.csv").write_text("cell,split\n")
+    (driven.folder.robustness / "measurements.jsonl").write_text("")
+    return driven
+
+
+@pytest.fixture
+def archive(carried: Driven, tmp_path: Path) -> Path:
+    api.export_study("s", tmp_path / "s.tar.xz", home=carried.home)
+    return tmp_path / "s.tar.xz"
+
+
+def comparable(summary: StudySummary, with_weights: bool) -> list[CellState]:
+    """The cells without the places of their files."""
+
+    def placeless(trial: Any) -> Any:
+        outcome = {n: v for n, v in trial.outcome.items() if n not in ("checkpoint", "test_users")}
+        return replace(trial, outcome=outcome, files=Path())
+
+    return [
+        replace(
+            cell,
+            trials=list(map(placeless, cell.trials)),
+            confirmations=list(map(placeless, cell.confirmations)),
+        )
+        for cell in summary.cells
+    ]
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_what_is_brought_in_is_what_was_sent(
+    carried: Driven, tmp_path: Path, with_weights: bool
+) -> None:
+    file = tmp_path / "s.tar.xz"
+    api.export_study("s", file, with_weights, carried.home)
+    here = tmp_path / "here"
+    found = api.import_study(file, "renamed", here)
+    sent = summarize(carried.workspace, "s")
+    assert found.name == "renamed"
+    assert comparable(found, with_weights) == comparable(sent, with_weights)
+    assert [t.began for c in found.cells for t in c.trials] == [
+        t.began for c in sent.cells for t in c.trials
+    ]
+    assert found.stale == 1
+    users = [t.test_users for c in found.cells for t in c.confirmations if t.test_metrics]
+    assert len(users) == 3
+    for path in users:
+        assert path.is_relative_to(here)
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(path),
+            pd.DataFrame({"user": np.arange(9), "recall@20": np.linspace(0, 1, 9)}),
+        )
+    kept = [t for c in found.cells for t in c.every_trial() if t.weights.exists()]
+    assert bool(kept) == with_weights
+    assert all(t.outcome["checkpoint"] == str(t.weights) for t in kept)
+    assert (found.folder.robustness / "summary.csv").exists()
+    assert (found.folder.robustness / "measurements.jsonl").exists() == with_weights
+    curves = [
+        [e for e, _ in EpochMetrics(folder.epoch_metrics).read()]
+        for folder in (found.folder, carried.folder)
+    ]
+    assert curves[0] == [
+        e
+        if with_weights
+        else replace(e, metrics={n: float(f"{x:.6g}") for n, x in e.metrics.items()})
+        for e in curves[1]
+    ]
+    # Tables and MLflow come of it, without the dataset.
+    assert len(api.load_study("renamed", here).trials()) == len(
+        api.load_study("s", carried.home).trials()
+    )
+    api.compare(["renamed"], home=here)
+    api.sync("renamed", here)
+    runs = content(MlflowClient(f"sqlite:///{here}/mlflow.db"), "renamed", files=False)
+    assert len(runs) == 1 + sum(len(c.every_trial()) for c in found.cells)
+
+
+def test_the_same_study_makes_the_same_file_which_names_no_place(
+    carried: Driven, archive: Path, tmp_path: Path
+) -> None:
+    api.export_study("s", tmp_path / "again", home=carried.home)
+    assert archive.read_bytes() == (tmp_path / "again").read_bytes()
+    assert str(carried.home).encode() not in lzma.decompress(archive.read_bytes())
+
+
+def test_a_study_of_that_name_is_not_touched(archive: Path, tmp_path: Path) -> None:
+    api.import_study(archive, home=tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"there is a study 's' .* already; `--as NAME`"):
+        api.import_study(archive, home=tmp_path)
+    with pytest.raises(InputError, match="a study's name: expected letters"):
+        api.import_study(archive, "../s", home=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def files_of(archive: Path) -> dict[str, bytes]:
+    with tarfile.open(archive) as packed:
+        return {m.name: packed.extractfile(m).read() for m in packed}  # type: ignore[union-attr]
+
+
+def pack(path: Path, files: Mapping[str, bytes], *others: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:xz") as packed:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            packed.addfile(member, io.BytesIO(data))
+        for member in others:
+            packed.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    made.size = 1 if kind == tarfile.REGTYPE else 0
+    return made
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        member("/tmp/x"),
+        member("../x"),
+        member("checkpoints/../../x"),
+        member("checkpoints//x"),
+        member("checkpoints/a\\..\\x"),
+        member("driver.lock"),
+        member("checkpoints/a", tarfile.SYMTYPE, "/etc/passwd"),
+        member("popularity.json", tarfile.LNKTYPE, "study.json"),
+        member("checkpoints/a", tarfile.DIRTYPE),
+        member("checkpoints/a", tarfile.FIFOTYPE),
+        member("study.json"),
+    ],
+    ids=lambda entry: f"{entry.name}-{entry.type.decode()}",
+)
+def test_what_no_study_holds_is_refused(
+    archive: Path, tmp_path: Path, hostile: tarfile.TarInfo
+) -> None:
+    files = files_of(archive)
+    files.pop("popularity.json", None)
+    file = pack(tmp_path / "hostile", files, hostile)
+    refused(file, tmp_path, "has no place in the archive|holds .* twice")
+
+
+def refused(file: Path, tmp_path: Path, said: str) -> None:
+    """Refused in a line, with nothing left behind."""
+    home = tmp_path / "home"
+    with pytest.raises(InputError, match=said) as raised:
+        api.import_study(file, home=home)
+    assert len(str(raised.value).splitlines()) == 1
+    assert [path for path in home.rglob("*") if path.name != ".mgstudy"] == []
+
+
+def edited(text: bytes, change: Callable[[Any], Any]) -> bytes:
+    return json.dumps(change(json.loads(text))).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("archive.json", lambda old: b"[]"),
+        ("archive.json", lambda old: b'{"mgstudy_archive": 2}'),
+        ("study.json", lambda old: old[:-9]),
+        ("study.json", lambda old: edited(old, lambda study: {**study, "name": "../../x"})),
+        ("study.json", lambda old: edited(old, lambda study: {**study, "name": "other"})),
+        ("study.json", lambda old: old.replace(b"a/BPR/plain", b"../BPR/plain")),
+        ("trials.jsonl", lambda old: old[:-30]),
+        ("trials.jsonl", lambda old: b"[" * 100_000),
+        ("trials.jsonl", lambda old: old.replace(b'"COMPLETE"', b'"BEST"')),
+        ("trials.jsonl", lambda old: old.replace(b'"values":[0.0', b'"values":["x",0.0')),
+        ("trials.jsonl", lambda old: old.replace(b'"mgstudy:outcome":{', b'"mgstudy:outcome":7,"a":{')),  # noqa: E501
+        ("trials.jsonl", lambda old: b"\n".join(old.split(b"\n")[1:])),
+        ("epochs.jsonl", lambda old: b'["a", "b", 1, {}]\n'),
+        ("epochs.jsonl", None),
+    ],
+)  # fmt: skip
+def test_damaged_content_is_refused(
+    archive: Path, tmp_path: Path, name: str, change: Callable[[bytes], bytes] | None
+) -> None:
+    files = files_of(archive)
+    if change is None:
+        del files[name]
+    else:
+        before, files[name] = files[name], change(files[name])
+        assert files[name] != before
+    refused(pack(tmp_path / "damaged", files), tmp_path, "archive|name")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_file_that_is_cut_short_is_refused(archive: Path, tmp_path: Path, share: float) -> None:
+    whole = archive.read_bytes()
+    cut = tmp_path / "cut"
+    cut.write_bytes(whole[: int(share * len(whole))])
+    refused(cut, tmp_path, "no whole archive")
+    (tmp_path / "text").write_text("no archive " * 100)
+    refused(tmp_path / "text", tmp_path, "no whole archive")
+
+
+def test_a_small_file_that_unpacks_to_very_much_is_stopped(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb"
+    with lzma.open(bomb, "wb") as packed, tarfile.open(fileobj=packed, mode="w|") as archive:
+        endless = tarfile.TarInfo("checkpoints/a")
+        endless.size = 100 << 20
+        archive.addfile(endless, io.BytesIO(bytes(endless.size)))
+    refused(bomb, tmp_path, "unpacks to more than")
+
+
+def test_a_study_is_carried_from_postgresql_and_back(
+    carried: Driven, archive: Path, tmp_path: Path, postgresql: Any
+) -> None:
+    url = postgresql.new_database("carried")
+    there = api.import_study(archive, home=tmp_path, storage=url)
+    assert there.manifest.config.storage == url
+    api.export_study("s", tmp_path / "again", home=tmp_path)
+    assert files_of(archive)["trials.jsonl"] == files_of(tmp_path / "again")["trials.jsonl"]
+    with pytest.raises(InputError, match="storage has a study 's' already"):
+        api.import_study(archive, home=tmp_path / "other", storage=url)
+    assert summarize(Workspace(tmp_path), "s").cells == there.cells
+
+
+PIPELINE = "name: tiny\nsource: {kind: synthetic, users: 30, items: 40, interactions_per_user: 8}\n"
+STUDY = "name: s\nfactors: {dataset: [tiny], model: [BPR]}\ntrials: 3\nconfirmation: null\n"
+
+
+def test_it_goes_on_at_another_path_where_its_dataset_was_prepared(tmp_path: Path) -> None:
+    for place in ("there", "here"):
+        (tmp_path / f"{place}.yaml").write_text(PIPELINE)
+        api.prepare(tmp_path / f"{place}.yaml", home=tmp_path / place)
+    (tmp_path / "s.yaml").write_text(STUDY)
+
+    def opened(study: Study) -> StudyRecord:
+        url = study.folder.storage_url(study.config)
+        return StudyRecord(study.config, study.plan.cells, study.datasets, open_storage(url))
+
+    study = api.read_study(tmp_path / "s.yaml", home=tmp_path / "there")
+    study.folder.path.mkdir(parents=True)
+    record = opened(study)
+    StudyManifest.of(study, {"uri": None, "experiment": "s"}).write(study.folder)
+    record.complete(record.next_request(), {"best_value": 0.5})
+    record.next_request()
+    expected = [record.next_request().parameters]
+    api.export_study("s", tmp_path / "s.tar.xz", home=tmp_path / "there")
+    api.import_study(tmp_path / "s.tar.xz", home=tmp_path / "here")
+    again = opened(api.read_launched_study("s", tmp_path / "here"))
+    requests = list(iter(again.next_request, None))
+    assert [request.number for request in requests] == [1, 2]
+    assert [request.parameters for request in requests[1:]] == expected
