@@ -156,7 +156,7 @@ def launch(
         record = StudyRecord(
             config, study.plan.cells, study.datasets, storage, told, metrics, folder.checkpoints
         )
-        ending.callback(lambda: None if folder.manifest.exists() else record.withdraw())
+        closing.callback(lambda: None if folder.manifest.exists() else record.withdraw())
         if retry_failed:
             record.retry_failed()
         manifest = StudyManifest.of(study, store.place)
@@ -185,11 +185,7 @@ def launch(
     results = StudyResults.of(summary, study.workspace, study.datasets)
     left = 0
     if ending is Ending.FINISHED:
-        try:
-            left = _measure(study, summary, console, deadline)
-            ending = Ending.OUT_OF_TIME if left else ending
-        except KeyboardInterrupt:
-            ending = Ending.INTERRUPTED
+        ending, left = _measure(study, summary, console, deadline)
     finished = ending is Ending.FINISHED
     if finished:
         keep_report(store, lambda: render(report_content(results.summary)))
@@ -318,13 +314,18 @@ def _complete_datasets(study: Study, console: Console | None) -> None:
 
 def _measure(
     study: Study, summary: StudySummary, console: Console | None, deadline: Deadline
-) -> int:
-    """Measure the robustness that the study file asks for; how much is left when time is over."""
+) -> tuple[Ending, int]:
+    """Measure the robustness that the study file asks for; how that ended, and how much is left
+    when time is over."""
     if study.config.robustness is None or not any(cell.best for cell in summary.cells):
-        return 0
-    if deadline.allows():
-        measure(study, summary, console, deadline=deadline)
-    return unmeasured(study, summary) if deadline.is_set else 0
+        return Ending.FINISHED, 0
+    try:
+        if deadline.allows():
+            measure(study, summary, console, deadline=deadline)
+    except KeyboardInterrupt:
+        return Ending.INTERRUPTED, 0
+    left = unmeasured(study, summary) if deadline.is_set else 0
+    return (Ending.OUT_OF_TIME if left else Ending.FINISHED), left
 
 
 def _begin_popularity(study: Study) -> Callable[[], None]:
