@@ -241,9 +241,7 @@ def compare_over_users(
     return results
 
 
-def _mean_users(
-    paths: Sequence[Path], metrics: Sequence[str], problems: list[str]
-) -> pd.DataFrame:
+def _mean_users(paths: Sequence[Path], metrics: Sequence[str], problems: list[str]) -> pd.DataFrame:
     """Every user's scores, averaged over replicates: a column for each metric, users ascending; no
     users if one of the tables cannot be read, which is noted among the problems."""
     wanted = {"user", *metrics}
