@@ -239,7 +239,7 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
     door = Door(int(cluster.address.rpartition(":")[2]))
     shown = ShownOutput(door)
     ended = jobs.follow(connect(door.url), second, shown)
-    assert ended.status == "SUCCEEDED"
+    assert ended.status == "SUCCEEDED", jobs.logs(cluster, ended)
     assert shown.text == jobs.logs(cluster, second)
     assert "[2/2]" in shown.text
     assert summarize(Workspace(home), "gated").cells[0].counts["complete"] == 2
