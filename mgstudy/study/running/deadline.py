@@ -92,7 +92,7 @@ def _share_left(cell: CellState, longest: RecordedTrial) -> float:
     epochs = longest.outcome.get("epochs", 0)
     if begun is None or not epochs:
         return 1.0
-    return max(0.0, 1 - max(begun.values, default=0) / epochs)
+    return max(0.0, 1 - max(begun.values, default=0) / float(epochs))
 
 
 def _seconds_of(trial: RecordedTrial) -> float:
