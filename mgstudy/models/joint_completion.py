@@ -54,7 +54,7 @@ class JointCompletion(nn.Module):
         widths = {name: len(self._of(name, "span")) for name in self.names}
         self.generator = generator_of(widths, diffusion.parameters)
         self._reduced: dict[str, Tensor] | None = None
-        self.register_load_state_dict_post_hook(self._forget)
+        self.register_load_state_dict_post_hook(self._forget)  # type: ignore[no-untyped-call]
 
     def begin(self) -> None:
         """Take the weights and rows of the first stage, which is trained if it never was."""

@@ -40,7 +40,7 @@ class SimilarItems(nn.Module):
         nothing = torch.full((modality_count, dataset.user_count, self.count), -1)
         self.register_buffer("items", nothing)
         self._graphs: list[tuple[SparseGraph, SparseGraph]] | None = None
-        self.register_load_state_dict_post_hook(self._forget)
+        self.register_load_state_dict_post_hook(self._forget)  # type: ignore[no-untyped-call]
 
     def find(self, sides: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Find them by the dot products of users and items, given those of every modality."""

@@ -58,7 +58,8 @@ def relevant_in_group(
     """Which interactions of a split are with an item, or of a user, of a group."""
     interactions = getattr(dataset, split)
     ids = interactions.items if group in ITEM_GROUPS else interactions.users
-    return members(dataset, group)[ids]
+    within: NDArray[np.bool_] = members(dataset, group)[ids]
+    return within
 
 
 def refusal(measure: str, dataset: Dataset) -> str | None:
