@@ -164,7 +164,9 @@ def launch(
         keeps_states = policy.keep_last or policy.keep_every is not None
         checkpoints = KeepBestCheckpoint(record, folder.trial_files, keeps_states)
         checkpoints.sweep()
-        tracker = Tracker(store, manifest, metrics, lambda: record.states, installed_packages())
+        tracker = Tracker(
+            store, manifest, metrics, lambda: record.every_state, installed_packages()
+        )
         held.tell(tracker.give_up)
         told += [checkpoints, tracker]
         ending = Ending.INTERRUPTED
@@ -179,7 +181,8 @@ def launch(
         finally:
             tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
-        summary = StudySummary(manifest, record.states, folder, popularity=read_popularity(folder))
+        cells = record.every_state
+        summary = StudySummary(manifest, cells, folder, popularity=read_popularity(folder))
         if ending is Ending.FINISHED and tracker.undelivered == 0:
             _register_models(store, study, summary)
     results = StudyResults.of(summary, study.workspace, study.datasets)

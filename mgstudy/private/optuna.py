@@ -8,7 +8,10 @@ from typing import Any
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb.models import TrialIntermediateValueModel as Model
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, Trial
+
+__all__ = ["FIXED_PARAMETERS", "FrozenStudy", "fixed_parameters", "storage_id", "write_reports"]
 
 FIXED_PARAMETERS = "fixed_params"
 """The system attribute in which ``Study.enqueue_trial`` keeps what a waiting trial will be given.

@@ -222,7 +222,8 @@ def _popularity(
     workspace: Workspace, summary: StudySummary, datasets: Mapping[str, Dataset] | None
 ) -> Scores:
     """Kept scores, or computed ones; none of a dataset that is no longer there."""
-    missing = {cell.levels["dataset"] for cell in summary.cells} - set(summary.popularity)
+    missing = {cell.levels["dataset"] for cell in summary.cells if not cell.is_hidden}
+    missing -= set(summary.popularity)
     if not missing:
         return summary.popularity
     known, prepared = summary.manifest.datasets, summary.changed_datasets

@@ -327,3 +327,10 @@ def _in_pipes(cell: str) -> str:
 def _latex(text: str) -> str:
     escaped = "".join(_LATEX_SPECIAL.get(letter, letter) for letter in text)
     return _MARKS.sub(lambda found: "$^{" + found[0].translate(_DAGGERS) + "}$", escaped)
+
+
+def hidden_text(cells: Sequence[str]) -> str:
+    """A sentence on cells that the last launch did not ask for."""
+    return (
+        f"Begun earlier, not in the study file now, and counted in corrections: {', '.join(cells)}"
+    )

@@ -105,6 +105,7 @@ def cells_without_model(store: TrackingStore, summary: StudySummary) -> list[str
         cell.key
         for cell in summary.cells
         if cell.best is not None
+        and not cell.is_hidden
         and not store.client.search_registered_models(
             f"name = '{registered_name(summary.name, cell.levels)}'", max_results=1
         )

@@ -12,7 +12,7 @@ from rich.console import Console
 from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison, known_metrics
 from mgstudy.report.comparison.verdict import mark
-from mgstudy.report.table import Table, count, duration, percent, score
+from mgstudy.report.table import Table, count, duration, hidden_text, percent, score
 from mgstudy.study.results.summary import StudySummary
 
 COSTS = ("trials", "gradients", "time")
@@ -31,6 +31,9 @@ def caption(comparison: Comparison) -> str:
     unfinished = [study.name for study in comparison.studies if not study.finished]
     if unfinished:
         said.append(f"Not finished: {', '.join(unfinished)}.")
+    hidden = [key for study in comparison.studies for key in study.hidden]
+    if hidden:
+        said.append(f"{hidden_text(hidden)}.")
     if comparison.problems:
         said.append(f"Not tested over users: {'; '.join(comparison.problems)}.")
     return " ".join(said)

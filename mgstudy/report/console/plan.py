@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mgstudy.files import is_there
-from mgstudy.report.table import Table, duration
+from mgstudy.report.table import Table, duration, hidden_text
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import summarize_as
@@ -83,6 +83,7 @@ def plan_content(
         "timed_on": timed_on if measure else None,
         "epochs": study.config.training.epochs,
         "seconds_estimated": sum(seconds) / resources.slots if known_all else None,
+        "hidden": [key for key, state in states.items() if state.is_hidden],
         "left_out": [
             {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
         ],
@@ -122,6 +123,8 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     fixed = [f"{name}={level}" for name, level in levels[0].items() if name not in table.titles]
     console.print(f"the same in every cell: {', '.join(fixed) or 'nothing'}", highlight=False)
     console.print(_time_text(content), highlight=False)
+    if content["hidden"]:
+        console.print(hidden_text(content["hidden"]), markup=False, style="yellow", soft_wrap=True)
     for reason, count in Counter(entry["reason"] for entry in content["left_out"]).items():
         said = f"left out: {count} combinations: {reason}"
         console.print(said, markup=False, highlight=False, style="yellow")

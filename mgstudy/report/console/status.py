@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mgstudy.report.table import Table, duration, parameter_name
+from mgstudy.report.table import Table, duration, hidden_text, parameter_name
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import RecordedTrial, State
 
@@ -40,6 +40,7 @@ def status_content(summary: StudySummary) -> dict[str, Any]:
                 "confirmations": cell.confirmation_counts,
                 "stale": cell.stale,
                 "failed_and_retried": len(cell.retried),
+                "hidden": cell.is_hidden,
             }
             for cell in summary.cells
         ],
@@ -67,6 +68,8 @@ def print_status(summary: StudySummary, console: Console) -> None:
     ):
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_cells_table(summary))
+    if summary.hidden:
+        console.print(hidden_text(summary.hidden), markup=False, soft_wrap=True)
     for line in driver_lines(summary):
         console.print(line, style="yellow", highlight=False, markup=False)
     for line in [*failed_trials(summary), *_retried_lines(summary)]:

@@ -14,6 +14,7 @@ from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyManifest
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import confirmed_trials
+from mgstudy.study.search.hidden import hidden_cells
 from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
@@ -28,7 +29,8 @@ class StudySummary:
 
     Attributes:
         manifest: What the study's last launch wrote down.
-        cells: Where its cells stand, in the order of the study file.
+        cells: Where its cells stand, in the order of the study file; behind them those of earlier
+            launches that the last one did not ask for.
         folder: Its folder.
         driver: The process that drives the study, or did last.
         popularity: Scores of ranking by popularity alone, by dataset, split and metric; empty
@@ -82,6 +84,11 @@ class StudySummary:
         return all(cell.finished for cell in self.cells)
 
     @property
+    def hidden(self) -> list[str]:
+        """Keys of the cells that the last launch did not ask for."""
+        return [cell.key for cell in self.cells if cell.is_hidden]
+
+    @property
     def stale(self) -> int:
         """Trials whose driver is gone."""
         return sum(cell.stale for cell in self.cells)
@@ -131,7 +138,8 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
     driver = holder(folder.path, url, manifest.name)
     storage = open_storage(url, create=False)
     try:
-        ids = {study.study_name: study._study_id for study in storage.get_all_studies()}
+        studies = storage.get_all_studies()
+        ids = {study.study_name: study._study_id for study in studies}
 
         def trials(study_name: str) -> list[Any]:
             known = study_name in ids
@@ -149,6 +157,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
             )
 
         cells = [state(entry) for entry in manifest.cells]
+        cells += hidden_cells(studies, manifest.cells, manifest.config, trials, folder.checkpoints)
     except (LookupError, ValueError, TypeError, AttributeError, SQLAlchemyError) as error:
         # Optuna takes what a database holds for what it has written there.
         why = f"{type(error).__name__}: {first_line(error)}"

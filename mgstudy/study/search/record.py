@@ -22,13 +22,13 @@ from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
 from mgstudy.study.search.cell_record import CellRecord
 from mgstudy.study.search.confirmation import confirmed_trials
 from mgstudy.study.search.events import StudyListener, TrialRequest
+from mgstudy.study.search.hidden import CELL_ATTRIBUTE, hidden_cells
 from mgstudy.study.search.samplers import cell_sampler, queue_grid, queue_published_defaults
 from mgstudy.study.search.state import OPTUNA_STATES, OUTCOME_ATTRIBUTE, CellState, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
-from mgstudy.study.storage.write_behind import study_names
+from mgstudy.study.storage.write_behind import frozen_studies
 
 FORMAT_ATTRIBUTE = "mgstudy:format"
-CELL_ATTRIBUTE = "mgstudy:cell"
 PROTOCOL_ATTRIBUTE = "mgstudy:protocol"
 RETRIES_ATTRIBUTE = "mgstudy:retries"
 
@@ -66,7 +66,8 @@ class StudyRecord:
         self.storage = storage
         self.metrics = metrics
         self._checkpoints = checkpoints
-        known = study_names(storage)
+        studies = frozen_studies(storage)
+        known = [study.study_name for study in studies]
         cells = list(cells)
         names = {cell.key: CellEntry.of(config.name, cell, 0).study for cell in cells}
         self._made: list[str] = []
@@ -74,11 +75,23 @@ class StudyRecord:
         order = sorted(cells, key=lambda cell: names[cell.key] not in known)
         opened = {cell.key: self._open(cell, names[cell.key], known) for cell in order}
         self.cells = {cell.key: opened[cell.key] for cell in cells}
+        self._hidden = hidden_cells(
+            studies,
+            [record.entry for record in self.cells.values()],
+            config,
+            lambda name: storage.get_all_trials(storage.get_study_id_from_name(name)),
+            checkpoints,
+        )
 
     @property
     def states(self) -> list[CellState]:
         """Where every cell stands, in the order of the study file."""
         return [record.state for record in self.cells.values()]
+
+    @property
+    def every_state(self) -> list[CellState]:
+        """Those, and the cells of earlier launches that this one does not ask for."""
+        return [*self.states, *self._hidden]
 
     def remaining(self) -> int:
         """Trials still to hand out, over all cells, with their confirmation."""

@@ -212,6 +212,7 @@ class CellState:
         allowance: What the trials of the search may cost.
         retried: Failed trials that others stand for, of search and confirmation; they are counted
             nowhere else.
+        is_hidden: Whether the study is launched without it by now; nothing of it is left to run.
     """
 
     key: str
@@ -225,6 +226,7 @@ class CellState:
     earlier: Sequence[RecordedTrial] = ()
     allowance: Budget = field(default_factory=Budget)
     retried: Sequence[RecordedTrial] = ()
+    is_hidden: bool = False
 
     @classmethod
     def from_trials(
@@ -315,12 +317,12 @@ class CellState:
     @property
     def left(self) -> int:
         """Trials of the search still to hand out, interrupted ones among them."""
-        return self.counts[State.WAITING]
+        return 0 if self.is_hidden else self.counts[State.WAITING]
 
     @property
     def replicates_left(self) -> int:
         """Replicates still to hand out; before the search is over, at most that many."""
-        return self.confirmation_counts[State.WAITING]
+        return 0 if self.is_hidden else self.confirmation_counts[State.WAITING]
 
     @property
     def stale(self) -> int:
@@ -330,12 +332,12 @@ class CellState:
     @property
     def search_finished(self) -> bool:
         """Whether nothing of the search's budget is left to run."""
-        return _none_left(self.counts)
+        return self.is_hidden or _none_left(self.counts)
 
     @property
     def finished(self) -> bool:
         """Whether search and confirmation have nothing left to run."""
-        return self.search_finished and _none_left(self.confirmation_counts)
+        return self.is_hidden or (self.search_finished and _none_left(self.confirmation_counts))
 
     @property
     def winner(self) -> RecordedTrial | None:

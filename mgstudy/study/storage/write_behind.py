@@ -20,6 +20,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.errors import MgstudyError
+from mgstudy.private.optuna import FrozenStudy
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.study.storage.storage_writer import StorageWriter
 from mgstudy.urls import redacted
@@ -42,11 +43,16 @@ def open_driven_storage(url: str, patience: float = STORAGE_PATIENCE) -> WriteBe
     return WriteBehindStorage(open_storage(url), redacted(url), patience)
 
 
+def frozen_studies(storage: BaseStorage) -> list[FrozenStudy]:
+    """All Optuna studies that a storage holds."""
+    if isinstance(storage, WriteBehindStorage):
+        return storage.studies_behind()
+    return storage.get_all_studies()
+
+
 def study_names(storage: BaseStorage) -> list[str]:
     """Names of all Optuna studies that a storage holds."""
-    if isinstance(storage, WriteBehindStorage):
-        return storage.study_names()
-    return [study.study_name for study in storage.get_all_studies()]
+    return [study.study_name for study in frozen_studies(storage)]
 
 
 class WriteBehindStorage(InMemoryStorage):
@@ -73,10 +79,9 @@ class WriteBehindStorage(InMemoryStorage):
     def __getstate__(self) -> NoReturn:
         raise TypeError("a driver's storage has no copies: each would write to the same database")
 
-    def study_names(self) -> list[str]:
-        """Names of all studies behind, also of those that were not read yet."""
-        studies = self.writer.now(self._behind.get_all_studies)
-        return [study.study_name for study in studies]
+    def studies_behind(self) -> list[FrozenStudy]:
+        """All studies behind, also those that were not read yet."""
+        return self.writer.now(self._behind.get_all_studies)
 
     # Studies: few writes, each at once.
 

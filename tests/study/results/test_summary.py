@@ -4,12 +4,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from driven import Driven
 from states import recorded, summary_of
 
-from mgstudy.report.console.status import driver_lines
+from mgstudy.report.comparison.formats import caption
+from mgstudy.report.comparison.studies import compare_studies
+from mgstudy.report.console.status import driver_lines, status_content
 from mgstudy.study.results.summary import summarize
+from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import CellState, RecordedTrial, State
 from mgstudy.study.storage.lease import Driver
 from mgstudy.study.storage.optuna_storage import close_storage
@@ -120,3 +124,48 @@ def test_a_study_is_read_wherever_its_workspace_was_moved_or_copied(tmp_path: Pa
     before.rename(after)
     assert complete(after) == [2, 1]
     assert not before.exists()
+
+
+def test_a_cell_once_begun_never_disappears(tmp_path: Path) -> None:
+    driven = Driven(tmp_path, "s", trials=1, seeds=3)
+    while driven.record.remaining():
+        trial = driven.begin()
+        tested = {"test_metrics": {"recall@20": 0.1 * trial.number + 0.3 * ("m" in trial.key)}}
+        driven.complete(trial, **(tested if trial.replicate else {}))
+    whole = summarize(driven.workspace, "s")
+    plain, mirrored = (cell.key for cell in whole.cells)
+    assert whole.hidden == []
+    driven.manifest.model_copy(update={"cells": driven.manifest.cells[1:]}).write(driven.folder)
+    fewer = summarize(driven.workspace, "s")
+    assert fewer.hidden == [plain]
+    assert [cell.key for cell in fewer.cells] == [mirrored, plain]
+    assert fewer.finished
+    assert replace(fewer.cells[1], is_hidden=False) == whole.cells[0]
+    # It is compared, and counts where p values are corrected.
+    tables = [compare_studies([study]).table.set_index("cell") for study in (whole, fewer)]
+    pd.testing.assert_frame_equal(tables[0].sort_index(), tables[1].sort_index())
+    said = caption(compare_studies([fewer]))
+    assert f"Begun earlier, not in the study file now, and counted in corrections: {plain}." in said
+    (kept,) = (cell for cell in status_content(fewer)["cells"] if cell["hidden"])
+    assert kept["key"] == plain
+    # So it is for the driver, which hands out nothing of it.
+    record = driven.record
+    narrow = StudyRecord(
+        record.config, [record.cells[mirrored].cell], record.datasets, record.storage
+    )
+    assert [state.key for state in narrow.states] == [mirrored]
+    assert [state.is_hidden for state in narrow.every_state] == [False, True]
+    assert narrow.remaining() == 0
+
+
+def test_of_a_hidden_cell_nothing_is_left_to_run(tmp_path: Path) -> None:
+    driven = Driven(tmp_path, "s", trials=3, seeds=2)
+    driven.begin()
+    driven.manifest.model_copy(update={"cells": driven.manifest.cells[1:]}).write(driven.folder)
+    first, hidden = summarize(driven.workspace, "s").cells
+    assert (first.left, hidden.left, hidden.replicates_left) == (3, 0, 0)
+    assert hidden.finished and hidden.is_hidden
+    # What was not begun is not missed.
+    driven = Driven(tmp_path, "t")
+    driven.manifest.model_copy(update={"cells": driven.manifest.cells[1:]}).write(driven.folder)
+    assert summarize(driven.workspace, "t").hidden == []

@@ -1,0 +1,74 @@
+"""Cells that an earlier launch began and the present one does not ask for.
+
+They stay in the record and in every table, and count where p values are corrected: who could leave
+out what does not work would find the rest significant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from mgstudy.config.study import StudyConfig
+from mgstudy.private.optuna import FrozenStudy
+from mgstudy.study.definition.manifest import CellEntry
+from mgstudy.study.search.confirmation import confirmed_trials
+from mgstudy.study.search.state import CellState
+
+CELL_ATTRIBUTE = "mgstudy:cell"
+"""User attribute of a search: the levels and spaces of its cell."""
+PARENT_ATTRIBUTE = "mgstudy:parent"
+"""User attribute of a search that began with the trials of another study's: that study's name and
+the keys of its cells."""
+
+
+def hidden_cells(
+    studies: Iterable[FrozenStudy],
+    shown: Iterable[CellEntry],
+    config: StudyConfig,
+    trials: Callable[[str], Sequence[FrozenTrial]],
+    checkpoints: Path = Path(),
+) -> list[CellState]:
+    """The cells of a study that were begun and are not among those that are shown.
+
+    Args:
+        studies: All Optuna studies of the storage.
+        shown: The cells of the study as it is launched.
+        config: The study.
+        trials: Gives the trials of an Optuna study, by its name.
+        checkpoints: The folder of the study's trials' files.
+    """
+    prefix, known = f"{config.name}/", {entry.study for entry in shown}
+    names = [study.study_name for study in studies]
+    found = []
+    for study in studies:
+        described: Any = study.user_attrs.get(CELL_ATTRIBUTE)
+        name = study.study_name
+        if not name.startswith(prefix) or name in known or described is None:
+            continue
+        search = trials(name)
+        spaces = described["spaces"]
+        entry = CellEntry(
+            key=name.removeprefix(prefix),
+            levels=described["levels"],
+            study=name,
+            budget=len(search),
+            fixed={n: space for n, space in spaces.items() if not isinstance(space, dict)},
+            spaces=spaces,
+        )
+        confirmed = confirmed_trials(name, names)
+        state = CellState.from_trials(
+            entry,
+            config,
+            search,
+            {winner: trials(replicates) for winner, replicates in confirmed.items()},
+            runs=lambda trial: False,
+            checkpoints=checkpoints,
+        )
+        if state.trials:
+            found.append(replace(state, seeds=len(state.confirmations), is_hidden=True))
+    return found
