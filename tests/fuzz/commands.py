@@ -22,6 +22,7 @@ def declared() -> list[tuple[list[str], list[Any]]]:
     import typer
 
     from mgstudy import cli
+    from mgstudy.cli.app import app
 
     cli.import_commands()
     found: list[tuple[list[str], list[Any]]] = []
@@ -32,7 +33,7 @@ def declared() -> list[tuple[list[str], list[Any]]]:
         if words and not hasattr(command, "commands") and words[0] not in BEGINS:
             found.append((words, command.params))
 
-    walk(typer.main.get_command(cli.app), [])
+    walk(typer.main.get_command(app), [])
     return found
 
 

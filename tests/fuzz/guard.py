@@ -33,6 +33,7 @@ BESIDES = (
     "pyarrow.json",
     "sklearn.decomposition",
     "sklearn.feature_extraction.text",
+    "torch._dynamo",
 )
 """What parts import when they are used."""
 
@@ -85,7 +86,14 @@ def import_all() -> None:
 
 def ready_to_fork() -> None:
     """See that nothing runs besides, which a fork would lack, and that forks share what there is:
-    who collects garbage among it copies it."""
+    the commands as they are made of their declarations, and what whoever collects garbage copies.
+    """
+    import typer
+
+    from mgstudy import cli
+
+    cli.import_commands()
+    cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()
@@ -104,7 +112,7 @@ def run_all(commands: Iterable[Command], at_once: int) -> Iterator[tuple[Command
             return
         done, status = os.waitpid(-1, os.WNOHANG)
         if not done:
-            time.sleep(0.002)
+            time.sleep(0.01)
             for process, (_, _, begun) in running.items():
                 if time.monotonic() - begun > WALL_SECONDS:
                     os.killpg(process, signal.SIGALRM)

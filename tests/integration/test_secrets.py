@@ -23,7 +23,7 @@ SECRET = "s3cret"
 PIPELINE = """\
 name: tiny
 source:
-  {kind: synthetic, users: 20, items: 20, interactions_per_user: 6, modalities: {image: {width: 2}}}
+  {kind: synthetic, users: 30, items: 40, interactions_per_user: 8, modalities: {image: {width: 2}}}
 """
 STUDY = """\
 name: quiet
