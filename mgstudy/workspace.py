@@ -203,6 +203,14 @@ class SharedFiles:
 
         self._reach(upload, path)
 
+    def remove(self, folder: Path) -> None:
+        """Delete the folder whose copy is at ``folder``.
+
+        Raises:
+            MgstudyError: If the workspace cannot be reached or written to.
+        """
+        self._reach(lambda files, remote: files.rm(remote, recursive=True), folder)
+
     def names(self, folder: Path) -> list[str]:
         """Names of what lies in the folder whose copy is at ``folder``."""
 

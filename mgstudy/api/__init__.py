@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         describe_cached,
         describe_dataset,
         list_cache,
+        list_datasets,
         load_dataset,
         prepare,
         verify_cache,
@@ -31,7 +32,16 @@ if TYPE_CHECKING:
     from mgstudy.api.results import Synced, compare, load_study, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
     from mgstudy.api.studies import read_summary
-    from mgstudy.api.upkeep import export_study, import_study
+    from mgstudy.api.upkeep import (
+        Deletion,
+        delete_study,
+        deletion,
+        export_study,
+        find_trial,
+        fork_study,
+        import_study,
+        list_studies,
+    )
     from mgstudy.study.definition.study import read_study
 
 _HOMES = {
@@ -40,6 +50,7 @@ _HOMES = {
         "describe_cached",
         "describe_dataset",
         "list_cache",
+        "list_datasets",
         "load_dataset",
         "prepare",
         "verify_cache",
@@ -62,22 +73,38 @@ _HOMES = {
     ],
     "mgstudy.api.robustness": ["measure_robustness"],
     "mgstudy.api.studies": ["read_summary"],
-    "mgstudy.api.upkeep": ["export_study", "import_study"],
+    "mgstudy.api.upkeep": [
+        "Deletion",
+        "delete_study",
+        "deletion",
+        "export_study",
+        "find_trial",
+        "fork_study",
+        "import_study",
+        "list_studies",
+    ],
     "mgstudy.study.definition.study": ["read_study"],
 }
 
 __all__ = [
+    "Deletion",
     "Launched",
     "Synced",
     "clean_cache",
     "compare",
+    "delete_study",
+    "deletion",
     "describe_cached",
     "describe_dataset",
     "export_study",
     "file_schema",
+    "find_trial",
+    "fork_study",
     "import_study",
     "launch",
     "list_cache",
+    "list_datasets",
+    "list_studies",
     "load_dataset",
     "load_study",
     "measure_robustness",

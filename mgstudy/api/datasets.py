@@ -55,6 +55,15 @@ def load_dataset(name: str, home: Path | str | None = None) -> Dataset:
     return loading.load_dataset(Workspace.resolve(home), name)
 
 
+def list_datasets(home: Path | str | None = None) -> list[str]:
+    """Names of the datasets that are prepared in a workspace.
+
+    Raises:
+        MgstudyError: If it cannot be listed.
+    """
+    return loading.prepared_names(Workspace.resolve(home))
+
+
 def describe_dataset(name: str, home: Path | str | None = None) -> DatasetDescription:
     """Size, degrees, cold items, modalities, steps and leakage checks of a prepared dataset.
 

@@ -182,7 +182,8 @@ def launch(
             tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
         cells = record.every_state
-        summary = StudySummary(manifest, cells, folder, popularity=read_popularity(folder))
+        known = read_popularity(folder)
+        summary = StudySummary(manifest, cells, folder, popularity=known, parent=record.parent)
         if ending is Ending.FINISHED and tracker.undelivered == 0:
             _register_models(store, study, summary)
     results = StudyResults.of(summary, study.workspace, study.datasets)

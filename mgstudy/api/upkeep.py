@@ -2,13 +2,60 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from mgstudy.errors import InputError
+from mgstudy.config.factors import name_fault
+from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.definition.study import as_launched, read_study
 from mgstudy.study.results.archive import read_archive, write_archive
+from mgstudy.study.results.fork import fork
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.storage.optuna_storage import check_storage_url
+from mgstudy.study.search.state import RecordedTrial, Stage
+from mgstudy.study.search.stored_trials import stored_studies
+from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import lease
+from mgstudy.study.storage.optuna_storage import check_storage_url, close_storage, open_storage
+from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
+from mgstudy.tracking.store import TrackingStore
+from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
+
+
+def fork_study(
+    parent: str, name: str, file: Path | str | None = None, home: Path | str | None = None
+) -> list[str]:
+    """Begin a study with the trials of another one: of each cell that has the same levels, spaces,
+    training and data. Nothing runs; ``resume`` goes on with it.
+
+    Args:
+        parent: The other study.
+        name: How the new one is called.
+        file: Its study file; it is like the other when not given.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+
+    Returns:
+        Keys of the cells that begin with trials.
+
+    Raises:
+        InputError: If there is no such study, there is one of the new name, the study file is
+            wrong, or no cell agrees.
+        MgstudyError: If a storage cannot be reached.
+    """
+    workspace = Workspace.resolve(home)
+    summary = summarize(workspace, parent)
+    if fault := name_fault(name):
+        raise InputError(f"a study's name: {fault}")
+    if file is None:
+        storage = summary.manifest.config.storage
+        manifest = summary.manifest.renamed(name, storage)
+        study = as_launched(manifest, StudyFolder.of(workspace, name), workspace)
+    else:
+        study = read_study(file, [f"name={name}"], home)
+    place = TrackingStore(workspace, study.config.tracking, name).place
+    return fork(summary, study, StudyManifest.of(study, place))
 
 
 def export_study(
@@ -54,3 +101,149 @@ def import_study(
     if storage is not None:
         check_storage_url(storage)
     return read_archive(Path(path), Workspace.resolve(home), name, storage)
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """What deleting a study frees, and how.
+
+    Attributes:
+        summary: The study.
+        size: Bytes of its folder.
+        studies: Optuna studies in a storage outside its folder.
+        runs: Runs in MLflow.
+        models: Registered models there.
+        problem: Why MLflow cannot be asked, empty if it can.
+    """
+
+    summary: StudySummary
+    size: int
+    studies: int
+    runs: int
+    models: int
+    problem: str = ""
+
+
+def list_studies(home: Path | str | None = None) -> dict[str, StudySummary | MgstudyError]:
+    """Every launched study of a workspace by its name, the newest first; the error of one that
+    cannot be read.
+
+    Raises:
+        MgstudyError: If the workspace cannot be listed.
+    """
+    workspace = Workspace.resolve(home)
+    found: dict[str, StudySummary | MgstudyError] = {}
+    for name in workspace.names(workspace.studies):
+        if name_fault(name):
+            continue
+        try:
+            found[name] = summarize(workspace, name)
+        except InputError:
+            continue  # What has no manifest was never launched.
+        except MgstudyError as error:
+            found[name] = error
+    newest = sorted(found, key=lambda name: _launched(found[name]), reverse=True)
+    return {name: found[name] for name in newest}
+
+
+def _launched(found: StudySummary | MgstudyError) -> str:
+    return found.manifest.launched if isinstance(found, StudySummary) else ""
+
+
+def deletion(name: str, home: Path | str | None = None) -> Deletion:
+    """What deleting a study would free.
+
+    Raises:
+        InputError: If there is no such study.
+        MgstudyError: If it cannot be read.
+    """
+    workspace = Workspace.resolve(home)
+    summary = summarize(workspace, name)
+    folder = summary.folder
+    size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
+    is_outside = summary.manifest.config.storage is not None
+    studies = len(_stored(summary)) if is_outside else 0
+    try:
+        store = TrackingStore(workspace, summary.manifest.config.tracking, name)
+        found = found_in_mlflow(store, summary)
+    except Exception as error:  # A server fails in any way.
+        return Deletion(summary, size, studies, 0, 0, first_line(error))
+    return Deletion(summary, size, studies, len(found.runs), len(found.models))
+
+
+def delete_study(name: str, home: Path | str | None = None) -> bool:
+    """Delete a study: its trials, folder, MLflow runs, registered models and their artifacts. What
+    other studies hold of it stays: a fork's trials, an archive.
+
+    Returns:
+        Whether MLflow has nothing of it; a server keeps artifacts until `mlflow gc` is given there.
+
+    Raises:
+        InputError: If there is no such study.
+        MgstudyError: If a process drives it, or MLflow or the storage cannot be reached; then it is
+            still there, and the same can be tried again.
+    """
+    workspace = Workspace.resolve(home)
+    summary = summarize(workspace, name)
+    folder, config = summary.folder, summary.manifest.config
+    url = expand_url(folder.storage_url(config))
+    with lease(folder.path, url, name):
+        try:
+            store = TrackingStore(workspace, config.tracking, name)
+            is_gone = remove_from_mlflow(store, found_in_mlflow(store, summary))
+        except MgstudyError:
+            raise
+        except Exception as error:  # A server fails in any way.
+            raise MgstudyError(f"MLflow cannot delete: {first_line(error)}") from error
+        if config.storage is not None:
+            storage = open_storage(url, create=False)
+            try:
+                for study_id in stored_studies(storage, name).values():
+                    storage.delete_study(study_id)
+            finally:
+                close_storage(storage)
+        if workspace.shared is not None:
+            workspace.shared.remove(folder.path)
+    shutil.rmtree(folder.path, ignore_errors=True)
+    return is_gone
+
+
+def _stored(summary: StudySummary) -> dict[str, int]:
+    url = expand_url(summary.folder.storage_url(summary.manifest.config))
+    storage = open_storage(url, create=False)
+    try:
+        return stored_studies(storage, summary.name)
+    finally:
+        close_storage(storage)
+
+
+def find_trial(study: str, trial: str, home: Path | str | None = None) -> RecordedTrial:
+    """A trial of a study.
+
+    Args:
+        study: The study's name.
+        trial: Its key, ``CELL/NUMBER``; or its number, where one cell alone has it; or the number
+            after a part of the cell's key, as in ``VBPR/plain/3``.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+
+    Raises:
+        InputError: If there is none, or more than one.
+        MgstudyError: If the study cannot be read.
+    """
+    summary = summarize(Workspace.resolve(home), study)
+    trials = {t.key: t for cell in summary.cells for t in cell.every_trial()}
+    cell, _, number = trial.rpartition("/")
+    found = [trials[trial]] if trial in trials else []
+    found = found or [
+        t
+        for key, t in trials.items()
+        if key.rpartition("/")[2] == number
+        and cell in key
+        and ("confirmation" in trial or t.stage is Stage.SEARCH)
+    ]
+    if not found:
+        raise InputError(f"study {study!r} has no trial {trial!r}; {suggestion(trial, trials)}")
+    if len(found) > 1:
+        keys = ", ".join(t.key for t in found)
+        raise InputError(f"{trial!r} is a trial of more than one cell; give one of {keys}")
+    return found[0]

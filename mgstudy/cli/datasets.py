@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mgstudy.cli.app import AsJson, Home, Overrides, app
+from mgstudy.cli.app import AsJson, Home, Overrides, app, print_json
 
 data = typer.Typer(help="Describe prepared datasets.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -33,7 +33,9 @@ def prepare(
 
 @data.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="Name of a prepared dataset")],
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a prepared dataset [default: list them]")
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
     html: Annotated[
@@ -48,6 +50,13 @@ def describe(
         description_text,
     )
 
+    if name is None:
+        names = api.list_datasets(home)
+        if as_json:
+            print_json(names)
+        else:
+            typer.echo("\n".join(names) or "no datasets; `mgstudy prepare FILE` makes one")
+        return
     described = api.describe_dataset(name, home)
     if html is not None:
         with locked(html), written_whole(html) as file:

@@ -8,12 +8,15 @@ from typing import Annotated, Literal
 import typer
 
 from mgstudy.cli.app import INTERRUPTED, AsJson, Home, StudyName, app, make_console, print_json
+from mgstudy.cli.upkeep import list_studies
 from mgstudy.errors import InputError
 
 
 @app.command()
 def status(
-    study: StudyName,
+    study: Annotated[
+        str | None, typer.Argument(help="Name of a launched study [default: list them]")
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
     watches: Annotated[
@@ -29,6 +32,11 @@ def status(
 
     if watches and as_json:
         raise InputError("give one of --watch and --json")
+    if study is None:
+        if watches:
+            raise InputError("--watch needs the name of a study; `mgstudy ls` lists them")
+        list_studies(home, as_json)
+        return
     if watches:
         from mgstudy.report.console.study_progress import watch  # noqa: PLC0415
 

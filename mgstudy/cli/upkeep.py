@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.filesize import decimal
 
-from mgstudy.cli.app import Home, StudyName, app, typed
+from mgstudy.cli.app import (
+    INTERRUPTED,
+    AsJson,
+    Home,
+    StudyName,
+    app,
+    make_console,
+    print_json,
+    typed,
+)
+from mgstudy.errors import InputError
 
 
 @app.command("export")
@@ -61,3 +72,82 @@ def import_study(
         f"{typed('compare', name, home=home)}, {typed('sync', name, home=home)} for MLflow, "
         f"{typed('resume', name, home=home)} to go on"
     )
+
+
+@app.command()
+def fork(
+    study: StudyName,
+    name: Annotated[str, typer.Argument(help="Name of the new study")],
+    file: Annotated[
+        Path | None, typer.Argument(help="Its study file [default: as the other was launched]")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Begin a study with the trials of another, where levels, spaces, training and data agree."""
+    from mgstudy import api  # noqa: PLC0415
+
+    cells = api.fork_study(study, name, file, home)
+    typer.echo(
+        f"study {name} begins with the trials of {len(cells)} cells of {study}; "
+        f"{typed('resume', name, home=home)} goes on with it"
+    )
+
+
+@app.command("ls")
+def list_studies(home: Home = None, as_json: AsJson = False) -> None:
+    """List the launched studies of the workspace, the newest first."""
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.console.studies import print_studies, studies_content  # noqa: PLC0415
+
+    found = api.list_studies(home)
+    if as_json:
+        print_json(studies_content(found))
+    else:
+        print_studies(found, make_console())
+
+
+@app.command()
+def trial(
+    study: StudyName,
+    number: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRIAL", help="Its number, or CELL/NUMBER where several cells have one"
+        ),
+    ],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a trial whole: parameters, curve, cost, why it ended, traceback."""
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.console.studies import print_trial, trial_content  # noqa: PLC0415
+
+    found = api.find_trial(study, number, home)
+    if as_json:
+        print_json(trial_content(found))
+    else:
+        print_trial(found, make_console())
+
+
+@app.command()
+def delete(
+    study: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    home: Home = None,
+) -> None:
+    """Delete a study: trials, folder, MLflow runs, registered models and their artifacts."""
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.console.studies import deletion_text  # noqa: PLC0415
+
+    frees = api.deletion(study, home)
+    typer.echo(deletion_text(frees.summary, frees.size, frees.studies, frees.runs, frees.models))
+    if frees.problem:
+        raise InputError(f"MLflow cannot be asked what it has of it: {frees.problem}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InputError("nobody is here to be asked; `--yes` deletes it")
+        if not typer.confirm("delete it?"):
+            raise typer.Exit(INTERRUPTED)
+    is_gone = api.delete_study(study, home)
+    rest = "" if is_gone else "; `mlflow gc` at MLflow's server frees its artifacts"
+    typer.echo(f"deleted study {study}{rest}")

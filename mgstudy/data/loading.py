@@ -158,7 +158,7 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
     workspace.fetch(workspace.manifest(name), anew=True)
     manifest = Manifest.read(workspace.manifest(name))
     if manifest is None:
-        near = suggestion(name, _prepared(workspace))
+        near = suggestion(name, prepared_names(workspace))
         raise InputError(
             f"dataset {name!r} is not prepared in {workspace.place} ({near}); "
             f"type `mgstudy prepare pipelines/{name}.yaml`"
@@ -166,7 +166,8 @@ def read_manifest(workspace: Workspace, name: str) -> Manifest:
     return manifest
 
 
-def _prepared(workspace: Workspace) -> list[str]:
+def prepared_names(workspace: Workspace) -> list[str]:
+    """Names of the datasets that are prepared in a workspace."""
     names = workspace.names(workspace.datasets)
     if workspace.shared is not None:  # There, a folder is there because of its manifest.
         return names

@@ -32,6 +32,7 @@ def caption(comparison: Comparison) -> str:
     if unfinished:
         said.append(f"Not finished: {', '.join(unfinished)}.")
     hidden = [key for study in comparison.studies for key in study.hidden]
+    said += [f"{study.name}: {study.forked}." for study in comparison.studies if study.forked]
     if hidden:
         said.append(f"{hidden_text(hidden)}.")
     if comparison.problems:

@@ -68,6 +68,8 @@ def print_status(summary: StudySummary, console: Console) -> None:
     ):
         console.print(f"{label}: {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(_cells_table(summary))
+    if summary.forked:
+        console.print(summary.forked, markup=False, soft_wrap=True)
     if summary.hidden:
         console.print(hidden_text(summary.hidden), markup=False, soft_wrap=True)
     for line in driver_lines(summary):

@@ -179,6 +179,7 @@ def _facts(summary: StudySummary) -> list[tuple[str, str]]:
     return [
         ("state", state),
         ("cells", str(len(summary.cells))),
+        *([("origin", summary.forked)] if summary.forked else ()),
         *([("no longer asked for", ", ".join(summary.hidden))] if summary.hidden else ()),
         ("trials", ", ".join(f"{count} {name}" for name, count in totals.items() if count)),
         ("training time", duration(seconds)),

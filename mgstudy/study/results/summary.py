@@ -14,7 +14,7 @@ from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyManifest
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import confirmed_trials
-from mgstudy.study.search.hidden import hidden_cells
+from mgstudy.study.search.hidden import Parent, hidden_cells, parent_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
@@ -35,6 +35,7 @@ class StudySummary:
         driver: The process that drives the study, or did last.
         popularity: Scores of ranking by popularity alone, by dataset, split and metric; empty
             before they are computed.
+        parent: The study that it was forked from.
     """
 
     manifest: StudyManifest
@@ -42,6 +43,7 @@ class StudySummary:
     folder: StudyFolder = field(default_factory=lambda: StudyFolder(Path()))
     driver: Driver = field(default_factory=Driver)
     popularity: Scores = field(default_factory=dict)
+    parent: Parent | None = None
 
     @property
     def name(self) -> str:
@@ -87,6 +89,16 @@ class StudySummary:
     def hidden(self) -> list[str]:
         """Keys of the cells that the last launch did not ask for."""
         return [cell.key for cell in self.cells if cell.is_hidden]
+
+    @property
+    def forked(self) -> str:
+        """A sentence on the study that it was forked from, empty if it was not."""
+        if self.parent is None:
+            return ""
+        here = {cell.key for cell in self.cells}
+        gone = [key for key in self.parent.cells if key not in here]
+        had = f"forked from {self.parent.study}, which had begun {len(self.parent.cells)} cells"
+        return f"{had}; not here: {', '.join(gone)}" if gone else f"{had}, all of them here"
 
     @property
     def stale(self) -> int:
@@ -157,6 +169,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
             )
 
         cells = [state(entry) for entry in manifest.cells]
+        parent = parent_of(studies, manifest.name)
         cells += hidden_cells(studies, manifest.cells, manifest.config, trials, folder.checkpoints)
     except (LookupError, ValueError, TypeError, AttributeError, SQLAlchemyError) as error:
         # Optuna takes what a database holds for what it has written there.
@@ -164,7 +177,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
         raise MgstudyError(f"storage {redacted(url)} cannot be read: {why}") from error
     finally:
         close_storage(storage)
-    return StudySummary(manifest, cells, folder, driver, read_popularity(folder))
+    return StudySummary(manifest, cells, folder, driver, read_popularity(folder), parent)
 
 
 def _trained_by(manifest: StudyManifest) -> Mapping[str, Any]:

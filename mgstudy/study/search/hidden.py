@@ -7,7 +7,7 @@ out what does not work would find the rest significant.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,33 @@ CELL_ATTRIBUTE = "mgstudy:cell"
 PARENT_ATTRIBUTE = "mgstudy:parent"
 """User attribute of a search that began with the trials of another study's: that study's name and
 the keys of its cells."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The study whose trials a study began with.
+
+    Attributes:
+        study: Its name.
+        cells: Keys of the cells that it had begun then.
+    """
+
+    study: str
+    cells: tuple[str, ...]
+
+
+def parent_of(studies: Iterable[FrozenStudy], name: str) -> Parent | None:
+    """The study that one was forked from, if it was.
+
+    Args:
+        studies: All Optuna studies of the storage.
+        name: The study's name.
+    """
+    for study in studies:
+        told: Any = study.user_attrs.get(PARENT_ATTRIBUTE)
+        if told is not None and study.study_name.startswith(f"{name}/"):
+            return Parent(str(told["study"]), tuple(map(str, told["cells"])))
+    return None
 
 
 def hidden_cells(

@@ -22,7 +22,7 @@ from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
 from mgstudy.study.search.cell_record import CellRecord
 from mgstudy.study.search.confirmation import confirmed_trials
 from mgstudy.study.search.events import StudyListener, TrialRequest
-from mgstudy.study.search.hidden import CELL_ATTRIBUTE, hidden_cells
+from mgstudy.study.search.hidden import CELL_ATTRIBUTE, hidden_cells, parent_of
 from mgstudy.study.search.samplers import cell_sampler, queue_grid, queue_published_defaults
 from mgstudy.study.search.state import OPTUNA_STATES, OUTCOME_ATTRIBUTE, CellState, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
@@ -44,6 +44,9 @@ class StudyRecord:
         listeners: Told of every event, in order.
         metrics: Where what Optuna does not keep of an epoch is written; nowhere when not given.
         checkpoints: The folder of the trials' files.
+
+    Attributes:
+        parent: The study that this one was forked from.
 
     Raises:
         InputError: If the storage holds the study in another format, or with another space or
@@ -75,6 +78,7 @@ class StudyRecord:
         order = sorted(cells, key=lambda cell: names[cell.key] not in known)
         opened = {cell.key: self._open(cell, names[cell.key], known) for cell in order}
         self.cells = {cell.key: opened[cell.key] for cell in cells}
+        self.parent = parent_of(studies, config.name)
         self._hidden = hidden_cells(
             studies,
             [record.entry for record in self.cells.values()],

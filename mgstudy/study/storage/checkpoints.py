@@ -6,7 +6,9 @@ The only place that knows how a trial's files are called and where they lie.
 from __future__ import annotations
 
 import io
+import os
 import posixpath
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -184,6 +186,26 @@ class CheckpointFolder:
             OSError: If it cannot be read.
         """
         return bytes(self._open(self.root)[0].cat_file(place))
+
+    def adopt(self, other: CheckpointFolder, cell: str) -> None:
+        """Have the files of another study's cell here too; on one disk they lie there once.
+
+        Raises:
+            OSError: If they cannot be written.
+        """
+        files = self._open(self.root)[0]
+        for name, place in other.files().items():
+            if name.startswith(f"{cell}/"):
+                target = self._open(posixpath.join(self.root, name))[1]
+                files.makedirs(posixpath.dirname(target), exist_ok=True)
+                if self._is_remote:
+                    files.cp_file(place, target)
+                    continue
+                try:
+                    # Files here are replaced, never written to.
+                    os.link(place, target)
+                except OSError:  # Of another disk, or one without links.
+                    shutil.copy2(place, target)
 
     def discard_states(self, trial: str) -> None:
         """Delete what only an interrupted trial needs."""

@@ -1,0 +1,114 @@
+"""A new study that begins with the trials of another one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from mgstudy.errors import InputError
+from mgstudy.files import is_there
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.definition.study import Study
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.hidden import CELL_ATTRIBUTE, PARENT_ATTRIBUTE
+from mgstudy.study.search.record import PROTOCOL_ATTRIBUTE, protocol
+from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
+from mgstudy.urls import expand_url
+
+
+def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[str]:
+    """Begin a study with the trials of another: those of every cell that has the same levels,
+    spaces and training protocol on the same data, with their confirmation. That it did is in its
+    record from then on, with the names of all cells that the other had.
+
+    Args:
+        parent: The other study.
+        study: The new one.
+        manifest: The new one, as it will be launched.
+
+    Returns:
+        Keys of the cells that begin with trials.
+
+    Raises:
+        InputError: If there is such a study, or no cell agrees.
+        MgstudyError: If either storage cannot be reached.
+    """
+    folder, name = study.folder, study.config.name
+    if is_there(folder.path):
+        raise InputError(f"there is a study {name!r} already; give the new one another name")
+    began = [cell.key for cell in parent.cells if cell.every_trial()]
+    family = {"study": parent.name, "cells": began}
+    if parent.parent is not None:
+        earlier = [key for key in parent.parent.cells if key not in began]
+        family = {"study": f"{parent.name}, {parent.parent.study}", "cells": [*began, *earlier]}
+    source = open_storage(
+        expand_url(parent.folder.storage_url(parent.manifest.config)), create=False
+    )
+    try:
+        lines = list(stored_lines(source, parent.name))
+    finally:
+        close_storage(source)
+    alike = _alike(study, lines)
+    if not alike:
+        raise InputError(
+            f"no cell of study {parent.name!r} has the levels, spaces, training and data of one of "
+            f"{name!r}: there is nothing to begin with; `mgstudy launch` begins anew"
+        )
+    with folder.kept_if_launched():
+        folder.path.mkdir(parents=True)
+        target = open_storage(expand_url(folder.storage_url(study.config)))
+        try:
+            store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
+        finally:
+            close_storage(target)
+        EpochMetrics(folder.epoch_metrics).put(
+            epoch
+            for epoch, _ in EpochMetrics(parent.folder.epoch_metrics).read()
+            if _cell_of(epoch.trial.rpartition("/")[0]) in alike
+        )
+        for cell in alike:
+            folder.trial_files.adopt(parent.folder.trial_files, cell)
+        manifest.write(folder)
+    return [key for key in began if key in alike]
+
+
+def _alike(study: Study, lines: list[Line]) -> set[str]:
+    """Keys of the cells whose trials may be those of cells of the new study."""
+    wanted = {
+        cell.key: {
+            CELL_ATTRIBUTE: cell.describe(),
+            PROTOCOL_ATTRIBUTE: protocol(study.config, study.datasets[cell.dataset]),
+        }
+        for cell in study.plan.cells
+    }
+    return {
+        line["study"]
+        for line in lines
+        if line.get("study") in wanted
+        and all(
+            line["user"].get(attribute) == json.loads(json.dumps(content))
+            for attribute, content in wanted[line["study"]].items()
+        )
+    }
+
+
+def _kept(lines: list[Line], cells: set[str], family: Line) -> Iterator[Line]:
+    is_kept = False
+    for line in lines:
+        if "study" not in line:
+            if is_kept:
+                yield line
+            continue
+        is_kept = _cell_of(line["study"]) in cells
+        if line["study"] in cells:
+            yield {**line, "user": {**line["user"], PARENT_ATTRIBUTE: family}}
+        elif is_kept:
+            yield line
+
+
+def _cell_of(study: str) -> str:
+    """The key of the cell whose search or confirmation an Optuna study is."""
+    cell, is_confirmation, winner = study.rpartition("/confirmation/")
+    return cell if is_confirmation and winner.isdecimal() else study

@@ -1,0 +1,90 @@
+"""Take a study out of MLflow: its runs, models and artifacts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from mgstudy.errors import MgstudyError
+from mgstudy.study.results.summary import StudySummary
+from mgstudy.tracking.models import registered_name
+from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
+
+
+@dataclass(frozen=True)
+class InMlflow:
+    """What MLflow has of a study.
+
+    Attributes:
+        runs: Ids of its runs.
+        models: Names of its registered models.
+        experiment: Id of its experiment, if that has no other runs.
+    """
+
+    runs: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    experiment: str | None = None
+
+
+@using_mlflow()
+def found_in_mlflow(store: TrackingStore, summary: StudySummary) -> InMlflow:
+    """What MLflow has of a study.
+
+    Raises:
+        Exception: Whatever the tracking server does.
+    """
+    experiment = store.client.get_experiment_by_name(store.experiment)
+    if experiment is None:
+        return InMlflow()
+    store.experiment_id = experiment.experiment_id
+    runs = [run.info.run_id for run in store.runs({STUDY_TAG: summary.name}, deleted=True)]
+    is_own = len(store.runs({}, deleted=True)) == len(runs)
+    models = [
+        name
+        for cell in summary.cells
+        if store.client.search_registered_models(
+            f"name = '{(name := registered_name(summary.name, cell.levels))}'", max_results=1
+        )
+    ]
+    return InMlflow(tuple(runs), tuple(models), experiment.experiment_id if is_own else None)
+
+
+@using_mlflow()
+def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
+    """Delete what was found; whether its artifacts are gone, too: a server keeps what was deleted
+    until `mlflow gc` is given there.
+
+    Raises:
+        MgstudyError: If MLflow's own clean-up fails.
+        Exception: Whatever the tracking server does.
+    """
+    for name in found.models:
+        store.client.delete_registered_model(name)
+    for run in found.runs:
+        if store.client.get_run(run).info.lifecycle_stage == "active":
+            store.client.delete_run(run)
+    folder = store.workspace.home / "mlruns" / store.experiment
+    if found.experiment is not None:
+        if store.client.get_experiment(found.experiment).lifecycle_stage == "active":
+            store.client.delete_experiment(found.experiment)
+        which = ["--experiment-ids", found.experiment]
+    else:
+        which = ["--run-ids", ",".join(found.runs)]
+    if not store.uri.startswith("sqlite:"):
+        return False
+    if found.runs or found.experiment:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, *which],
+            env={**os.environ, "MLFLOW_TRACKING_URI": store.uri},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise MgstudyError(f"MLflow cannot clean up: {done.stderr.strip().splitlines()[-1]}")
+    if found.experiment is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return True

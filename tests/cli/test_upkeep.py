@@ -1,0 +1,117 @@
+"""Studies as things that one handles from the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driven import Driven
+from mlflow.entities import ViewType
+from mlflow.tracking import MlflowClient
+
+from mgstudy import api
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def driven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driven:
+    """A workspace with a study ``s``: in each cell a trial that failed and one that is complete."""
+    monkeypatch.setenv("MGSTUDY_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    study = Driven(tmp_path, "s", trials=2)
+    for _ in range(2):
+        failed = study.begin()
+        study.report(failed, range(1, 3))
+        study.record.fail(failed, {"reason": "a bug", "traceback": "Traceback:\n  [a] bug"})
+    for _ in range(2):
+        study.complete(study.begin())
+    return study
+
+
+def test_studies_are_listed_and_damaged_ones_named(driven: Driven, command: Command) -> None:
+    damaged = driven.workspace.studies / "damaged"
+    damaged.mkdir()
+    (damaged / "study.json").write_text("{")
+    (driven.workspace.studies / "never-launched").mkdir()
+    ended = command("ls")
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"^ *s +finished +2 +4/4 +2026-01-01T00:00:00\+00:00", ended.out, re.MULTILINE)
+    assert "damaged: " in ended.out and "cannot be read" in ended.out
+    assert "never-launched" not in ended.out
+    listed = json.loads(command("ls", "--json").out)
+    assert [study["study"] for study in listed] == ["s", "damaged"]
+    assert command("status").out == ended.out, "status without a name says what there is"
+
+
+def test_an_empty_workspace_says_so(tmp_path: Path, command: Command) -> None:
+    assert command("ls", "--home", tmp_path).out.startswith("no studies; `mgstudy launch FILE`")
+    assert command("data", "describe", "--home", tmp_path).out.startswith("no datasets; ")
+    (tmp_path / ".mgstudy" / "datasets" / "a").mkdir(parents=True)
+    (tmp_path / ".mgstudy" / "datasets" / "a" / "manifest.json").write_text("{}")
+    assert command("data", "describe", "--home", tmp_path).out == "a\n"
+
+
+def test_a_trial_is_shown_whole(driven: Driven, command: Command) -> None:
+    failed = command("trial", "s", "plain/none/adam/999/0").out
+    for line in ("trial: a/BPR/plain/none/adam/999/0", "state: failed", "  reason: a bug",
+                 "  1: 0.0100, 2: 0.0200", "Traceback:", "  [a] bug"):  # fmt: skip
+        assert f"{line}\n" in failed, line
+    assert "  optimizer.learning_rate: " in failed
+    shown = json.loads(command("trial", "s", "a/BPR/plain/none/adam/999/1", "--json").out)
+    assert (shown["state"], shown["value"], shown["outcome"]["epochs"]) == ("complete", 0.04, 3)
+    assert shown["curve"] == {"1": 0.02, "2": 0.03, "3": 0.04}
+    several = command("trial", "s", "0")
+    assert several.code == 2
+    assert "more than one cell; give one of a/BPR/plain/none/adam/999/0, " in several.err
+    assert "has no trial '7'" in command("trial", "s", "7").err
+
+
+def test_a_study_is_carried_and_refused_in_a_line(
+    driven: Driven, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "s.tar.xz"
+    assert re.match(rf"wrote {file} \([\d.]+ \w+\)\n", command("export", "s", "--output", file).out)
+    out = command("import", file, "--as", "t").out
+    assert out.startswith("study t: 2 cells, 4 trials; next: `mgstudy compare t`")
+    again = command("import", file)
+    assert again.code == 2
+    assert "there is a study 's'" in again.err and len(again.err.splitlines()) == 1
+    file.write_bytes(file.read_bytes()[:-20])
+    cut = command("import", file, "--as", "u")
+    assert cut.code == 2 and len(cut.err.splitlines()) == 1
+
+
+def test_a_study_is_deleted_with_all_that_is_of_it_and_no_other(
+    driven: Driven, command: Command
+) -> None:
+    other = Driven(driven.home, "other", trials=1)
+    for _ in range(2):
+        other.complete(other.begin())
+    for study in (driven, other):
+        study.project()
+    client = MlflowClient(f"sqlite:///{driven.home}/mlflow.db")
+    client.create_registered_model("s-a.BPR.plain.none.adam.999")
+    asked = command("delete", "s")
+    assert (asked.code, asked.err) == (2, "error: nobody is here to be asked; `--yes` deletes it\n")
+    assert re.match(
+        r"study s \(finished\): 4 trials in 2 cells, [\d.]+ \w+ in its folder, 5 MLflow runs with "
+        r"their artifacts, 1 registered models\n",
+        asked.out,
+    )
+    assert driven.folder.path.is_dir() and (driven.home / "mlruns" / "s").is_dir()
+    ended = command("delete", "s", "--yes")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.endswith("deleted study s\n")
+    assert not driven.folder.path.exists() and not (driven.home / "mlruns" / "s").exists()
+    assert client.search_registered_models() == []
+    names = {e.name for e in client.search_experiments(view_type=ViewType.ALL)}
+    assert "s" not in names and "other" in names
+    assert list(api.list_studies()) == ["other"]
+    assert len(api.load_study("other").trials()) == 2
+    assert (driven.home / "mlruns" / "other").is_dir()
+    assert "no study 's'" in command("delete", "s").err

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from mgstudy import api
+from mgstudy.errors import InputError
+from mgstudy.report.comparison.formats import caption
+from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.optuna_storage import open_storage
+
+PIPELINE = "name: tiny\nsource: {kind: synthetic, users: 30, items: 40, interactions_per_user: 8}\n"
+STUDY = """\
+name: s
+factors: {dataset: [tiny], model: [BPR, LightGCN], gradient: [plain, mirror_gradient]}
+space: {model: {LightGCN: {layers: 2}}}
+trials: 2
+confirmation: {seeds: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a finished study ``s``."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "tiny.yaml").write_text(PIPELINE)
+    (folder / "s.yaml").write_text(STUDY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        api.prepare(folder / "tiny.yaml", home=folder)
+        study = api.read_study(folder / "s.yaml", home=folder)
+        study.folder.path.mkdir(parents=True)
+        metrics = EpochMetrics(study.folder.epoch_metrics)
+        record = opened("s", folder, metrics)
+        StudyManifest.of(study, {"uri": None, "experiment": "s"}).write(study.folder)
+        while (trial := record.next_request()) is not None:
+            place = study.folder.trial_files.save_bytes(trial.key, "best.pt", b"weights")
+            record.report(trial, 1, 0.1, {"validation/recall_at_20": 0.1})
+            record.complete(trial, {"best_value": 0.1, "checkpoint": place})
+        return folder
+
+
+def opened(name: str, home: Path, metrics: EpochMetrics | None = None) -> StudyRecord:
+    study = (
+        api.read_study(home / "s.yaml", home=home)
+        if metrics is not None
+        else api.read_launched_study(name, home)
+    )
+    storage = open_storage(study.folder.storage_url(study.config))
+    return StudyRecord(study.config, study.plan.cells, study.datasets, storage, (), metrics)
+
+
+def test_a_fork_begins_with_the_trials_of_cells_that_agree_and_names_the_others(home: Path) -> None:
+    text = STUDY.replace("layers: 2", "layers: 3").replace("plain, mirror_gradient", "plain")
+    (home / "fork.yaml").write_text(text.replace("trials: 2", "trials: 3"))
+    (begun,) = api.fork_study("s", "fork", home / "fork.yaml", home)
+    assert begun.startswith("tiny/BPR/plain/")
+    parent, fork = api.read_summary("s", home), api.read_summary("fork", home)
+    states = {cell.key: cell for cell in fork.cells}
+    assert [len(cell.trials) for cell in fork.cells] == [2, 0]
+    assert [t.value for t in states[begun].confirmations] == [0.1, 0.1]
+    assert states[begun].left == 1, "more trials run the difference"
+    for trial in states[begun].every_trial():
+        assert trial.outcome["checkpoint"] == str(trial.weights)
+        # It lies on the disk once.
+        assert trial.weights.stat().st_nlink == 2
+    epochs = [epoch.trial for epoch, _ in EpochMetrics(fork.folder.epoch_metrics).read()]
+    assert sorted(epochs) == sorted(trial.key for trial in states[begun].every_trial())
+    gone = [cell.key for cell in parent.cells if "mirror" in cell.key]
+    said = f"forked from s, which had begun 4 cells; not here: {', '.join(gone)}"
+    assert fork.forked == said
+    assert f"fork: {said}." in caption(api.compare(["fork"], home=home))
+    # It goes on, and says so for ever.
+    record = opened("fork", home)
+    assert record.next_request().number in (0, 2)
+    assert record.parent == fork.parent
+    api.export_study("fork", home / "fork.tar.xz", home=home)
+    assert api.import_study(home / "fork.tar.xz", "carried", home).forked == said
+
+
+def test_a_fork_of_a_fork_names_both(home: Path) -> None:
+    api.fork_study("s", "child", home=home)
+    api.fork_study("child", "grandchild", home=home)
+    assert api.read_summary("grandchild", home).forked == (
+        "forked from child, s, which had begun 4 cells, all of them here"
+    )
+
+
+def test_what_cannot_be_forked_is_refused_and_leaves_nothing(home: Path) -> None:
+    (home / "other.yaml").write_text(f"{STUDY}training: {{epochs: 7}}\n")
+    for name, file, said in (
+        ("s", None, "there is a study 's' already"),
+        ("../s", None, "a study's name"),
+        ("other", home / "other.yaml", "nothing to begin with"),
+    ):
+        with pytest.raises(InputError, match=re.escape(said)):
+            api.fork_study("s", name, file, home)
+    assert not (home / ".mgstudy" / "studies" / "other").exists()
+    with pytest.raises(InputError, match="no study 'none'"):
+        api.fork_study("none", "new", home=home)
