@@ -44,18 +44,18 @@ class Catalogue:
         return torch.from_numpy(is_popular(self._dataset)).to(self.incomplete.device)
 
     @cached_property
-    def unit_features(self) -> list[tuple[Tensor, Tensor]]:
-        """Of each modality the items' features as unit rows and one row more, float32 ``[items + 1,
-        width]``, and whether there are any, float32 ``[items + 1]``: 0 and zeros for an item that
-        lacks the modality, that has none but zeros, and in the last row."""
-        found = []
+    def unit_features(self) -> tuple[Tensor, list[Tensor]]:
+        """The items' features as unit rows of each modality, all modalities in a row and one row
+        more, float32 ``[items + 1, widths]``, and whether there are any, float64 ``[items]`` by
+        modality: zeros and 0 for an item that lacks it or has none but zeros. The last row is zero.
+        """
+        found, known = [], []
         for modality, table in self._dataset.features.items():
             rows = as_tensor(table).to(self.incomplete.device)
             observed = torch.from_numpy(self._dataset.observed[modality]).to(rows.device)
-            rows = torch.nn.functional.normalize(rows) * observed[:, None]
-            rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
-            found.append((rows, rows.any(dim=1).to(rows.dtype)))
-        return found
+            found.append(torch.nn.functional.normalize(rows) * observed[:, None])
+            known.append(found[-1].any(dim=1).double())
+        return torch.nn.functional.pad(torch.cat(found, dim=1), (0, 0, 0, 1)), known
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,15 @@ class RankedLists:
     def listed(self, of_items: Tensor) -> Tensor:
         """A number of every item at the places where it is listed, 0 where nothing is; float64,
         shape of ``items``."""
-        values = of_items.to(torch.float64)[self.items.clamp_min(0)]
-        return values * (self.items >= 0)
+        # One entry more stands where no item is.
+        return torch.nn.functional.pad(of_items.to(torch.float64), (0, 1))[self.places]
+
+    @property
+    def places(self) -> Tensor:
+        """``items`` with the number of items in the catalogue where no item is: what stands in a
+        table's row behind all items is taken there."""
+        count = len(self.catalogue.interactions)
+        return self._once(("places",), lambda: self.items.remainder(count + 1))
 
     def sums(self, of_items: Tensor, cutoffs: Sequence[int]) -> Tensor:
         """Sums of a number of every item over the lists' beginnings, ``[users, cutoffs]``."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from mgstudy.config.metrics import RankingMetric
-from mgstudy.training.metrics.base import RankedLists, up_to
+from mgstudy.training.metrics.base import RankedLists
 
 
 class IntraListSimilarity(RankingMetric):
@@ -28,22 +28,14 @@ class IntraListSimilarity(RankingMetric):
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
         """Two unit rows' products in all pairs are what |Σ x|² has beyond Σ |x|²."""
-        alike = torch.zeros(len(ranked.items), len(cutoffs), device=ranked.items.device)
-        pairs = torch.zeros_like(alike)
+        rows, known = ranked.catalogue.unit_features
         reached = [min(cutoff, ranked.items.shape[1]) for cutoff in cutoffs]
-        ends = sorted(set(reached))
-        columns = [ends.index(end) for end in reached]
-        for rows, there in ranked.catalogue.unit_features:
-            # Item -1 is the last row, which is zero.
-            places = ranked.items.remainder(len(rows))
-            sums = torch.stack(
-                [
-                    embedding_bag(places[:, start:end].contiguous(), rows, mode="sum")
-                    for start, end in itertools.pairwise([0, *ends])
-                ]
-            ).cumsum(dim=0)
-            counts = up_to(there[places].cumsum(dim=1), ends)
-            squares = sums.square().sum(dim=2).t() - counts
-            alike += squares[:, columns]
-            pairs += (counts * (counts - 1))[:, columns]
-        return (alike / pairs.clamp_min(1)).double()
+        squares = {}
+        sums = rows.new_zeros(len(ranked.items), rows.shape[1])
+        for start, end in itertools.pairwise([0, *sorted(set(reached))]):
+            sums += embedding_bag(ranked.places[:, start:end].contiguous(), rows, mode="sum")
+            squares[end] = torch.linalg.vecdot(sums, sums).double()
+        counts = [ranked.sums(of_items, cutoffs) for of_items in known]
+        alike = torch.stack([squares[end] for end in reached], dim=1) - sum(counts)
+        pairs = torch.stack(counts).mul(torch.stack(counts) - 1).sum(dim=0)
+        return alike / pairs.clamp_min(1)
