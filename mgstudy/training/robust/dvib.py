@@ -55,8 +55,12 @@ class DVIB(RobustMethod):
       weight of its feature terms doubled is the same, exactly. FREEDOM compares all items, here the
       batch's (ASSUMED equal in expectation up to the items' frequency); BM3 compares what its
       predictor makes of the projections, and its targets, and shares one net between modalities.
-    * GRCN: noise is published on the content of users and items (adaptive) or on the attention
-      weights (constant), not on the projection; MMGCN: on the raw features. Neither is imitated.
+    * GRCN: noise is published on the content of users and items (adaptive, with one net for both
+      modalities side by side) or on the attention weights before the confidence product, where
+      noisy refined weights then lack their ReLU (constant), not on the projection. MMGCN: on the
+      raw features, which is no bottleneck but a perturbed input; its nets have widths for 4,096
+      and 384 columns alone, and its text's bottleneck has ς² for ς. Both double the regularisation
+      and compare scores. None of this is imitated: here noise is on their projections.
 
     At the smallest noises L and L̃ are nearly equal: what is left is the factor 2·(1 − weight) and,
     as published, the penalty on confidence.
