@@ -104,7 +104,7 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     if content["question"]:
         console.print(content["question"], markup=False, highlight=False)
     if content["waits_for"]:
-        told = f"parameters are carried over, and {content['waits_for']}: launch it first"
+        told = f"to be launched before, for its parameters: {content['waits_for']}"
         console.print(told, markup=False, highlight=False, style="yellow")
     is_timed = any(cell["seconds_per_epoch"] is not None for cell in cells)
     rows = [
