@@ -96,8 +96,10 @@ class RankedLists:
 
     def lengths(self, cutoffs: Sequence[int]) -> Tensor:
         """Items in the lists' beginnings, at least 1, ``[users, cutoffs]``."""
-        ones = torch.ones_like(self.catalogue.interactions)
-        return self._once(("lengths", *cutoffs), lambda: self.sums(ones, cutoffs).clamp_min(1))
+        return self._once(
+            ("lengths", *cutoffs),
+            lambda: up_to((self.items >= 0).cumsum(dim=1), cutoffs).clamp_min(1).double(),
+        )
 
     def exposures(self, cutoffs: Sequence[int], discounted: bool = False) -> Tensor:
         """How often each item of the catalogue is listed, ``[cutoffs, items of the catalogue]``.
