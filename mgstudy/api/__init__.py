@@ -41,6 +41,8 @@ if TYPE_CHECKING:
         fork_study,
         import_study,
         list_studies,
+        rename_study,
+        trial_address,
     )
     from mgstudy.study.definition.study import read_study
 
@@ -82,6 +84,8 @@ _HOMES = {
         "fork_study",
         "import_study",
         "list_studies",
+        "rename_study",
+        "trial_address",
     ],
     "mgstudy.study.definition.study": ["read_study"],
 }
@@ -113,9 +117,11 @@ __all__ = [
     "read_launched_study",
     "read_study",
     "read_summary",
+    "rename_study",
     "resume",
     "serve_pages",
     "sync",
+    "trial_address",
     "verify_cache",
     "write_report",
 ]

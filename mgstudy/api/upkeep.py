@@ -8,18 +8,24 @@ from pathlib import Path
 
 from mgstudy.config.factors import name_fault
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.files import is_there
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import as_launched, read_study
 from mgstudy.study.results.archive import read_archive, write_archive
 from mgstudy.study.results.fork import fork
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.state import RecordedTrial, Stage
-from mgstudy.study.search.stored_trials import stored_studies
+from mgstudy.study.search.stored_trials import store_lines, stored_lines, stored_studies
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
-from mgstudy.study.storage.optuna_storage import check_storage_url, close_storage, open_storage
+from mgstudy.study.storage.optuna_storage import (
+    check_storage_url,
+    close_storage,
+    open_storage,
+    quiet_optuna,
+)
 from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
-from mgstudy.tracking.store import TrackingStore
+from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
@@ -188,13 +194,8 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
     folder, config = summary.folder, summary.manifest.config
     url = expand_url(folder.storage_url(config))
     with lease(folder.path, url, name):
-        try:
-            store = TrackingStore(workspace, config.tracking, name)
-            is_gone = remove_from_mlflow(store, found_in_mlflow(store, summary))
-        except MgstudyError:
-            raise
-        except Exception as error:  # A server fails in any way.
-            raise MgstudyError(f"MLflow cannot delete: {first_line(error)}") from error
+        store = TrackingStore(workspace, config.tracking, name)
+        is_gone = _remove_from_mlflow(store, summary)
         if config.storage is not None:
             storage = open_storage(url, create=False)
             try:
@@ -206,6 +207,53 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
             workspace.shared.remove(folder.path)
     shutil.rmtree(folder.path, ignore_errors=True)
     return is_gone
+
+
+def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySummary:
+    """Give a study another name. Its runs and models in MLflow are deleted, for ``sync`` to make
+    them anew under the new name.
+
+    Raises:
+        InputError: If there is no such study, there is one of the new name, or the workspace lies
+            at a URL.
+        MgstudyError: If a process drives it, or MLflow or the storage cannot be reached.
+    """
+    workspace = Workspace.resolve(home)
+    summary = summarize(workspace, name)
+    folder, config = summary.folder, summary.manifest.config
+    target = StudyFolder.of(workspace, new)
+    if fault := name_fault(new):
+        raise InputError(f"a study's name: {fault}")
+    if workspace.shared is not None:
+        raise InputError(
+            f"nothing is renamed in {workspace.place}; `mgstudy export` and `mgstudy import --as "
+            f"{new}` make another study of it"
+        )
+    if is_there(target.path):
+        raise InputError(f"there is a study {new!r} already; choose another name")
+    url = expand_url(folder.storage_url(config))
+    with lease(folder.path, url, name), quiet_optuna():
+        storage = open_storage(url, create=False)
+        try:
+            former = stored_studies(storage, name)
+            store_lines(storage, new, list(stored_lines(storage, name)), target.trial_files)
+            _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
+            for study_id in former.values():
+                storage.delete_study(study_id)
+        finally:
+            close_storage(storage)
+        summary.manifest.renamed(new, config.storage).write(folder)
+    folder.path.rename(target.path)
+    return summarize(workspace, new)
+
+
+def _remove_from_mlflow(store: TrackingStore, summary: StudySummary) -> bool:
+    try:
+        return remove_from_mlflow(store, found_in_mlflow(store, summary))
+    except MgstudyError:
+        raise
+    except Exception as error:  # A server fails in any way.
+        raise MgstudyError(f"MLflow cannot delete: {first_line(error)}") from error
 
 
 def _stored(summary: StudySummary) -> dict[str, int]:
@@ -247,3 +295,32 @@ def find_trial(study: str, trial: str, home: Path | str | None = None) -> Record
         keys = ", ".join(t.key for t in found)
         raise InputError(f"{trial!r} is a trial of more than one cell; give one of {keys}")
     return found[0]
+
+
+@using_mlflow()
+def trial_address(study: str, key: str, home: Path | str | None = None) -> str:
+    """Where a browser finds a trial's run in MLflow, on its server or on the one that `mgstudy ui`
+    opens; why there is none, in words, where it is not found.
+
+    Args:
+        study: The study's name.
+        key: The trial's key.
+        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+    """
+    workspace = Workspace.resolve(home)
+    manifest = StudyManifest.read(StudyFolder.existing(workspace, study))
+    try:
+        store = TrackingStore(workspace, manifest.config.tracking, study)
+        experiment = store.find_experiment()
+        if experiment is None:
+            return f"none; `mgstudy sync {study}` brings MLflow what it lacks"
+        store.experiment_id = experiment.experiment_id
+        run = store.find_run({STUDY_TAG: study, TRIAL_TAG: key})
+    except Exception as error:  # A server fails in any way.
+        return f"unknown: {first_line(error)}"
+    if run is None:
+        return f"none; `mgstudy sync {study}` brings MLflow what it lacks"
+    server = (
+        store.shown_uri.rstrip("/") if store.uri.startswith("http") else "http://127.0.0.1:5000"
+    )
+    return f"{server}/#/experiments/{experiment.experiment_id}/runs/{run}"

@@ -118,7 +118,7 @@ def trial(
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a trial whole: parameters, curve, cost, why it ended, traceback."""
+    """Show a trial whole: parameters, curve, cost, why it ended, traceback, where MLflow has it."""
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.report.console.studies import print_trial, trial_content  # noqa: PLC0415
 
@@ -126,7 +126,7 @@ def trial(
     if as_json:
         print_json(trial_content(found))
     else:
-        print_trial(found, make_console())
+        print_trial(found, api.trial_address(study, found.key, home), make_console())
 
 
 @app.command()
@@ -151,3 +151,16 @@ def delete(
     is_gone = api.delete_study(study, home)
     rest = "" if is_gone else "; `mlflow gc` at MLflow's server frees its artifacts"
     typer.echo(f"deleted study {study}{rest}")
+
+
+@app.command()
+def rename(
+    study: StudyName,
+    name: Annotated[str, typer.Argument(help="The new name")],
+    home: Home = None,
+) -> None:
+    """Give a study another name; `mgstudy sync` then makes its runs in MLflow anew."""
+    from mgstudy import api  # noqa: PLC0415
+
+    api.rename_study(study, name, home)
+    typer.echo(f"study {study} is {name}; {typed('sync', name, home=home)} makes its MLflow runs")

@@ -62,6 +62,12 @@ def test_a_trial_is_shown_whole(driven: Driven, command: Command) -> None:
                  "  1: 0.0100, 2: 0.0200", "Traceback:", "  [a] bug"):  # fmt: skip
         assert f"{line}\n" in failed, line
     assert "  optimizer.learning_rate: " in failed
+    assert "MLflow: none; `mgstudy sync s` brings MLflow what it lacks\n" in failed
+    driven.project()
+    failed = command("trial", "s", "plain/none/adam/999/0").out
+    assert re.search(
+        r"^MLflow: http://127.0.0.1:5000/#/experiments/\d+/runs/\w{32}$", failed, re.MULTILINE
+    )
     shown = json.loads(command("trial", "s", "a/BPR/plain/none/adam/999/1", "--json").out)
     assert (shown["state"], shown["value"], shown["outcome"]["epochs"]) == ("complete", 0.04, 3)
     assert shown["curve"] == {"1": 0.02, "2": 0.03, "3": 0.04}
@@ -115,3 +121,29 @@ def test_a_study_is_deleted_with_all_that_is_of_it_and_no_other(
     assert len(api.load_study("other").trials()) == 2
     assert (driven.home / "mlruns" / "other").is_dir()
     assert "no study 's'" in command("delete", "s").err
+
+
+def test_a_study_is_renamed_with_its_runs(driven: Driven, command: Command) -> None:
+    driven.project()
+    before = api.read_summary("s")
+    refused = command("rename", "s", "../t")
+    assert refused.code == 2 and "a study's name" in refused.err
+    ended = command("rename", "s", "t")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "study s is t; `mgstudy sync t` makes its MLflow runs\n"
+    assert list(api.list_studies()) == ["t"]
+    after = api.read_summary("t")
+    assert after.hidden == []
+    for old, new in zip(before.cells, after.cells, strict=True):
+        assert [(t.key, t.value, t.state) for t in old.trials] == [
+            (t.key, t.value, t.state) for t in new.trials
+        ]
+        assert new.best.weights.is_file() and new.best.outcome["checkpoint"] == str(
+            new.best.weights
+        )
+    command("sync", "t")
+    client = MlflowClient(f"sqlite:///{driven.home}/mlflow.db")
+    names = {e.name for e in client.search_experiments(view_type=ViewType.ALL)}
+    assert "t" in names and "s" not in names
+    (experiment,) = (e for e in client.search_experiments() if e.name == "t")
+    assert len(client.search_runs([experiment.experiment_id])) == 5

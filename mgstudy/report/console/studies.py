@@ -79,9 +79,9 @@ def trial_content(trial: RecordedTrial) -> dict[str, Any]:
     }
 
 
-def print_trial(trial: RecordedTrial, console: Console) -> None:
+def print_trial(trial: RecordedTrial, address: str, console: Console) -> None:
     """Show a trial for a person: each of its numbers on a line, its traceback last."""
-    content = trial_content(trial)
+    content = {**trial_content(trial), "MLflow": address}
     outcome, curve = content.pop("outcome"), content.pop("curve")
     traceback = outcome.pop("traceback", "")
     parameters = content.pop("parameters")
