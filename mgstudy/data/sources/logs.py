@@ -22,7 +22,7 @@ from mgstudy.errors import InputError
 ItemRecords = Iterator[tuple[str, str, Mapping[str, Any]]]
 """Of items: place in a file, what the raw data calls the item, and its fields."""
 
-_NOBODY = ("nan", "NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "NaT", "\\N")
+_NOBODY = ("", "nan", "NaN", "None", "null", "NULL", "<NA>", "NA", "N/A", "NaT", "\\N")
 """What pandas, R, JSON and databases write for what is missing."""
 
 
@@ -231,7 +231,8 @@ def _refuse_missing_ids(found: RawInteractions, names: LogColumns) -> None:
         (names.user, found.user_keys, found.users),
         (names.item, found.item_keys, found.items),
     ):
-        called = pc.indices_nonzero(pc.is_in(keys, pa.array(_NOBODY, TEXT))).to_numpy()
+        written = pc.utf8_trim_whitespace(keys)
+        called = pc.indices_nonzero(pc.is_in(written, pa.array(_NOBODY, TEXT))).to_numpy()
         if len(called):
             assert keys is not None
             first = keys[int(called[0])].as_py()

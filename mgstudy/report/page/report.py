@@ -22,7 +22,7 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from mgstudy.config.reading import yaml_text
-from mgstudy.errors import InputError, MgstudyError
+from mgstudy.errors import MgstudyError
 from mgstudy.files import written_whole
 from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
 from mgstudy.report.comparison.formats import comparison_table
@@ -277,12 +277,10 @@ def save_report(document: str, path: Path) -> None:
     """Write a rendered report to a file, whole or not at all.
 
     Raises:
-        InputError: If ``path`` is a folder.
+        InputError: If ``path`` is a folder, a pipe or a device.
         MgstudyError: If the file cannot be written.
     """
     try:
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder, expected the name of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MgstudyError(f"{path.parent}: cannot be made: {error.strerror}") from error
