@@ -12,7 +12,7 @@ PACKAGE = "mgstudy"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"environment", "errors", "lazy", "limits", "private", "registry"}),
+    frozenset({"environment", "errors", "lazy", "limits", "private", "registry", "statistics"}),
     frozenset({"files", "fingerprint", "urls", "workspace"}),
     frozenset({"config"}),
     frozenset({"data"}),

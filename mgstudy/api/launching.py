@@ -86,15 +86,20 @@ def file_schema(kind: Literal["study", "pipeline"]) -> dict[str, Any]:
 
 
 def plan(
-    study: Study, measure: bool = False, nodes: Sequence[Mapping[str, float]] | None = None
+    study: Study,
+    measure: bool = False,
+    nodes: Sequence[Mapping[str, float]] | None = None,
+    detect: float | None = None,
 ) -> dict[str, Any]:
-    """What a study would run, as JSON-like data: cells, trials, parameters, time. Runs nothing.
+    """What a study would run, as JSON-like data: cells, trials, parameters, time, and which
+    differences it would see. Runs nothing.
 
     Args:
         study: The study.
         measure: Whether to train two epochs of every cell, to time one.
         nodes: What each machine of a cluster has, as ``ray.nodes()`` names it; this machine when
             not given.
+        detect: The relative difference that it is to see: how many seeds that takes is said.
 
     Raises:
         InputError: If not even one trial fits, or MLflow can never record where it is to.
@@ -102,7 +107,7 @@ def plan(
     if nodes is None:
         _open_stores(study)
     study, waits_for = with_carried_parameters(study)
-    return {**plan_content(study, measure, nodes), "waits_for": waits_for}
+    return {**plan_content(study, measure, nodes, detect), "waits_for": waits_for}
 
 
 def launch(

@@ -21,7 +21,7 @@ from mgstudy.cli.app import (
     print_json,
     typed,
 )
-from mgstudy.errors import MgstudyError
+from mgstudy.errors import InputError, MgstudyError
 
 if TYPE_CHECKING:
     from mgstudy.api import Launched
@@ -41,19 +41,35 @@ def plan(
             help="Plan for this cluster, for example http://HEAD:8265", show_default=False
         ),
     ] = None,
+    detect: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Say how many seeds see this difference: 3%"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a study would run: cells, trials, parameters, time. Runs nothing."""
+    """Show what a study would run, and which differences it would see. Runs nothing."""
     from mgstudy import api  # noqa: PLC0415
     from mgstudy.cluster.address import connect  # noqa: PLC0415
     from mgstudy.report.console.plan import print_plan  # noqa: PLC0415
 
     nodes = connect(address).nodes() if address else None
-    content = api.plan(api.read_study(file, overrides, home), measure, nodes)
+    wanted = None if detect is None else _share(detect)
+    content = api.plan(api.read_study(file, overrides, home), measure, nodes, wanted)
     if as_json:
         print_json(content)
     else:
         print_plan(content, make_console())
+
+
+def _share(text: str) -> float:
+    """The share that a percentage says."""
+    try:
+        share = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 100:
+        raise InputError(f"--detect {text}: expected a percentage, for example 3%")
+    return share
 
 
 @app.command()

@@ -66,6 +66,17 @@ class Budget(Settings):
     )
 
 
+class Search(Settings):
+    """How the configurations of a cell's trials are chosen, besides the sampler."""
+
+    paired: bool = Field(
+        False,
+        description="whether trial i has the same parameters of model and optimizer in every cell "
+        "that shares these levels, drawn evenly; the sampler proposes the rest. The luck of a "
+        "search then cancels where cells are compared",
+    )
+
+
 class Confirmation(Settings):
     """How the winner of each cell is confirmed: trained again, and only then scored on test."""
 
@@ -76,16 +87,44 @@ class Confirmation(Settings):
         description="fresh seeds under which each cell's best trial is trained again; 0 for none. "
         "More later trains the difference",
     )
+    up_to: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="most seeds of comparisons that are not decided by then: they get `seeds` more "
+        "in each round, and p is corrected for every look; null for `seeds` alone",
+    )
+    until: Literal["decided"] = Field(
+        "decided",
+        description="when a comparison gets no more seeds: when it is significant, shown to be "
+        "below the `margin`, or its searches cannot be told from luck",
+    )
     shared: bool = Field(
         False,
         description="whether replicate i has the same seed in every cell, which pairs the cells "
         "seed by seed; by default each cell has seeds of its own",
+    )
+    margin: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="difference, over the baseline's score, that would not matter: where none is "
+        "found, two one-sided tests say whether it is shown to be no larger",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_none(cls, data: Any) -> Any:
         return {"seeds": 0} if data is None else data
+
+    @model_validator(mode="after")
+    def _goes_up(self) -> Confirmation:
+        if self.up_to is not None and not 3 <= self.seeds <= self.up_to:
+            raise ValueError(
+                f"with `up_to`, `seeds` is the size of a round: from 3 to {self.up_to}, "
+                f"got {self.seeds}"
+            )
+        return self
 
 
 class Resources(Settings):
@@ -305,6 +344,9 @@ class StudyConfig(Settings):
     sampler: OptunaChoice = Field(
         OptunaPart(name="TPESampler"), description="Optuna sampler that proposes parameters"
     )
+    search: Search = Field(
+        default_factory=Search, description="how configurations are chosen besides the sampler"
+    )
     start_with_defaults: bool = Field(
         True,
         description="whether a cell's first trial takes the published default of every searched "
@@ -344,3 +386,12 @@ class StudyConfig(Settings):
     seed: Seed = Field(
         999, description="study seed, from which the seeds of samplers and confirmations derive"
     )
+
+    @model_validator(mode="after")
+    def _pairs_or_grids(self) -> StudyConfig:
+        if self.search.paired and self.sampler.name in {"BruteForceSampler", "GridSampler"}:
+            raise ValueError(
+                f"`search: {{paired: true}}` draws configurations itself; {self.sampler.name} goes "
+                "through all of them, which pairs nothing"
+            )
+        return self

@@ -11,6 +11,9 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
 from mgstudy.study.storage.lease import Driver
 
+SEARCHED = frozenset({"model.regularization"})
+METRIC = "recall@20"
+
 
 def recorded(
     number: int,
@@ -68,3 +71,37 @@ def summary_of(
         launched=launched,
     )
     return StudySummary(manifest, cells, **{"driver": Driver(is_alive=driven), **fields})
+
+
+def confirmed_cell(
+    gradient: str,
+    trials: Sequence[float],
+    tests: Sequence[float],
+    model: str = "M",
+    searched: frozenset[str] = SEARCHED,
+    apart: int = 1000,
+    **outcome: Any,
+) -> CellState:
+    """A cell whose trials reached these scores on validation, and whose replicates these on test,
+    under seeds that are so far from the baseline's (pairs, if not at all)."""
+    levels = {"dataset": "sim", "model": model, "gradient": gradient, "robust": "none"}
+    key = "/".join(levels.values())
+    return CellState(
+        key,
+        levels,
+        len(trials),
+        searched,
+        [recorded(number, State.COMPLETE, value) for number, value in enumerate(trials)],
+        len(tests),
+        [
+            recorded(
+                number,
+                State.COMPLETE,
+                0.5,
+                {"test_metrics": {METRIC: score}, "reason": "early_stopping", **outcome},
+                stage=Stage.CONFIRMATION,
+                seed=number + (0 if gradient == "plain" else apart),
+            )
+            for number, score in enumerate(tests)
+        ],
+    )

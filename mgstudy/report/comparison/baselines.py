@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +16,21 @@ from numpy.typing import NDArray
 from pyarrow.parquet import read_schema
 
 from mgstudy.errors import InputError, suggestion
-from mgstudy.report.comparison.statistics import NO_TESTS, UserTests, seed_tests, user_tests
+from mgstudy.statistics import (
+    NO_TESTS,
+    UserTests,
+    equivalence_p,
+    seed_tests,
+    user_tests,
+)
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.rounds import (
+    baseline_of,
+    is_baseline,
+    looks_taken,
+    over_looks,
+)
 from mgstudy.study.search.state import CellState, RecordedTrial
-
-DEFAULT_BASELINE = {"gradient": "plain"}
 
 Split = Literal["test", "validation"]
 
@@ -34,30 +44,6 @@ _USER_COLUMNS = {
 """The comparison's columns, and the attributes of ``UserTests`` that they hold."""
 NO_USERS = dict.fromkeys(_USER_COLUMNS, math.nan)
 """The columns of a cell that has no test over users."""
-
-
-def is_baseline(cell: CellState, baseline: Mapping[str, str]) -> bool:
-    """Whether a cell has the baseline's levels."""
-    return all(cell.levels.get(factor) == level for factor, level in baseline.items())
-
-
-def baseline_of(
-    cell: CellState, candidates: Iterable[CellState], baseline: Mapping[str, str]
-) -> CellState | None:
-    """The candidate that differs from the cell only in having the baseline's levels.
-
-    Args:
-        cell: The cell.
-        candidates: What it may be compared with.
-        baseline: Levels that make a cell a baseline.
-
-    Returns:
-        ``None`` if the cell is a baseline itself, or there is none.
-    """
-    if is_baseline(cell, baseline):
-        return None
-    wanted = {**cell.levels, **baseline}
-    return next((found for found in candidates if dict(found.levels) == wanted), None)
 
 
 def parse_baseline(text: str, summaries: Sequence[StudySummary]) -> dict[str, str]:
@@ -112,6 +98,17 @@ class ComparedCell:
             for replicate in self.complete
             if replicate.test_metrics.get(metric) is not None
         }
+
+    def replicates(self) -> tuple[list[RecordedTrial], list[RecordedTrial], bool]:
+        """The replicates of the cell and of its baseline that are compared, and whether they are
+        pairs: then in the same order of seeds, and those without a partner left out."""
+        ours = self.complete
+        theirs = [] if self.baseline is None else self.baseline.complete
+        if not (pairs := self.pairs()):
+            return ours, theirs, False
+        by_seed = {replicate.seed: replicate for replicate in theirs}
+        ours = [replicate for replicate in ours if replicate.seed in pairs]
+        return ours, [by_seed[replicate.seed] for replicate in ours], True
 
     def pairs(self) -> set[int]:
         """The seeds under which both the cell and its baseline have test scores."""
@@ -174,18 +171,34 @@ def over_seeds(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]
     tests without two scores on both sides."""
     ours, theirs, paired = entry.compared(metric, split)
     mean, other = (float(np.mean(side)) if side else math.nan for side in (ours, theirs))
-    test = seed_tests(ours, theirs, paired) if min(len(ours), len(theirs)) > 1 else NO_TESTS
+    is_tested = min(len(ours), len(theirs)) > 1
+    test = seed_tests(ours, theirs, paired) if is_tested else NO_TESTS
+    confirmation = entry.study.manifest.config.confirmation
+    p_seeds, p_equivalence, taken = test.p_t, math.nan, None
+    if is_tested and confirmation.up_to is not None and entry.baseline is not None:
+        sides = entry.cell.confirmations, entry.baseline.cell.confirmations
+        taken = looks_taken(confirmation, *sides)
+        p_seeds = over_looks(sides, metric, confirmation, taken)
+        if confirmation.margin:
+            p_equivalence = over_looks(sides, metric, confirmation, taken, confirmation.margin)
+    elif is_tested and confirmation.margin:
+        p_equivalence = equivalence_p(ours, theirs, paired, confirmation.margin * other)
     return {
         "difference": mean - other,
         "relative_difference": mean / other - 1 if other else math.nan,
         "difference_low": test.difference.low,
         "difference_high": test.difference.high,
+        "difference_error": test.error,
         "pairs": len(ours) if paired else None,
         "paired": test.paired,
+        "looks": taken,
         "p_t": test.p_t,
+        "p_seeds": p_seeds,
         "p_wilcoxon": test.p_wilcoxon,
         "p_permutation": test.p_permutation,
         "effect_size": test.effect_size,
+        "at_most": test.at_most / other if other else math.nan,
+        "p_equivalence": p_equivalence,
     }
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from mgstudy.report.comparison.answer import answer, pooled, said_together
 from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison, known_metrics
 from mgstudy.report.comparison.verdict import mark
@@ -28,6 +32,7 @@ def caption(comparison: Comparison) -> str:
     rows = comparison.of(comparison.objective)
     if (rows["beats_popularity"] == False).any():  # noqa: E712
         said.append(f"{_NO_BETTER_THAN_POPULARITY} no better than ranking by popularity.")
+    said += _what_is_seen(rows)
     unfinished = [study.name for study in comparison.studies if not study.finished]
     if unfinished:
         said.append(f"Not finished: {', '.join(unfinished)}.")
@@ -44,14 +49,14 @@ def _what_is_shown(comparison: Comparison) -> str:
     objective = comparison.objective
     if comparison.split == "validation":
         return (
-            f"Validation scores at the best epoch of each cell's best trial, chosen by {objective} "
-            "on the same split: they favour the luckier search. Nothing is confirmed yet, and the "
-            "test split is not touched."
+            f"Validation scores of the search, at the best epoch of each cell's best trial, chosen "
+            f"by {objective} on the same split: they favour the luckier search. Nothing is "
+            "confirmed yet, and the test split is not touched."
         )
     rows = comparison.of(objective)
     shown = (
-        f"Test scores: mean ± half of the 95% interval over seeds; the trial was chosen by "
-        f"{objective} on validation."
+        f"Test scores of the confirmation: mean ± half of the 95% interval over seeds; which "
+        f"configuration that is was chosen by {objective} on validation, in the search."
     )
     compared = int(rows["p_t"].count())
     if not compared:
@@ -66,11 +71,31 @@ def _what_is_shown(comparison: Comparison) -> str:
         if is_paired in paired
     )
     return (
-        f"{shown} The verdict is on {objective}, by {test}, and on the "
-        f"searches where both had one, corrected for {compared} "
-        f"tested {'cell' if compared == 1 else 'cells'}: ** holds after Holm, * after "
-        "Benjamini-Hochberg alone."
+        f"{shown} The verdict is on {objective}, by {test}, and by the exceedance test over the "
+        f"trials of the searches where both had one, corrected for {compared} "
+        f"tested {'cell' if compared == 1 else 'cells'}{_looked(comparison)}: ** holds after Holm, "
+        "* after Benjamini-Hochberg alone."
     )
+
+
+def _looked(comparison: Comparison) -> str:
+    """That p is corrected for looks, where seeds are added until it is decided."""
+    taken = comparison.of(comparison.objective)["looks"].dropna()
+    most = taken.max() if len(taken) else 0
+    return f" and for the {most} looks taken at them as seeds were added" if most > 0 else ""
+
+
+def _what_is_seen(rows: pd.DataFrame) -> list[str]:
+    """How large a difference must be to be found, over the cells of the table."""
+    found = [
+        f"{percent(finite.min())} to {percent(finite.max())} {between}".replace("+", "")
+        for name, between in (
+            ("seen_over_seeds", "between two configurations"),
+            ("seen_over_searches", "between what two searches found"),
+        )
+        if len(finite := rows[name][np.isfinite(rows[name])])
+    ]
+    return [f"Seen 4 times of 5 are differences of {', and of '.join(found)}."] if found else []
 
 
 def default_metrics(studies: Sequence[StudySummary]) -> list[str]:
@@ -170,6 +195,8 @@ def print_comparison(
     for question in dict.fromkeys(study.question for study in comparison.studies):
         if question:
             console.print(question, highlight=False, markup=False)
+    for sentence in said_together(comparison):
+        console.print(sentence, highlight=False, markup=False)
     for number, table in enumerate(_tables(comparison, asked, found)):
         if number:
             console.print()
@@ -222,6 +249,8 @@ def to_json(comparison: Comparison, found: pd.DataFrame | None = None) -> str:
     content: dict[str, Any] = {
         "studies": [study.name for study in comparison.studies],
         "questions": [study.question for study in comparison.studies],
+        "answer": answer(comparison),
+        "pooled": [asdict(estimate) for estimate in pooled(comparison)],
         "caption": caption(comparison),
         "objective": comparison.objective,
         "split": comparison.split,
@@ -302,6 +331,6 @@ def _json_records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _json_value(value: Any) -> Any:
-    if value is None or pd.isna(value):
+    if value is None or pd.isna(value) or value in (math.inf, -math.inf):
         return None
     return value.item() if hasattr(value, "item") else value

@@ -12,7 +12,6 @@ import pandas as pd
 from mgstudy.config.factors import varying_factors
 from mgstudy.errors import InputError, suggestion
 from mgstudy.report.comparison.baselines import (
-    DEFAULT_BASELINE,
     NO_USERS,
     ComparedCell,
     Split,
@@ -20,10 +19,15 @@ from mgstudy.report.comparison.baselines import (
     compared_cells,
     over_seeds,
 )
-from mgstudy.report.comparison.statistics import ALPHA, benjamini_hochberg, holm, mean_interval
+from mgstudy.report.comparison.costs import NO_COSTS, at_equal_cost
+from mgstudy.report.comparison.power import detectable, spread_of
 from mgstudy.report.comparison.verdict import reservations, search_p, verdict
+from mgstudy.statistics import ALPHA, benjamini_hochberg, holm, mean_interval
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.rounds import DEFAULT_BASELINE
 from mgstudy.study.search.state import CellState
+
+_UNSEEN = dict.fromkeys(("seen_over_seeds", "seen_over_searches"), math.nan)
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,17 @@ def compare_studies(
         ``high`` (the 95 % interval of the mean over seeds), ``validation`` (the winner's score in
         the search), ``popularity`` and ``beats_popularity``; ``baseline`` (its key),
         ``baseline_mean``, ``difference``, ``relative_difference``, ``difference_low`` and
-        ``difference_high``, of the pairs alone where the two have seeds in common; how many
-        ``pairs`` those are, ``paired``, ``p_t``, ``p_wilcoxon``, ``p_permutation`` over seeds,
-        ``p_search`` (of the searches), ``p_holm`` and ``p_bh`` (the greater of ``p_t`` and
-        ``p_search``, corrected), ``effect_size``; ``users_low``,
+        ``difference_high`` and ``difference_error`` (its standard error), of the pairs alone
+        where the two have seeds in common; how many
+        ``pairs`` those are, ``paired``, ``p_t``, ``p_wilcoxon``, ``p_permutation`` over seeds;
+        ``looks`` taken of a confirmation that goes on until it is decided, and ``p_seeds`` (``p_t``
+        corrected for them),
+        ``p_search`` (of the searches), ``p_holm`` and ``p_bh`` (the greater of ``p_seeds`` and
+        ``p_search``, corrected for so many ``comparisons``), ``effect_size``; ``at_most``
+        (how large the difference may be, over the baseline's score), ``p_equivalence`` (that it is
+        as large as the ``confirmation.margin``) and its corrections; ``cost_ratio`` and
+        the others of ``at_equal_cost``; ``seen_over_seeds`` and ``seen_over_searches`` (the
+        relative differences that are seen 4 times of 5, see ``detectable``); ``users_low``,
         ``users_high``, ``p_users_t``, ``p_users_wilcoxon``, ``p_users_permutation`` over users,
         and ``p_users_holm`` and ``p_users_bh`` (the permutation's, corrected); ``reservations``
         (what a verdict rests on besides, in words) and ``verdict``; and what the search of the
@@ -129,7 +140,9 @@ def compare_studies(
     for metric in chosen:
         rows += _metric_rows(entries, metric, split, users)
     # Whole numbers stay whole beside missing ones.
-    table = pd.DataFrame(rows).astype(dict.fromkeys(("pairs", "best_trial", "best_epoch"), "Int64"))
+    table = pd.DataFrame(rows).astype(
+        dict.fromkeys(("pairs", "looks", "best_trial", "best_epoch"), "Int64")
+    )
     return Comparison(list(summaries), levels, split, chosen, table, problems)
 
 
@@ -148,7 +161,15 @@ def _metric_rows(
     for entry, row in zip(entries, rows, strict=True):
         is_tested = not math.isnan(row["p_t"])
         row["p_search"] = search_p(entry, row["difference"]) if is_tested else math.nan
-    for name, of in (("p", ("p_t", "p_search")), ("p_users", ("p_users_permutation",))):
+        row["comparisons"] = sum(not math.isnan(other["p_t"]) for other in rows)
+        row.update(at_equal_cost(entry, metric) if is_tested else NO_COSTS)
+        is_objective = metric == entry.study.objective
+        row.update(_seen(entry, row) if is_tested and is_objective else _UNSEEN)
+    for name, of in (
+        ("p", ("p_seeds", "p_search")),
+        ("p_users", ("p_users_permutation",)),
+        ("p_equivalence", ("p_equivalence",)),
+    ):
         # What must hold over seeds and over searches is no surer than the less sure of the two.
         p_values = [max(row[p_value] for p_value in of) for row in rows]
         corrected = zip(rows, holm(p_values), benjamini_hochberg(p_values), strict=True)
@@ -160,11 +181,17 @@ def _metric_rows(
     ]
 
 
+def _seen(entry: ComparedCell, row: Mapping[str, Any]) -> dict[str, float]:
+    """Which differences the comparison could see."""
+    assert entry.baseline is not None
+    spread = spread_of(entry.cell.levels, row["metric"], entry.study.cells).share
+    seeds, paired = min(map(len, entry.replicates()[:2])), bool(row["paired"])
+    found = detectable(entry.cell, entry.baseline.cell, spread, seeds, row["comparisons"], paired)
+    return {f"seen_{name}": difference for name, difference in found.items()}
+
+
 def _said(entry: ComparedCell, row: Mapping[str, Any]) -> dict[str, Any]:
-    rests: list[str] = []
-    if row["p_t"] < ALPHA:
-        seeds = min(map(len, entry.compared(row["metric"], row["split"])[:2]))
-        rests = reservations(entry, seeds, bool(row["paired"]))
+    rests = reservations(entry, row) if row["p_seeds"] < ALPHA else []
     said = {"reservations": "; ".join(rests)}
     return said | {"verdict": verdict(entry, {**row, **said})}
 

@@ -9,12 +9,14 @@ its luck more certain.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mgstudy.report.comparison.baselines import ComparedCell, Split
-from mgstudy.report.comparison.statistics import ALPHA, exceedance_test
-from mgstudy.study.search.state import RecordedTrial, State
+from mgstudy.report.table import count, percent
+from mgstudy.statistics import ALPHA
+from mgstudy.study.search.rounds import looks, search_luck, search_scores
+from mgstudy.study.search.state import RecordedTrial
 
 FEWEST_SEEDS = 3
 _END_OF_TRAINING = 0.1
@@ -32,21 +34,31 @@ def verdict(entry: ComparedCell, row: Mapping[str, Any]) -> str:
 
     Args:
         entry: The cell with its baseline.
-        row: Its row of the comparison: ``metric``, ``split``, ``difference``, ``p_t``,
-            ``p_search``, ``p_holm``, ``p_bh``, ``p_users_permutation`` and ``reservations``.
+        row: Its row of the comparison: ``metric``, ``split``, ``difference``, ``p_seeds``,
+            ``p_search``, ``p_holm``, ``p_bh``, ``p_users_permutation``, ``at_most``,
+            ``p_equivalence`` with ``p_equivalence_holm``, and ``reservations``, in which it is said
+            if the searches do not tell the difference from luck.
     """
     lacking = _what_is_lacking(entry, row["split"])
     if lacking is not None or entry.baseline is None:
         return lacking or "no baseline cell"
     ours, theirs, paired = entry.compared(row["metric"], row["split"])
     seeds = min(len(ours), len(theirs))
-    asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
-    counted = f"{seeds} of {asked} {'pairs of ' if paired else ''}seeds"
-    return _verdict(entry, row, seeds) + (f" ({counted})" if seeds < asked else "")
+    of, confirmation = (
+        "pairs of seeds" if paired else "seeds",
+        entry.study.manifest.config.confirmation,
+    )
+    if confirmation.up_to is not None:
+        most = len(looks(confirmation))
+        counted = f" ({seeds} {of}, {row['looks']} of at most {most} looks)"
+    else:
+        asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
+        counted = f" ({seeds} of {asked} {of})" if seeds < asked else ""
+    return _verdict(entry, row, seeds) + counted
 
 
 def _verdict(entry: ComparedCell, row: Mapping[str, Any], seeds: int) -> str:
-    difference, p, p_search = row["difference"], row["p_t"], row["p_search"]
+    difference, p, p_search = row["difference"], row["p_seeds"], row["p_search"]
     if seeds < FEWEST_SEEDS:
         return "too few seeds to say"
     if difference == 0:
@@ -54,27 +66,37 @@ def _verdict(entry: ComparedCell, row: Mapping[str, Any], seeds: int) -> str:
     if math.isnan(p):
         return "nothing varies over seeds: no test is possible"
     if p >= ALPHA:
-        return f"no difference found, {_p_text(p)}"
+        return _how_small(entry, row)
     rests = f"; {row['reservations']}" if row["reservations"] else ""
     if p_search >= ALPHA:
         found = "higher" if difference > 0 else "lower"
         return (
-            f"this configuration scores {found} than the baseline's, {_p_text(p)}; searches of "
-            f"{searches(entry)} do not tell that from luck, {_p_text(p_search)}{rests}"
+            f"this configuration scores {found} than the baseline's over seeds, {_p_text(p)}{rests}"
         )
-    return _corrected(row) + rests
+    return _corrected(entry, row) + rests
 
 
-def _corrected(row: Mapping[str, Any]) -> str:
+def _how_small(entry: ComparedCell, row: Mapping[str, Any]) -> str:
+    """That nothing was found, or more: that there is nothing as large as would matter."""
+    at_most = "" if math.isnan(row["at_most"]) else f"; at most ±{row['at_most']:.1%}"
+    if row["p_equivalence_holm"] < ALPHA:
+        margin = f"{100 * (entry.study.manifest.config.confirmation.margin or 0):.3g}%"
+        p = _p_text(row["p_equivalence"])
+        return f"difference over seeds shown to be no larger than {margin}, {p}{at_most}"
+    return f"no difference found over seeds, {_p_text(row['p_seeds'])}{at_most}"
+
+
+def _corrected(entry: ComparedCell, row: Mapping[str, Any]) -> str:
     """What is left of a difference that would hold if it stood alone."""
-    p = _p_text(max(row["p_t"], row["p_search"]))
+    over = "over seeds and searches" if is_searched(entry) else "over seeds"
+    p = f"{over}, {_p_text(max(row['p_seeds'], row['p_search']))}"
     if row["p_bh"] >= ALPHA:
-        return f"no difference found after correction, {p} before it"
+        return f"no difference found after correction {p} before it"
     word, held = "better" if row["difference"] > 0 else "worse", "holds after Holm"
     if row["p_holm"] >= ALPHA:
         word, held = f"perhaps {word}", "holds after Benjamini-Hochberg, not after Holm"
     users = "; not shown over users" if row["p_users_permutation"] >= ALPHA else ""
-    return f"{word}, {p}, {held}{users}"
+    return f"{word} {p}, {held}{users}"
 
 
 def _what_is_lacking(entry: ComparedCell, split: Split) -> str | None:
@@ -106,9 +128,9 @@ def search_p(entry: ComparedCell, difference: float) -> float:
     """How likely the searches of a cell and of its baseline, were both of one space, would differ
     as they do in the confirmed difference's direction, see ``exceedance_test``.
 
-    Trials are scored by their objective on validation; what failed or was pruned counts as worse
-    than all that completed. The trials of a search are taken for independent, which those of a
-    sampler that learns are not quite: after its first, random ones, p is smaller than it should be.
+    Trials are scored by their objective on validation. Those of a search are taken for
+    independent, which those of a sampler that learns are not quite: after its first, random ones,
+    p is smaller than it should be.
 
     Args:
         entry: The cell with its baseline.
@@ -118,32 +140,53 @@ def search_p(entry: ComparedCell, difference: float) -> float:
         0 where either has no parameter to search, for then at most one of the two can be lucky and
         its winner has been confirmed anew.
     """
-    baseline = entry.baseline
-    if baseline is None or not (entry.cell.searched and baseline.cell.searched):
+    if entry.baseline is None:
         return 0.0
-    ours, theirs = (_search(side) for side in (entry, baseline))
-    p, direction = exceedance_test(ours, theirs)
-    return p if direction * difference > 0 else 1.0
+    p, direction = search_luck(
+        entry.cell, entry.baseline.cell, entry.study.manifest.config.search.paired
+    )
+    return p if p == 0 or direction * difference > 0 else 1.0
 
 
-def searches(entry: ComparedCell) -> str:
-    """How many trials the searches had whose winners are compared."""
-    sides = (entry, entry.baseline)
-    counted = [len(_search(side)) for side in sides if side is not None]
-    return " and ".join(map(str, counted)) + " trials"
+def is_searched(entry: ComparedCell) -> bool:
+    """Whether the configurations of both the cell and its baseline are what a search found."""
+    baseline = entry.baseline
+    return bool(baseline is not None and entry.cell.searched and baseline.cell.searched)
 
 
-def reservations(entry: ComparedCell, seeds: int, paired: bool) -> list[str]:
+def fewest_trials(comparisons: int) -> int:
+    """The trials of two searches below which nothing that they find is told from luck: if all of
+    one are above all of the other, p is 2 / C(2n, n), and Holm's correction asks that of the first
+    of so many comparisons to be below 0.05 over their number."""
+    trials = 1
+    while 2 / math.comb(2 * trials, trials) * comparisons >= ALPHA:
+        trials += 1
+    return trials
+
+
+def _search_says(entry: ComparedCell, row: Mapping[str, Any]) -> list[str]:
+    """That the searches do not tell the difference from luck, where they do not."""
+    if row["p_search"] < ALPHA or entry.baseline is None:
+        return []
+    ours, theirs = (len(search_scores(side.cell)) for side in (entry, entry.baseline))
+    fewest = fewest_trials(row["comparisons"])
+    few = f" (fewer than {fewest} of each never do)" if min(ours, theirs) < fewest else ""
+    p = _p_text(row["p_search"])
+    return [f"searches of {ours} and {theirs} trials do not tell that from luck, {p}{few}"]
+
+
+def reservations(entry: ComparedCell, row: Mapping[str, Any]) -> list[str]:
     """What a reader must know before he believes a difference; nothing if it is as it should be.
 
     Args:
         entry: The cell with its baseline.
-        seeds: The replicates on the side that has fewer.
-        paired: Whether they are pairs.
+        row: Its row of the comparison.
     """
     if entry.baseline is None:
         return []
-    said = [
+    seeds, paired = min(map(len, entry.replicates()[:2])), bool(row["paired"])
+    said = _search_says(entry, row)
+    said += [
         f"{whose}not trained out ({cut} of {len(trained)} best at the end of {epochs} epochs)"
         for whose, side in (("", entry), ("baseline ", entry.baseline))
         for trained in [side.complete]
@@ -151,13 +194,24 @@ def reservations(entry: ComparedCell, seeds: int, paired: bool) -> list[str]:
         for cut in [sum(_is_cut(trial, epochs) for trial in trained)]
         if cut > len(trained) / 2
     ]
-    ours, theirs = (_cost(side.complete) for side in (entry, entry.baseline))
-    if ours and theirs and abs(ours / theirs - 1) > _ALIKE:
-        said.append(f"at {ours / theirs:.2f} times the gradient computations")
+    if abs(row["cost_ratio"] - 1) > _ALIKE:
+        said.append(_cost_says(row))
     # Whatever the scores, one order of the signs or labels of so few has no smaller a share.
     if 2 / (2**seeds if paired else math.comb(2 * seeds, seeds)) >= ALPHA:
         said.append(f"by the t test on {seeds} {'pairs of ' if paired else ''}seeds alone")
     return said
+
+
+def _cost_says(row: Mapping[str, Any]) -> str:
+    """What the training costs beside the baseline's, and what is left of the difference where both
+    cost the same."""
+    said = f"at {row['cost_ratio']:.2f} times the gradient computations"
+    relative, *ends = (row[f"equal_cost_{name}"] for name in ("relative", "low", "high"))
+    if math.isnan(relative):
+        return said
+    interval = "" if math.isnan(ends[0]) else f" ({' to '.join(map(percent, ends))})"
+    within = f"within the same {count(row['equal_cost'])}"
+    return f"{said}, and {within} {percent(relative)}{interval} on validation"
 
 
 def _p_text(p: float) -> str:
@@ -171,22 +225,8 @@ def _p_text(p: float) -> str:
     return f"p={p:.{digits}f}"
 
 
-def _search(entry: ComparedCell) -> list[float]:
-    return [
-        trial.value if trial.state is State.COMPLETE and trial.value is not None else float("-inf")
-        for trial in entry.cell.trials
-        if trial.state.is_ended
-    ]
-
-
 def _is_cut(trial: RecordedTrial, epochs: int) -> bool:
     """Whether the training ended for want of epochs, its best one among the last."""
     best = trial.outcome.get("best_epoch")
     is_at_the_end = best is not None and best > epochs * (1 - _END_OF_TRAINING)
     return trial.outcome.get("reason") == "epochs" and is_at_the_end
-
-
-def _cost(trials: Sequence[RecordedTrial]) -> float:
-    """Gradient computations of a training, in the mean; 0 if not known."""
-    costs: Iterable[float] = [t.outcome.get("gradient_computations", 0) for t in trials]
-    return sum(costs) / len(trials) if trials else 0.0

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mgstudy.files import is_there
+from mgstudy.report.comparison.power import MOST_SEEDS, planned_power
 from mgstudy.report.table import Table, duration, hidden_text
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
@@ -19,7 +20,10 @@ from mgstudy.study.search.state import CellState, State
 
 
 def plan_content(
-    study: Study, measure: bool, nodes: Sequence[Mapping[str, float]] | None = None
+    study: Study,
+    measure: bool,
+    nodes: Sequence[Mapping[str, float]] | None = None,
+    detect: float | None = None,
 ) -> dict[str, Any]:
     """What would run, as JSON-like data.
 
@@ -28,6 +32,7 @@ def plan_content(
         measure: Whether to train two epochs of every cell, to time one, where trials will run; on
             a cluster's machines it cannot be done from here.
         nodes: What each machine of a cluster has; this machine when not given.
+        detect: The relative difference that the study is to see.
 
     Raises:
         InputError: If not even one trial fits.
@@ -66,6 +71,10 @@ def plan_content(
         count * (cell["seconds_per_trial"] or 0.0)
         for cell, count in zip(cells, to_run, strict=True)
     ]
+    confirmation, objective = study.config.confirmation, study.config.training.objective
+    power = planned_power(
+        list(states.values()), objective, confirmation.seeds, confirmation.shared, detect
+    )
     known_all = all(
         cell["seconds_per_trial"] is not None or not count
         for cell, count in zip(cells, to_run, strict=True)
@@ -84,6 +93,10 @@ def plan_content(
         "epochs": study.config.training.epochs,
         "seconds_estimated": sum(seconds) / resources.slots if known_all else None,
         "hidden": [key for key, state in states.items() if state.is_hidden],
+        "objective": objective,
+        "seeds": confirmation.seeds,
+        "detect": detect,
+        "power": power,
         "left_out": [
             {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
         ],
@@ -125,9 +138,43 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
     console.print(_time_text(content), highlight=False)
     if content["hidden"]:
         console.print(hidden_text(content["hidden"]), markup=False, style="yellow", soft_wrap=True)
+    for line in _power_lines(content):
+        console.print(line, markup=False, highlight=False)
     for reason, count in Counter(entry["reason"] for entry in content["left_out"]).items():
         said = f"left out: {count} combinations: {reason}"
         console.print(said, markup=False, highlight=False, style="yellow")
+
+
+def _power_lines(content: Mapping[str, Any]) -> list[str]:
+    """What the study can see, a line for each model and dataset."""
+    power, seeds, wanted = content["power"], content["seeds"], content["detect"]
+    if not power:
+        return ["power: no cell has a baseline (gradient=plain) to be compared with"]
+    count = power[0]["comparisons"]
+    comparisons = "one comparison" if count == 1 else f"{count} comparisons (Holm)"
+    found: dict[str, None] = {}
+    for row in power:
+        over_seeds, over_searches = (
+            _at_least(row[f"over_{name}"]) for name in ("seeds", "searches")
+        )
+        said = f"  {row['model']} on {row['dataset']}: {over_seeds} between two configurations"
+        if row["over_searches"] is not None:
+            said += f", {over_searches} between what two searches found"
+        if wanted is not None:
+            enough = row["seeds_wanted"]
+            takes = f"{MOST_SEEDS} seeds or more" if enough is None else f"{enough} seeds"
+            said += f"; {100 * wanted:.3g} % takes {takes}"
+        of = f"the seed moves the score by {100 * row['spread']:.2g} %, {row['spread_source']}"
+        found[f"{said} ({of})"] = None
+    return [
+        f"with {seeds} seeds and {comparisons}, differences in {content['objective']} are seen "
+        "4 times of 5 if they are at least:",
+        *found,
+    ]
+
+
+def _at_least(difference: float | None) -> str:
+    return "no difference is seen" if difference is None else f"{100 * difference:.2g} %"
 
 
 def _states(study: Study) -> dict[str, CellState]:

@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.text import Text
 
 from mgstudy.config.factors import varying_factors
-from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, baseline_of
 from mgstudy.report.console.status import failed_trials, failure_lines, state_of
 from mgstudy.report.table import Table, duration
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
 from mgstudy.study.search.state import CellState, Stage, State
 
 _PACE_TRIALS = 20

@@ -24,7 +24,7 @@ from plotly.utils import PlotlyJSONEncoder
 from mgstudy.config.reading import yaml_text
 from mgstudy.errors import MgstudyError
 from mgstudy.files import written_whole
-from mgstudy.report.comparison.baselines import DEFAULT_BASELINE, is_baseline
+from mgstudy.report.comparison.answer import said_together, tested
 from mgstudy.report.comparison.formats import comparison_table
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.drawn import plotly_figure, svg
@@ -34,6 +34,7 @@ from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table, duration, percent
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.rounds import DEFAULT_BASELINE, is_baseline
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class ReportContent:
         question: What it asks.
         written: When the report was made, ISO 8601 in UTC.
         facts: Short facts under the question: cells, trials, time.
-        verdict: What can be said, a sentence each.
+        verdict: The answer and the pooled estimates, a sentence each; of a single comparison its
+            verdict.
         missing: What cannot be said, and what would have to be run.
         sections: The rest, in order.
         commands: What reproduces the study.
@@ -95,6 +97,7 @@ def report_content(
             "comparison",
             "Comparison",
             _given(
+                scores.differences(drawing, comparison),
                 # The page has a table of its own for what the search has spent.
                 comparison_table(comparison, costs=False),
                 scores.scores(drawing, comparison),
@@ -187,6 +190,9 @@ def _facts(summary: StudySummary) -> list[tuple[str, str]]:
 
 
 def _verdict(comparison: Comparison) -> list[str]:
+    together = said_together(comparison)
+    if len(tested(comparison)) > 1:
+        return together
     if comparison.split == "validation":
         return [
             "There is no verdict yet: no winner was trained again under fresh seeds and scored on "

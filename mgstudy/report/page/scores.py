@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from mgstudy.report.comparison.answer import pooled, tested
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series
 from mgstudy.report.table import Table, percent, score
@@ -61,6 +62,85 @@ def scores(drawing: Drawing, comparison: Comparison) -> Figure | None:
     )
     caption = f"{meaning} The dotted line is ranking by popularity alone."
     return Figure("scores", caption, panels, tuple(looks.values()), wide=True) if panels else None
+
+
+def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
+    """The forest plot: the relative difference of every cell from its baseline with its interval,
+    and what they come to when pooled; nothing where no cell was tested."""
+    rows, looks = tested(comparison), drawing.looks()
+    factors = [name for name in drawing.panel_factors() if name != "dataset"] or ["model"]
+    names = rows[factors].astype(str).agg(" · ".join, axis=1)
+    against = ", ".join(comparison.baseline.values())
+    x_label = f"difference from {against} in {comparison.objective} (%)"
+    panels = []
+    for dataset, of_dataset in rows.assign(name=names).groupby("dataset", sort=False):
+        series = []
+        for label, found in of_dataset.groupby("label", sort=False):
+            scale = found["relative_difference"] / found["difference"]
+            scale = scale.where(found["difference"] != 0, 1 / found["baseline_mean"])
+            numbers = (
+                [float(value) for value in values]
+                for values in (
+                    found["relative_difference"],
+                    found["difference_low"] * scale,
+                    found["difference_high"] * scale,
+                )
+            )
+            series.append(_forest(looks[str(label)], list(found["name"]), *numbers))
+        panels.append(_forest_panel(str(dataset), x_label, series))
+    together = [
+        _forest(
+            looks[estimate.label],
+            [f"{estimate.label}, {estimate.comparisons} comparisons"],
+            [estimate.estimate],
+            [estimate.low],
+            [estimate.high],
+        )
+        for estimate in pooled(comparison)
+    ]
+    if together:
+        panels.append(_forest_panel("pooled", x_label, together))
+    caption = (
+        "What each cell scores beside its baseline, as a share of the baseline's score: the "
+        "difference of the confirmed configurations on the test split with its 95 % interval over "
+        "seeds. The luck of the searches is not in the intervals; the table's verdicts have it."
+    )
+    if together:
+        caption += (
+            " Pooled: the mean over models and datasets with its 95 % interval, from a "
+            "random-effects meta-analysis (Paule and Mandel; Hartung and Knapp)."
+        )
+    shown = tuple(look for label, look in looks.items() if label in set(rows["label"]))
+    return Figure("differences", caption, panels, shown, wide=True) if panels else None
+
+
+def _forest(
+    look: Look,
+    names: Sequence[str],
+    means: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+) -> Series:
+    """Relative differences with their intervals, in percent."""
+    x, low, high = ([100 * float(value) for value in values] for values in (means, lows, highs))
+    hover = [
+        f"{name}, {look.label}: {at:+.1f} % ({first:+.1f} to {last:+.1f} %)"
+        for name, at, first, last in zip(names, x, low, high, strict=True)
+    ]
+    return Series(look, x, list(names), low=low, high=high, hover=hover)
+
+
+def _forest_panel(title: str, x_label: str, series: Sequence[Series]) -> Panel:
+    names = dict.fromkeys(str(name) for entry in series for name in entry.y)
+    return Panel(
+        title=title,
+        x_label=x_label,
+        y_label="",
+        description=f"{x_label}, {title}: {_said(series)}",
+        series=series,
+        reference=(0.0, "no difference"),
+        categories=list(names),
+    )
 
 
 def _means(look: Look, rows: Sequence[tuple[str, Mapping[Any, Any]]]) -> Series:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.interpolate import griddata
 
-from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series, Surface
 from mgstudy.report.table import parameter_name
+from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState, RecordedTrial, best_of
 
 _MOST_VALUES_WITH_A_MEDIAN = 10

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from mgstudy.report.comparison.baselines import baseline_of
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.table import Table, duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import GPU_SECONDS, CellState, State
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
@@ -156,22 +156,22 @@ def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float)
         parts = (cell.spent(f"seconds_{part}") for part in ("setup", "training", "evaluation"))
         row = [
             *(duration(seconds) for seconds in parts),
-            f"{cell.seconds() / 3600 * processors:.2f}",
-            *([f"{cell.spent(GPU_SECONDS) / 3600:.2f}"] if has_gpus else ()),
+            duration(cell.seconds() * processors),
+            *([duration(cell.spent(GPU_SECONDS))] if has_gpus else ()),
             f"{cell.spent('epochs'):,.0f}",
             f"{cell.spent('gradient_computations'):,.0f}",
             f"× {computations / reference:.2f}" if computations and reference else "",
         ]
         rows.append((cell.levels, row))
-    titles = ["set-up", "training", "evaluation", "processor hours"]
-    titles += ["GPU hours"] if has_gpus else []
+    titles = ["set-up", "training", "evaluation", "processor time"]
+    titles += ["GPU time"] if has_gpus else []
     return Table.of_cells(
         rows,
         [*titles, "epochs", "gradient computations", "per epoch vs baseline"],
-        caption="What all ended trials of a cell took together. Hours of processors and GPUs are "
-        "those that were held, however busy. A gradient computation is one forward and backward "
-        "pass over a batch; the last column is how many an epoch needs, over what the baseline's "
-        "needs.",
+        caption="What all ended trials of a cell took together. The time of processors and GPUs is "
+        "that for which they were held, however busy. A gradient computation is one forward and "
+        "backward pass over a batch; the last column is how many an epoch needs, over what the "
+        "baseline's needs.",
     )
 
 

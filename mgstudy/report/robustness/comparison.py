@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mgstudy.report.comparison.baselines import DEFAULT_BASELINE
-from mgstudy.report.comparison.statistics import ALPHA, holm
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.robustness.flatness.measures import MEASURES
+from mgstudy.statistics import ALPHA, holm
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.search.rounds import DEFAULT_BASELINE
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pandas as pd
 from rich.console import Console
 
 from mgstudy.files import written_whole
-from mgstudy.report.comparison.statistics import CONFIDENCE
 from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.report.table import Table, percent, score
 from mgstudy.robustness.trained_model import ItemGraph
+from mgstudy.statistics import CONFIDENCE
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
 

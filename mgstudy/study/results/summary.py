@@ -15,6 +15,7 @@ from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyMani
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import confirmed_trials
 from mgstudy.study.search.hidden import Parent, hidden_cells, parent_of
+from mgstudy.study.search.rounds import with_rounds
 from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
@@ -177,6 +178,8 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
         raise MgstudyError(f"storage {redacted(url)} cannot be read: {why}") from error
     finally:
         close_storage(storage)
+    if manifest.config.confirmation.up_to is not None:
+        cells = with_rounds(cells, manifest.config)
     return StudySummary(manifest, cells, folder, driver, read_popularity(folder), parent)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import CellEntry
 from mgstudy.study.search.confirmation import begin_replicate, open_confirmation, replicate_seed
 from mgstudy.study.search.events import Replicate, TrialRequest
-from mgstudy.study.search.samplers import cell_sampler, suggest
+from mgstudy.study.search.samplers import cell_sampler, shared_configuration, suggest
 from mgstudy.study.search.state import (
     FIRST_FAILED_ATTRIBUTE,
     RETRY_HISTORY_ATTRIBUTE,
@@ -39,6 +40,7 @@ class CellRecord:
 
     Attributes:
         at_work: Storage ids of the trials that this driver has handed out and not heard the end of.
+        seeds: Replicates that the winner gets by now.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class CellRecord:
         self.config, self.cell, self.study = config, cell, study
         self.entry = CellEntry.of(config.name, cell, cell.budget(config.trials))
         self.at_work: set[int] = set()
+        self.seeds = config.confirmation.seeds
         self._storage = storage
         self._confirmed = dict(confirmed)
         self._checkpoints = checkpoints
@@ -63,7 +66,7 @@ class CellRecord:
         """Where the cell stands."""
         if self._state is None:
             read = self._storage.get_all_trials
-            self._state = CellState.from_trials(
+            state = CellState.from_trials(
                 self.entry,
                 self.config,
                 self.study.get_trials(deepcopy=False),
@@ -74,6 +77,7 @@ class CellRecord:
                 runs=lambda trial: storage_id(trial) in self.at_work,
                 checkpoints=self._checkpoints,
             )
+            self._state = replace(state, seeds=self.seeds)
         return self._state
 
     def changed(self) -> None:
@@ -89,6 +93,8 @@ class CellRecord:
         else:
             queued = (trial.number for trial in trials if trial.state is TrialState.WAITING)
             number = next(queued, len(trials))
+            if self.config.search.paired and number == len(trials):
+                self.study.enqueue_trial(shared_configuration(self.config, self.cell, number))
         # A sampler made for this number proposes what it would have without interruptions.
         seed = self.cell.derived_seed(self.config.seed, f"trial {number}")
         self.study.sampler = cell_sampler(self.config.sampler, self.cell, seed)

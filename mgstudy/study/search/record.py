@@ -23,6 +23,7 @@ from mgstudy.study.search.cell_record import CellRecord
 from mgstudy.study.search.confirmation import confirmed_trials
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.hidden import CELL_ATTRIBUTE, hidden_cells, parent_of
+from mgstudy.study.search.rounds import with_rounds
 from mgstudy.study.search.samplers import cell_sampler, queue_grid, queue_published_defaults
 from mgstudy.study.search.state import OPTUNA_STATES, OUTCOME_ATTRIBUTE, CellState, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
@@ -86,6 +87,7 @@ class StudyRecord:
             lambda name: storage.get_all_trials(storage.get_study_id_from_name(name)),
             checkpoints,
         )
+        self._settle_rounds()
 
     @property
     def states(self) -> list[CellState]:
@@ -227,8 +229,20 @@ class StudyRecord:
             values = None if value is None else (value,)
             self.storage.set_trial_state_values(trial.storage_id, OPTUNA_STATES[state], values)
         self._no_longer_at_work(trial)
+        self._settle_rounds()
         for listener in self.listeners:
             listener.trial_finished(trial, state, value, outcome)
+
+    def _settle_rounds(self) -> None:
+        """Give the winners the seeds that they get by now, where a confirmation goes on until it is
+        decided."""
+        if self.config.confirmation.up_to is None:
+            return
+        for state in with_rounds(self.every_state, self.config):
+            record = self.cells.get(state.key)
+            if record is not None and record.seeds != state.seeds:
+                record.seeds = state.seeds
+                record.changed()
 
     def _open(self, cell: Cell, name: str, known: Sequence[str]) -> CellRecord:
         config = self.config
@@ -256,7 +270,7 @@ class StudyRecord:
                 budget=cell.budget(config.trials),
                 shuffle_seed=cell.derived_seed(config.seed, "grid"),
             )
-        elif config.start_with_defaults:
+        elif config.start_with_defaults and not config.search.paired:
             queue_published_defaults(study, cell)
         confirmed = {
             winner: self.storage.get_study_id_from_name(confirmation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import optuna
@@ -10,11 +11,14 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from mgstudy.config.parameters import Choice, FloatRange, IntegerRange, LogFloatRange, Space, Value
-from mgstudy.config.study import OptunaPart
+from mgstudy.config.study import OptunaPart, StudyConfig
+from mgstudy.fingerprint import fingerprint
 from mgstudy.private.optuna import fixed_parameters
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, LARGEST_GRID, build_sampler
 from mgstudy.study.search.unrepeated import UnrepeatedSampler
+
+_SHARED = ("model.", "optimizer.")
 
 
 def suggest(trial: optuna.Trial, name: str, space: Space) -> Value:
@@ -68,6 +72,48 @@ def queue_grid(study: optuna.Study, cell: Cell, budget: int, shuffle_seed: int) 
     for values in combinations[:budget]:
         if values not in known:
             study.enqueue_trial(dict(zip(grid, values, strict=True)))
+
+
+def shared_configuration(config: StudyConfig, cell: Cell, number: int) -> dict[str, Value]:
+    """The parameters of a trial that are the same in every cell with these levels of dataset,
+    model, optimizer and seed: those of model and optimizer, drawn evenly.
+
+    A value follows from its parameter's name and the trial's number alone. The first trial has the
+    published defaults where it is to; and where the combinations can be counted, none comes again
+    before all have come.
+    """
+    first = cell.published_defaults() if config.start_with_defaults else {}
+    shared = {n: space for n, space in cell.searched.items() if n.startswith(_SHARED)}
+    levels = [cell.levels[factor] for factor in ("dataset", "model", "optimizer", "seed")]
+
+    def draws(of: str) -> random.Random:
+        return random.Random(fingerprint({"study": config.seed, "levels": levels, "of": of}))
+
+    values = {name: _drawn(space, draws(f"{name} {number}")) for name, space in shared.items()}
+    countable = [s for s in shared.values() if isinstance(s, Choice | IntegerRange)]
+    if shared and len(countable) == len(shared) and cell.size() <= LARGEST_GRID:
+        rows = itertools.product(
+            *(
+                space.choices if isinstance(space, Choice) else range(space.low, space.high + 1)
+                for space in countable
+            )
+        )
+        combinations = [dict(zip(shared, row, strict=True)) for row in rows]
+        draws("order").shuffle(combinations)
+        combinations.sort(key=lambda values: any(values[n] != first.get(n) for n in shared))
+        values = combinations[number % len(combinations)]
+    return values | first if number == 0 else values
+
+
+def _drawn(space: Space, draws: random.Random) -> Value:
+    if isinstance(space, Choice):
+        return draws.choice(space.choices)
+    if isinstance(space, IntegerRange):
+        return draws.randint(space.low, space.high)
+    if isinstance(space, LogFloatRange):
+        return math.exp(draws.uniform(math.log(space.low), math.log(space.high)))
+    assert isinstance(space, FloatRange)
+    return draws.uniform(space.low, space.high)
 
 
 def queue_published_defaults(study: optuna.Study, cell: Cell) -> None:

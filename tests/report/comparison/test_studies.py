@@ -137,7 +137,7 @@ def test_what_a_seed_does_to_all_users_is_not_taken_for_an_effect(cell: Simulate
 def test_a_real_effect_is_found(cell: Simulate, effect: float, word: str) -> None:
     rows = mirrored(pairs(cell, count=20, effect=effect))
     # Seeds spread by 0.012, so the effect is some eight times that.
-    held = rows["verdict"].str.match(rf"^{word}, p[<=][0-9.]+, holds after Holm$")
+    held = rows["verdict"].str.match(rf"^{word} over seeds, p[<=][0-9.]+, holds after Holm$")
     assert held.mean() > 0.9
     assert ((rows["difference_low"] < effect) & (effect < rows["difference_high"])).mean() > 0.8
     assert (np.sign(rows["effect_size"]) == np.sign(effect)).all()
@@ -335,7 +335,7 @@ def test_several_studies_share_a_table_and_baselines(cell: Simulate) -> None:
     rows = compare_studies([first, second]).of("recall@20")
     assert list(rows["study"]) == ["one", "two"]
     assert rows["difference"].iloc[1] == pytest.approx(0.4)
-    assert rows["verdict"].iloc[1].startswith("better, p<0.001, holds after Holm")
+    assert rows["verdict"].iloc[1].startswith("better over seeds, p<0.001, holds after Holm")
     # Trained for longer, or on other data, it is no baseline.
     for other in (
         {**manifest, "training": {"epochs": 6}},
@@ -381,8 +381,8 @@ def resident(what: str) -> int:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux knows a peak")
 def test_many_users_take_little_memory(cell: Simulate, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the largest of the published Amazon datasets has."""
-    monkeypatch.setattr("mgstudy.report.comparison.statistics.RESAMPLES", 500)
-    monkeypatch.setattr("mgstudy.report.comparison.statistics.BOOTSTRAPS", 40)
+    monkeypatch.setattr("mgstudy.statistics.RESAMPLES", 500)
+    monkeypatch.setattr("mgstudy.statistics.BOOTSTRAPS", 40)
     random = np.random.default_rng(0)
     cells = [
         cell(model, gradient, [random.integers(0, 4, 192_403) / 3 for _ in range(3)], seeds=3)
@@ -481,8 +481,8 @@ def test_a_person_reads_verdicts_and_costs(comparison: Comparison) -> None:
     formats.print_comparison(comparison, Console(file=text, width=200, markup=False))
     out = text.getvalue()
     assert "why?" in out
-    assert "better, p<0.001, holds after Holm" in out
-    assert "no difference found, p=" in out
+    assert "better over seeds, p<0.001, holds after Holm" in out
+    assert "no difference found over seeds, p=" in out
     assert "0.3100 ± 0.0248" in out
     assert "+181.8%**" in out
 

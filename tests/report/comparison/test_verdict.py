@@ -4,54 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
-from states import recorded, summary_of
+from states import METRIC, summary_of
+from states import confirmed_cell as cell
 
-from mgstudy.report.comparison.formats import to_latex
-from mgstudy.report.comparison.statistics import exceedance_test
+from mgstudy.report.comparison.formats import to_csv, to_json, to_latex, to_markdown
 from mgstudy.report.comparison.studies import Comparison, compare_studies
-from mgstudy.study.search.state import CellState, Stage, State
-
-SEARCHED = frozenset({"model.regularization"})
-METRIC = "recall@20"
-
-
-def cell(
-    gradient: str,
-    trials: Sequence[float],
-    tests: Sequence[float],
-    model: str = "M",
-    searched: frozenset[str] = SEARCHED,
-    apart: int = 1000,
-    **outcome: Any,
-) -> CellState:
-    """A cell whose trials reached these scores on validation, and whose replicates these on test,
-    under seeds that are so far from the baseline's (pairs, if not at all)."""
-    levels = {"dataset": "sim", "model": model, "gradient": gradient, "robust": "none"}
-    key = "/".join(levels.values())
-    return CellState(
-        key,
-        levels,
-        len(trials),
-        searched,
-        [recorded(number, State.COMPLETE, value) for number, value in enumerate(trials)],
-        len(tests),
-        [
-            recorded(
-                number,
-                State.COMPLETE,
-                0.5,
-                {"test_metrics": {METRIC: score}, "reason": "early_stopping", **outcome},
-                stage=Stage.CONFIRMATION,
-                seed=number + (0 if gradient == "plain" else apart),
-            )
-            for number, score in enumerate(tests)
-        ],
-    )
+from mgstudy.report.comparison.verdict import fewest_trials
+from mgstudy.statistics import exceedance_test
+from mgstudy.study.search.state import CellState
 
 
 def compared(*cells: CellState, epochs: int = 100) -> Comparison:
@@ -138,7 +103,7 @@ def test_a_method_that_is_better_is_called_so() -> None:
 
 def test_what_rests_on_nothing_but_seeds_and_searches_needs_no_word() -> None:
     assert verdict(cell("plain", LOWER, LOW), cell("mg", UPPER, HIGH)) == (
-        "better, p=0.002, holds after Holm"
+        "better over seeds and searches, p=0.002, holds after Holm"
     )
 
 
@@ -146,20 +111,23 @@ def test_what_rests_on_nothing_but_seeds_and_searches_needs_no_word() -> None:
 def test_a_search_too_small_for_its_space_gives_no_verdict(trials: int, p: str) -> None:
     said = verdict(cell("plain", LOWER[:trials], LOW), cell("mg", UPPER[:trials], HIGH))
     assert said == (
-        "this configuration scores higher than the baseline's, p<0.001; "
-        f"searches of {trials} and {trials} trials do not tell that from luck, {p}"
+        "this configuration scores higher than the baseline's over seeds, p<0.001; "
+        f"searches of {trials} and {trials} trials do not tell that from luck, {p} "
+        "(fewer than 4 of each never do)"
     )
 
 
 def test_searches_that_point_the_other_way_give_no_verdict() -> None:
     said = verdict(cell("plain", UPPER, LOW), cell("mg", LOWER, HIGH))
-    assert said.startswith("this configuration scores higher than the baseline's, p<0.001; ")
+    assert said.startswith(
+        "this configuration scores higher than the baseline's over seeds, p<0.001; "
+    )
 
 
 def test_where_nothing_is_searched_seeds_decide() -> None:
     one = [cell(name, [0.3], tests, searched=frozenset()) for name, tests in
            (("plain", LOW), ("mg", HIGH))]  # fmt: skip
-    assert verdict(*one) == "better, p<0.001, holds after Holm"
+    assert verdict(*one) == "better over seeds, p<0.001, holds after Holm"
 
 
 def test_trainings_that_were_cut_short_are_named() -> None:
@@ -178,6 +146,62 @@ def test_trainings_that_were_cut_short_are_named() -> None:
 def test_costs_that_differ_are_said(cost: int, said: str) -> None:
     plain = cell("plain", LOWER, LOW, gradient_computations=100)
     assert said in verdict(plain, cell("mg", UPPER, HIGH, gradient_computations=cost))
+
+
+def curve(cell: CellState, per_epoch: int, *curves: Sequence[float]) -> CellState:
+    """The cell with these validation scores by epoch, of as many replicates."""
+    replicates = [
+        replace(
+            trial,
+            values=dict(enumerate(values, start=1)),
+            outcome={
+                **trial.outcome,
+                "epochs": len(values),
+                "gradient_computations": per_epoch * len(values),
+            },
+        )
+        for trial, values in zip(cell.confirmations, curves, strict=True)
+    ]
+    return replace(cell, confirmations=replicates)
+
+
+def test_where_costs_differ_the_comparison_within_equal_ones_stands_beside() -> None:
+    """A training of 4 epochs at 150 against one of 4 at 100: within 400, two epochs of it count."""
+    rising = [[0.10, 0.20, 0.30, 0.40], [0.10, 0.22, 0.31, 0.42], [0.12, 0.24, 0.33, 0.41]]
+    plain = curve(cell("plain", LOWER, LOW[:3]), 100, *([0.1, 0.2, 0.2, 0.1] for _ in range(3)))
+    dear = curve(cell("mg", UPPER, HIGH[:3]), 150, *rising)
+    comparison = compared(plain, dear)
+    row = comparison.of(METRIC).iloc[1]
+    assert row["cost_ratio"] == pytest.approx(1.5)
+    assert row["equal_cost"] == 400
+    # (0.20 + 0.22 + 0.24) / 3 over 0.2, and Student's interval of three.
+    assert row["equal_cost_relative"] == pytest.approx(0.1)
+    half = stats.t.ppf(0.975, 2) * 0.02 / 3**0.5 / 0.2
+    assert row["equal_cost_high"] == pytest.approx(0.1 + half)
+    said = (
+        "at 1.50 times the gradient computations, and within the same 400 +10.0% "
+        "(-14.8% to +34.8%) on validation"
+    )
+    assert said in row["verdict"]
+    written = [to_latex(comparison), to_json(comparison), to_csv(comparison)]
+    assert all("within the same 400" in text for text in written)
+
+
+def test_luck_of_the_search_is_said_in_every_format() -> None:
+    few = compared(cell("plain", LOWER[:3], LOW), cell("mg", UPPER[:3], HIGH))
+    said = "searches of 3 and 3 trials do not tell that from luck"
+    for text in (to_latex(few), to_json(few), to_csv(few), to_markdown(few)):
+        assert said in text.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("comparisons", "trials"), [(1, 4), (2, 5), (10, 6), (30, 7)])
+def test_how_many_trials_a_search_must_have(comparisons: int, trials: int) -> None:
+    """With one fewer of each, not even all of one side above all of the other pass Holm."""
+    assert fewest_trials(comparisons) == trials
+    best, _ = exceedance_test(range(trials, 2 * trials), range(trials))
+    assert best * comparisons < 0.05
+    worse, _ = exceedance_test(range(trials, 2 * trials - 1), range(1, trials))
+    assert worse * comparisons >= 0.05
 
 
 @pytest.mark.parametrize(
@@ -203,4 +227,4 @@ def test_a_table_for_a_paper_marks_what_rests_on_something() -> None:
 def test_p_is_never_rounded_to_the_level_that_it_is_below() -> None:
     # All of 6 trials are above all of 12. Of 18,564 choices 925 have as long a run: 0.04983.
     said = verdict(cell("plain", [*LOWER, *LOWER], LOW), cell("mg", UPPER, HIGH))
-    assert said == "better, p=0.0498, holds after Holm"
+    assert said == "better over seeds and searches, p=0.0498, holds after Holm"

@@ -12,6 +12,7 @@ from scipy import stats
 from mgstudy.report.figures import Figure
 from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.results import StudyResults
+from mgstudy.report.table import Table
 from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.state import Stage
 
@@ -57,8 +58,9 @@ def content(record, complete) -> ReportContent:
 def test_the_verdict_is_what_the_test_split_says(content: ReportContent) -> None:
     (sentence,) = content.verdict
     assert re.fullmatch(
-        r"mirror_gradient: better, p[<=][0-9.]+, holds after Holm; at 1\.50 times the gradient "
-        r"computations \(recall@20 \+33\.3%\)\.",
+        r"mirror_gradient: better over seeds, p[<=][0-9.]+, holds after Holm; "
+        r"at 1\.50 times the gradient computations, and within the same 30 -18\.3% "
+        r"\(-18\.3% to -18\.3%\) on validation \(recall@20 \+33\.3%\)\.",
         sentence,
     )
     assert content.missing == []
@@ -66,12 +68,12 @@ def test_the_verdict_is_what_the_test_split_says(content: ReportContent) -> None
 
 def test_the_verdict_comes_before_everything_else(content: ReportContent) -> None:
     document = render(content)
-    places = [document.index(text) for text in ("<h1>", "better, p", "<dl", "<nav", "<section")]
+    places = [document.index(text) for text in ("<h1>", "better over", "<dl", "<nav", "<section")]
     assert places == sorted(places)
 
 
 def test_dots_have_the_intervals_of_their_seeds(content: ReportContent) -> None:
-    figure = content.sections[0].parts[1]
+    _, _, figure, _ = content.sections[0].parts
     assert isinstance(figure, Figure)
     (panel,) = figure.panels
     assert panel.x_label == "recall@20 on test"
@@ -84,7 +86,8 @@ def test_dots_have_the_intervals_of_their_seeds(content: ReportContent) -> None:
 
 
 def test_popularity_is_in_the_comparison(content: ReportContent) -> None:
-    table, figure, _ = content.sections[0].parts
+    _, table, figure, _ = content.sections[0].parts
+    assert isinstance(table, Table)
     assert isinstance(figure, Figure)
     reference = figure.panels[0].reference
     assert reference is not None and reference[1] == "popularity"
@@ -104,4 +107,4 @@ def test_words_are_left_aligned_and_numbers_right(content: ReportContent) -> Non
         "vs plain": True,
         "verdict": False,
     }
-    assert re.search(r'<td class="text">\s*better, p', comparison)
+    assert re.search(r'<td class="text">\s*better over', comparison)

@@ -122,15 +122,15 @@ def test_costs_add_up(content: ReportContent) -> None:
     (table,) = parts(content, "cost")
     # 12 completed trials of 1 + 5 + 2 seconds, or 1 + 7 + 2 with Mirror Gradient.
     assert column(table, "training") == ["1 min 0 s", "1 min 24 s"] * 2
-    assert column(table, "processor hours") == ["0.03", "0.03"] * 2
+    assert column(table, "processor time") == ["1 min 36 s", "2 min 0 s"] * 2
     # A pruned and a failed trial made an epoch each, whose computations nobody told of.
     assert column(table, "epochs") == ["38"] * 4
     assert column(table, "gradient computations") == ["360", "540"] * 2
     assert column(table, "per epoch vs baseline") == ["", "× 1.50"] * 2
-    assert "GPU hours" not in table.titles
+    assert "GPU time" not in table.titles
 
 
-def test_gpu_hours_are_the_shares_held() -> None:
+def test_gpu_time_is_of_the_shares_held() -> None:
     def cell(gradient: str, *gpu_seconds: float) -> CellState:
         trials = [
             recorded(n, State.PRUNED, None, {"gpu_seconds": seconds})
@@ -141,7 +141,7 @@ def test_gpu_hours_are_the_shares_held() -> None:
 
     cells = [cell("plain", 1800.0, 900.0), cell("sam")]
     summary = summary_of(cells)
-    assert column(costs(summary, {"gradient": "plain"}, 1.0), "GPU hours") == ["0.75", "0.00"]
+    assert column(costs(summary, {"gradient": "plain"}, 1.0), "GPU time") == ["45 min 0 s", "0 s"]
 
 
 def test_provenance_names_seeds_revision_and_data(content: ReportContent) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mgstudy.report.comparison.statistics import (
+from mgstudy.statistics import (
     benjamini_hochberg,
     cohen_dz,
     hedges_g,

@@ -1,12 +1,13 @@
 """Statistics of a comparison: intervals, tests over seeds and over users, corrections, effect size.
 
-Everything is two-sided, and comes from scipy. Our own are Holm's correction, which it lacks, and
-the sign-flip test over users, because scipy's draws the signs anew for each column and would take
-minutes for a table.
+Everything is two-sided, and comes from scipy. Our own are Holm's correction and those for looks at
+growing data, which it lacks, and the sign-flip test over users, because scipy's draws the signs
+anew for each column and would take minutes for a table.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
@@ -59,6 +60,9 @@ class SeedTests:
         p_permutation: Permutation of signs, or of labels where the seeds differ; of all of them
             where they are few, else of 9999.
         effect_size: Cohen's d_z of pairs, or Hedges' g where the seeds differ.
+        at_most: The largest difference, of either sign, that two one-sided tests at 5 % leave:
+            where the 90 % interval ends that is farther from 0.
+        error: Standard error of the difference.
     """
 
     paired: bool | None
@@ -67,10 +71,12 @@ class SeedTests:
     p_wilcoxon: float
     p_permutation: float
     effect_size: float
+    at_most: float
+    error: float
 
 
 _NOTHING = Interval(math.nan, math.nan, math.nan)
-NO_TESTS = SeedTests(None, _NOTHING, *[math.nan] * 4)
+NO_TESTS = SeedTests(None, _NOTHING, *[math.nan] * 6)
 """Where there are too few scores for any test."""
 
 
@@ -88,7 +94,8 @@ def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool)
         # Nothing varies, and neither t nor ranks say anything; equal scores are equal.
         p = 1.0 if difference == 0 else math.nan
         exact = Interval(difference, difference, difference)
-        return SeedTests(paired, exact, p, p, p, 0.0 if difference == 0 else math.nan)
+        effect = 0.0 if difference == 0 else math.nan
+        return SeedTests(paired, exact, p, p, p, effect, abs(difference), 0.0)
     with warnings.catch_warnings():
         # Ties make scipy say that it approximates.
         warnings.simplefilter("ignore")
@@ -108,6 +115,7 @@ def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool)
             rng=np.random.default_rng(0),
         )
         bounds = tested.confidence_interval(CONFIDENCE)
+        one_sided = tested.confidence_interval(1 - 2 * ALPHA)
     p_t = float(tested.pvalue)
     if math.isnan(p_t):
         # Pairs that all differ by the same amount have no spread to measure it by.
@@ -119,7 +127,54 @@ def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool)
         p_wilcoxon=p_wilcoxon,
         p_permutation=float(permuted.pvalue),
         effect_size=cohen_dz(ours - theirs) if paired else hedges_g(ours, theirs),
+        at_most=max(abs(float(one_sided.low)), abs(float(one_sided.high))),
+        error=_standard_error(ours, theirs, paired),
     )
+
+
+def _standard_error(ours: Numbers, theirs: Numbers, paired: bool) -> float:
+    if paired:
+        return float(stats.sem(ours - theirs))
+    return math.hypot(float(stats.sem(ours)), float(stats.sem(theirs)))
+
+
+def equivalence_p(
+    values: Sequence[float], baseline: Sequence[float], paired: bool, margin: float
+) -> float:
+    """How likely the difference would seem so small if it were as large as the margin: the greater
+    p of two one-sided t tests, paired or Welch's (Schuirmann 1987).
+
+    Args:
+        values: One score for each replicate of the cell, at least 2.
+        baseline: The same for the baseline; in the same order of seeds when ``paired``.
+        paired: Whether the replicates share their seeds.
+        margin: The difference, of either sign, that is to be excluded.
+    """
+    ours, theirs = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    if np.ptp(ours) == np.ptp(theirs) == 0:
+        return 0.0 if abs(float(ours[0] - theirs[0])) < margin else 1.0
+    if paired:
+        above = stats.ttest_rel(ours + margin, theirs, alternative="greater")
+        below = stats.ttest_rel(ours - margin, theirs, alternative="less")
+    else:
+        above = stats.ttest_ind(ours + margin, theirs, equal_var=False, alternative="greater")
+        below = stats.ttest_ind(ours - margin, theirs, equal_var=False, alternative="less")
+    return max(float(above.pvalue), float(below.pvalue))
+
+
+def t_test_p(values: Sequence[float], baseline: Sequence[float], paired: bool) -> float:
+    """p of the t test alone, see ``seed_tests``; 1 where nothing varies and both are equal."""
+    ours, theirs = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    if not np.ptp(ours - theirs if paired else np.concatenate([ours, theirs])):
+        return 1.0 if ours.mean() == theirs.mean() else math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tested = (
+            stats.ttest_rel(ours, theirs)
+            if paired
+            else stats.ttest_ind(ours, theirs, equal_var=False)
+        )
+    return float(tested.pvalue)
 
 
 def exceedance_test(values: Sequence[float], others: Sequence[float]) -> tuple[float, int]:
@@ -146,9 +201,31 @@ def exceedance_test(values: Sequence[float], others: Sequence[float]) -> tuple[f
     is_ours = max(values) > max(others)
     above, below = (values, others) if is_ours else (others, values)
     run = sum(value > max(below) for value in above)
-    total, ours = len(values) + len(others), len(values)
-    ways = sum(math.comb(total - run, size - run) for size in (ours, total - ours) if size >= run)
-    return min(1.0, ways / math.comb(total, ours)), 1 if is_ours else -1
+    return exceedance_p(run, len(values), len(others)), 1 if is_ours else -1
+
+
+def signed_ranks(differences: Sequence[float]) -> tuple[float, int]:
+    """Wilcoxon's signed-rank test of pairs; infinite differences have the largest rank together.
+
+    Returns:
+        p, two-sided; and the sign of the sum of ranks.
+    """
+    given = np.asarray(differences, np.float64)
+    finite = np.abs(given[np.isfinite(given)])
+    given = np.clip(given, -2 * finite.max(initial=1.0), 2 * finite.max(initial=1.0))
+    given = given[given != 0]
+    if not len(given):
+        return 1.0, 0
+    ahead = float(np.sign(given) @ stats.rankdata(np.abs(given)))
+    return float(stats.wilcoxon(given).pvalue), int(np.sign(ahead))
+
+
+def exceedance_p(run: int, size: int, other: int) -> float:
+    """How likely the ``run`` largest values of two samples of these sizes are all of one of them,
+    were the samples of one distribution."""
+    total = size + other
+    ways = sum(math.comb(total - run, of - run) for of in (size, other) if of >= run)
+    return min(1.0, ways / math.comb(total, size))
 
 
 def cohen_dz(differences: Numbers) -> float:
@@ -247,6 +324,76 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     tested = ~np.isnan(given)
     corrected[tested] = stats.false_discovery_control(given[tested])
     return [float(p) for p in corrected]
+
+
+def sequential_p(p_values: Sequence[float], fractions: tuple[float, ...]) -> float:
+    """p corrected for looks at data that grow: the smallest α at which a group-sequential test with
+    alpha spending would have stopped at one of them.
+
+    By a look at the share t of the data, α · ln(1 + (e − 1) t) of the error is spent (Lan and
+    DeMets 1983, Pocock's shape); levels follow from the joint normal distribution of the looks
+    (Armitage, McPherson and Rowe 1969), and hold for p values of t tests. As levels rise with α,
+    Holm corrects such p like others (Ye, Li, Liu and Yao 2013). One look at all data leaves p as it
+    is.
+
+    Args:
+        p_values: Of the looks taken so far, two-sided; NaN is no test.
+        fractions: The share of the data at each look that may be taken, ascending to 1.
+    """
+    if len(fractions) == 1:
+        return p_values[0] if p_values else math.nan
+    found = [
+        float(np.exp(np.interp(math.log(p), np.log(levels), np.log(_ALPHAS), right=0.0)))
+        for p, levels in zip(p_values, _spending_levels(fractions).T, strict=False)
+        for p in [max(p, 1e-300)]
+        if not math.isnan(p)
+    ]
+    return min(found, default=1.0)
+
+
+_ALPHAS = np.geomspace(1e-6, 0.999, 60)
+_GRID = 201
+
+
+@functools.lru_cache(maxsize=16)
+def _spending_levels(fractions: tuple[float, ...]) -> Numbers:
+    """The two-sided level of each look for every α of ``_ALPHAS``, shape ``[alphas, looks]``."""
+    spent = np.log1p((math.e - 1) * np.array(fractions))
+    return np.array([_levels(alpha * spent, fractions) for alpha in _ALPHAS])
+
+
+def _levels(spent: Numbers, fractions: tuple[float, ...]) -> list[float]:
+    """The level of each look that spends so much by it.
+
+    The sum of the data so far is followed from look to look, by its density where no look has
+    stopped yet.
+    """
+    levels = [float(spent[0])]
+    bound = stats.norm.isf(spent[0] / 2) * math.sqrt(fractions[0])
+    places = np.linspace(-bound, bound, _GRID)
+    density = stats.norm.pdf(places, scale=math.sqrt(fractions[0]))
+    for number in range(1, len(fractions)):
+        step = math.sqrt(fractions[number] - fractions[number - 1])
+        weights = density * (places[1] - places[0])
+        weights[[0, -1]] /= 2
+        wanted = float(spent[number] - spent[number - 1])
+
+        def too_much(
+            end: float,
+            places: Numbers = places,
+            weights: Numbers = weights,
+            step: float = step,
+            wanted: float = wanted,
+        ) -> float:
+            beyond = special.ndtr((places - end) / step) + special.ndtr((-end - places) / step)
+            return float(weights @ beyond) - wanted
+
+        bound = float(optimize.brentq(too_much, 0.0, 10.0))
+        levels.append(2 * float(stats.norm.sf(bound / math.sqrt(fractions[number]))))
+        following = np.linspace(-bound, bound, _GRID)
+        density = stats.norm.pdf(following[:, None], places, step) @ weights
+        places = following
+    return levels
 
 
 def _mean_difference(ours: Numbers, theirs: Numbers, axis: int = -1) -> Numbers:
