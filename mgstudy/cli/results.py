@@ -56,9 +56,9 @@ def status(
 def compare(
     studies: Annotated[list[str], typer.Argument(help="Names of launched studies")],
     baseline: Annotated[
-        str | None,
+        list[str],
         typer.Option(metavar="FACTOR=LEVEL", help="What to compare with [default: gradient=plain]"),
-    ] = None,
+    ] = [],  # noqa: B006
     metrics: Annotated[
         list[str],
         typer.Option(
@@ -86,8 +86,13 @@ def compare(
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:
         raise InputError("give one of --json, --csv, --latex and --markdown")
+    if len(baseline) > 1:
+        raise InputError(
+            "give --baseline once: a table has one, whose levels are separated by commas "
+            "(--baseline gradient=plain,robust=none); another table has another"
+        )
     everything = as_json or as_csv or against is not None
-    comparison = api.compare(studies, baseline, metrics, everything, home)
+    comparison = api.compare(studies, "".join(baseline) or None, metrics, everything, home)
     found = None if against is None else against_published(comparison)
     if as_json:
         typer.echo(formats.to_json(comparison, found))

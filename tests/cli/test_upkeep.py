@@ -147,3 +147,9 @@ def test_a_study_is_renamed_with_its_runs(driven: Driven, command: Command) -> N
     assert "t" in names and "s" not in names
     (experiment,) = (e for e in client.search_experiments() if e.name == "t")
     assert len(client.search_runs([experiment.experiment_id])) == 5
+
+
+def test_two_baselines_are_refused_rather_than_one_of_them_taken(command: Command) -> None:
+    ended = command("compare", "s", "--baseline", "gradient=plain", "--baseline", "robust=none")
+    assert ended.code == 2
+    assert ended.err.startswith("error: give --baseline once: ")
