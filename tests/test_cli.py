@@ -505,3 +505,19 @@ def test_the_installed_command_runs_and_imports_nothing_heavy_for_help(tmp_path:
     assert "mgstudy.cli" in imported
     assert imported.isdisjoint({"torch", "ray", "mlflow", "pandas", "optuna"})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_says_which_differences_it_sees_and_how_many_seeds_see_another(
+    command: Command, raw: Path, study_file: Path
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    strategies = "factors.gradient=[plain, mirror_gradient]"
+    plan = ("plan", study_file, "--set", strategies)
+    out = " ".join(command(*plan, "--detect", "3%").out.split())
+    assert "differences in recall@2 are seen 4 times of 5 if they are at least" in out
+    assert re.search(r"BPR on toy: \d+ % between two configurations; 3 % takes \d+ seeds", out)
+    content = json.loads(command(*plan, "--detect", "3%", "--json").out)
+    assert content["detect"] == 0.03
+    assert all(row["seeds_wanted"] > 5 and row["over_seeds"] > 0.03 for row in content["power"])
+    code, _, said = command(*plan, "--detect", "much")
+    assert code == 2 and "--detect much: expected a percentage, for example 3%" in said
