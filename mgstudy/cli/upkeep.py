@@ -107,6 +107,19 @@ def list_studies(home: Home = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def show(study: StudyName, home: Home = None, as_json: AsJson = False) -> None:
+    """Show what a study is and where it lies: factors, stores, sizes, origin, versions."""
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.console.studies import print_study, study_content  # noqa: PLC0415
+
+    summary = api.read_summary(study, home)
+    if as_json:
+        print_json(study_content(summary))
+    else:
+        print_study(summary, make_console())
+
+
+@app.command()
 def trial(
     study: StudyName,
     number: Annotated[

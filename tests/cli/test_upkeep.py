@@ -153,3 +153,18 @@ def test_two_baselines_are_refused_rather_than_one_of_them_taken(command: Comman
     ended = command("compare", "s", "--baseline", "gradient=plain", "--baseline", "robust=none")
     assert ended.code == 2
     assert ended.err.startswith("error: give --baseline once: ")
+
+
+def test_a_study_is_shown_with_where_it_lies_and_how_large(
+    driven: Driven, command: Command
+) -> None:
+    shown = json.loads(command("show", "s", "--json").out)
+    assert shown["folder"] == str(driven.folder.path)
+    assert shown["bytes"]["checkpoints"] == len(
+        "".join(path.read_text() for path in driven.folder.checkpoints.rglob("best.pt"))
+    )
+    assert shown["factors"] == {"gradient": ["plain", "mirror_gradient"]}
+    assert (shown["ended"], shown["trials"], shown["git_revision"]) == (4, 4, "abc")
+    out = command("show", "s").out
+    assert f"folder: {driven.folder.path}\n" in out
+    assert re.search(r"^size: .* optuna\.db .* checkpoints 64 bytes\)$", out, re.MULTILINE)

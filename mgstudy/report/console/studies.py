@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,45 @@ def print_studies(found: Mapping[str, StudySummary | MgstudyError], console: Con
         if "problem" in study:
             told = f"{study['study']}: {study['problem']}"
             console.print(told, style="red", markup=False, soft_wrap=True)
+
+
+def study_content(summary: StudySummary) -> dict[str, Any]:
+    """What a study is and where it lies, with what its folder holds in bytes, as JSON-like data."""
+    (listed,) = studies_content({summary.name: summary})
+    folder, manifest = summary.folder, summary.manifest
+    sizes: Counter[str] = Counter()
+    for path in folder.path.rglob("*"):
+        if path.is_file():
+            sizes[path.relative_to(folder.path).parts[0]] += path.stat().st_size
+    return {
+        **listed,
+        "folder": str(folder.path),
+        "bytes": dict(sizes.most_common()),
+        "optuna_storage": summary.storage,
+        "mlflow": f"{summary.tracking_uri}, experiment {manifest.tracking.experiment}",
+        "datasets": list(manifest.datasets),
+        "factors": {
+            factor: list(dict.fromkeys(cell.levels[factor] for cell in summary.cells))
+            for factor in summary.varying_factors()
+        },
+        "origin": summary.forked,
+        "hidden_cells": summary.hidden,
+        "mgstudy": manifest.environment.get("packages", {}).get("mgstudy"),
+        "git_revision": manifest.environment.get("git_revision"),
+    }
+
+
+def print_study(summary: StudySummary, console: Console) -> None:
+    """Show what a study is and where it lies for a person."""
+    content = study_content(summary)
+    sizes = content.pop("bytes")
+    whole = ", ".join(f"{name} {decimal(size)}" for name, size in sizes.items())
+    content["size"] = f"{decimal(sum(sizes.values()))} ({whole})"
+    for name, value in content.items():
+        if value:
+            shown = value if isinstance(value, str) else json.dumps(value)
+            line = f"{name.replace('_', ' ')}: {shown}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def trial_content(trial: RecordedTrial) -> dict[str, Any]:
