@@ -184,7 +184,7 @@ def parquet_text(path: Path, name: str, values: pa.ChunkedArray, first: int) -> 
                         f"{path}: row {row}: {name} is {value}, expected text or a whole number"
                     )
         return numbers.cast(pa.int64()).cast(TEXT)
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    is_text = kind in (TEXT, pa.large_string(), pa.string_view())
     if not (is_text or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise InputError(
             f"{path}: column {name!r} is {values.type}, expected text or whole numbers"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
@@ -216,7 +217,8 @@ def test_microlens(tmp_path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_plain_tables(tmp_path, kind: str) -> None:
     users, items, ratings, times = zip(*LOG, strict=True)
-    log = pa.table({"when": times, "who": users, "what": items, "stars": ratings})
+    names = pa.array(users).cast(pa.string_view()) if kind == "parquet" else users
+    log = pa.table({"when": times, "who": names, "what": items, "stars": ratings})
     catalogue = pa.table({"what": ["i1", "i2"], "tags": ["a|b", "c"]})
     for name, table in (("log", log), ("items", catalogue)):
         if kind == "csv":
