@@ -19,10 +19,10 @@ from mgstudy.study.results.summary import summarize_as
 
 pytestmark = pytest.mark.integration
 
-LAUNCH_FILES = 83
+LAUNCH_FILES = 84
 """Among them ``ray_session``, for Ray that dies; ``rehearsal``, for what only its use shows;
 ``verdict``, parted from the comparison; ``limits``, and the settings' metrics; ``deadline``, for
-`--for`; ``hidden``, for cells that an earlier launch began;
+`--for`; ``hidden``, for cells that an earlier launch began; ``carried``, for `parameters_from`;
 ``answer``, ``costs``, ``power`` and ``rounds``, for what a verdict says and rests on."""
 MOST_CALLS = {
     function.__qualname__: most
