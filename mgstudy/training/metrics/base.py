@@ -135,12 +135,12 @@ class RankedLists:
         """q: the share of incomplete items among the first k of each user, ``[users, cutoffs]``."""
         return self._once(
             ("incomplete", *cutoffs),
-            lambda: self.sums(self.catalogue.incomplete, cutoffs) / _row(cutoffs, self.items),
+            lambda: _over(self.sums(self.catalogue.incomplete, cutoffs), cutoffs),
         )
 
     def precision(self, cutoffs: Sequence[int]) -> Tensor:
         """The share of relevant items among the first k of each user, ``[users, cutoffs]``."""
-        return self.found(cutoffs) / _row(cutoffs, self.items)
+        return _over(self.found(cutoffs), cutoffs)
 
     def found(self, cutoffs: Sequence[int]) -> Tensor:
         """How many of the first k of each user are relevant, ``[users, cutoffs]``."""
@@ -182,5 +182,7 @@ def up_to(cumulative: Tensor, cutoffs: Sequence[int]) -> Tensor:
     return torch.stack([cumulative[:, min(cutoff, last) - 1] for cutoff in cutoffs], dim=1)
 
 
-def _row(cutoffs: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(cutoffs, dtype=torch.float64, device=like.device)
+def _over(counts: Tensor, cutoffs: Sequence[int]) -> Tensor:
+    """Each cutoff's column over the cutoff. A list of cutoffs would be copied to a GPU."""
+    columns = zip(counts.t(), cutoffs, strict=True)
+    return torch.stack([column / cutoff for column, cutoff in columns], dim=1)
