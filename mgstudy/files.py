@@ -185,7 +185,7 @@ def is_at(files: AbstractFileSystem, path: str) -> bool:
     """
     try:
         files.info(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return True
 

@@ -82,7 +82,7 @@ FAULTS = {
     "NaN": ('{"user": "a", "stars": NaN, "time": 1}', "stars is nan, expected a finite number"),
     "a part of a second": ({**GOOD, "time": 1.5}, "time is 1.5, expected a whole number"),
     "milliseconds": ({**GOOD, "time": 1369699200000}, "looks like milliseconds, not seconds"),
-    "microseconds": ({**GOOD, "time": 1369699200000000}, "looks like no time in seconds"),
+    "microseconds": ({**GOOD, "time": 1369699200000000}, "looks like microseconds, not seconds"),
     "beyond 64 bits": ({**GOOD, "time": 2**63}, "looks like no time in seconds"),
     "400 digits": (
         {**GOOD, "stars": 10**400},

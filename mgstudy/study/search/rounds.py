@@ -11,15 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mgstudy.config.study import Confirmation, StudyConfig
-from mgstudy.statistics import (
-    ALPHA,
-    equivalence_p,
-    exceedance_test,
-    holm,
-    sequential_p,
-    signed_ranks,
-    t_test_p,
-)
 from mgstudy.study.search.state import CellState, RecordedTrial
 
 DEFAULT_BASELINE = {"gradient": "plain"}
@@ -143,6 +134,9 @@ def _has_ended(cell: CellState, seeds: int) -> bool:
 
 def _decided(pairs: Sequence[_Pair], config: StudyConfig) -> list[_Pair]:
     """The comparisons that more seeds would not change, or need not."""
+    # Whoever only counts waits for no statistics to be imported.
+    from mgstudy.statistics import ALPHA, holm  # noqa: PLC0415
+
     margin, metric = config.confirmation.margin, config.training.objective
 
     def corrected(margin: float | None) -> list[float]:
@@ -187,6 +181,8 @@ def over_looks(
         taken: How many were taken.
         margin: For equivalence tests, the difference over the baseline's score.
     """
+    from mgstudy.statistics import equivalence_p, sequential_p, t_test_p  # noqa: PLC0415
+
     found, sizes = [], looks(confirmation)
     for size in sizes[:taken]:
         ours, theirs, paired = first_scores(*sides, size, metric)
@@ -215,6 +211,8 @@ def search_luck(cell: CellState, baseline: CellState, paired: bool) -> tuple[flo
         p is 0 where either has no parameter to search, for then at most one of the two can be lucky
         and its winner is confirmed anew.
     """
+    from mgstudy.statistics import exceedance_test, signed_ranks  # noqa: PLC0415
+
     if not (cell.searched and baseline.searched):
         return 0.0, 0
     if paired:
