@@ -91,7 +91,7 @@ def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
     together = [
         _forest(
             looks[estimate.label],
-            [f"{estimate.label}, {estimate.comparisons} comparisons"],
+            [f"{estimate.label} ({estimate.comparisons})"],
             [estimate.estimate],
             [estimate.low],
             [estimate.high],
@@ -99,7 +99,7 @@ def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
         for estimate in pooled(comparison)
     ]
     if together:
-        panels.append(_forest_panel("pooled", x_label, together))
+        panels.append(_forest_panel("pooled (comparisons)", x_label, together))
     caption = (
         "What each cell scores beside its baseline, as a share of the baseline's score: the "
         "difference of the confirmed configurations on the test split with its 95 % interval over "
