@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import torch
@@ -470,7 +471,10 @@ def test_a_comparison_without_a_single_score(
     folder = home / ".mgstudy" / "studies" / "broken"
     shutil.copytree(folder.with_name("breaks"), folder, dirs_exist_ok=True)
     manifest = json.loads((folder / "study.json").read_text())
-    manifest["cells"] = [cell for cell in manifest["cells"] if cell["levels"]["model"] != "BPR"]
+    (scored,) = (cell for cell in manifest["cells"] if cell["levels"]["model"] == "BPR")
+    manifest["cells"].remove(scored)
+    # A cell that is in the storage is shown, whatever the manifest says.
+    optuna.delete_study(study_name=scored["study"], storage=f"sqlite:///{folder}/optuna.db")
     manifest["name"] = "broken"
     (folder / "study.json").write_text(json.dumps(manifest))
     out = printed("compare", "broken", *([format] if format else []))
