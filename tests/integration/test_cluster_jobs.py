@@ -211,7 +211,13 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
 ) -> None:
     first, is_new = jobs.submit(cluster, submission)
     assert (first.id, is_new) == ("mgstudy-gated-1", True)
-    wait_until(lambda: len(list(home.glob("waiting-*"))) == 2)
+
+    def both_wait() -> bool:
+        job = jobs.latest(cluster, "gated")
+        assert not job.is_over, jobs.logs(cluster, job)
+        return len(list(home.glob("waiting-*"))) == 2
+
+    wait_until(both_wait)
     assert jobs.submit(cluster, submission) == (jobs.latest(cluster, "gated"), False)
     refused = finished(
         MGSTUDY, "submit", "gated.yaml", "--retry-failed", "--address", cluster.address,
