@@ -20,8 +20,7 @@ from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
 from mgstudy.study.storage.optuna_storage import (
     check_storage_url,
-    close_storage,
-    open_storage,
+    opened_storage,
     quiet_optuna,
 )
 from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
@@ -197,12 +196,9 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
         store = TrackingStore(workspace, config.tracking, name)
         is_gone = _remove_from_mlflow(store, summary)
         if config.storage is not None:
-            storage = open_storage(url, create=False)
-            try:
+            with opened_storage(url, create=False) as storage:
                 for study_id in stored_studies(storage, name).values():
                     storage.delete_study(study_id)
-            finally:
-                close_storage(storage)
         if workspace.shared is not None:
             workspace.shared.remove(folder.path)
     shutil.rmtree(folder.path, ignore_errors=True)
@@ -233,15 +229,12 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
         raise InputError(f"there is a study {new!r} already; choose another name")
     url = expand_url(folder.storage_url(config))
     with lease(folder.path, url, name), quiet_optuna():
-        storage = open_storage(url, create=False)
-        try:
+        with opened_storage(url, create=False) as storage:
             former = stored_studies(storage, name)
             store_lines(storage, new, list(stored_lines(storage, name)), target.trial_files)
             _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
             for study_id in former.values():
                 storage.delete_study(study_id)
-        finally:
-            close_storage(storage)
         summary.manifest.renamed(new, config.storage).write(folder)
     folder.path.rename(target.path)
     return summarize(workspace, new)
@@ -258,11 +251,8 @@ def _remove_from_mlflow(store: TrackingStore, summary: StudySummary) -> bool:
 
 def _stored(summary: StudySummary) -> dict[str, int]:
     url = expand_url(summary.folder.storage_url(summary.manifest.config))
-    storage = open_storage(url, create=False)
-    try:
+    with opened_storage(url, create=False) as storage:
         return stored_studies(storage, summary.name)
-    finally:
-        close_storage(storage)
 
 
 def find_trial(study: str, trial: str, home: Path | str | None = None) -> RecordedTrial:
@@ -312,13 +302,13 @@ def trial_address(study: str, key: str, home: Path | str | None = None) -> str:
     try:
         store = TrackingStore(workspace, manifest.config.tracking, study)
         experiment = store.find_experiment()
-        if experiment is None:
-            return f"none; `mgstudy sync {study}` brings MLflow what it lacks"
-        store.experiment_id = experiment.experiment_id
-        run = store.find_run({STUDY_TAG: study, TRIAL_TAG: key})
+        run = None
+        if experiment is not None:
+            store.experiment_id = experiment.experiment_id
+            run = store.find_run({STUDY_TAG: study, TRIAL_TAG: key})
     except Exception as error:  # A server fails in any way.
         return f"unknown: {first_line(error)}"
-    if run is None:
+    if experiment is None or run is None:
         return f"none; `mgstudy sync {study}` brings MLflow what it lacks"
     server = (
         store.shown_uri.rstrip("/") if store.uri.startswith("http") else "http://127.0.0.1:5000"

@@ -34,8 +34,7 @@ from mgstudy.study.storage.checkpoints import TEST_USERS
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import (
-    close_storage,
-    open_storage,
+    opened_storage,
     quiet_optuna,
     sqlite_url,
 )
@@ -74,25 +73,24 @@ def write_archive(summary: StudySummary, path: Path, with_weights: bool = False)
         MgstudyError: If the study cannot be read, or the file cannot be written.
     """
     folder, manifest = summary.folder, summary.manifest
-    storage = open_storage(expand_url(folder.storage_url(manifest.config)), create=False)
+    url = expand_url(folder.storage_url(manifest.config))
     # Weights hardly get smaller.
     effort = 0 if with_weights else 9
-    try:
-        with (
-            locked(path),
-            written_whole(path) as file,
-            lzma.open(file, "wb", preset=effort) as packed,
-            tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as archive,
-        ):
-            for name, content in _content(storage, summary, with_weights):
-                # Without a date, the same study makes the same file.
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    except OSError as error:
-        raise MgstudyError(f"study {manifest.name!r} cannot be read: {error}") from error
-    finally:
-        close_storage(storage)
+    with opened_storage(url, create=False) as storage:
+        try:
+            with (
+                locked(path),
+                written_whole(path) as file,
+                lzma.open(file, "wb", preset=effort) as packed,
+                tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as archive,
+            ):
+                for name, content in _content(storage, summary, with_weights):
+                    # Without a date, the same study makes the same file.
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        except OSError as error:
+            raise MgstudyError(f"study {manifest.name!r} cannot be read: {error}") from error
 
 
 def _content(
@@ -317,11 +315,8 @@ def _settle(unpacked: Path, manifest: StudyManifest, folder: StudyFolder) -> Non
     url = folder.storage_url(manifest.config)  # Where a study there must have one.
     if manifest.config.storage is None:
         url = sqlite_url(unpacked / "optuna.db")
-    storage = open_storage(expand_url(url))
-    try:
+    with opened_storage(expand_url(url)) as storage:
         store_lines(storage, manifest.name, _lines(unpacked / _TRIALS), folder.trial_files)
-    finally:
-        close_storage(storage)
     EpochMetrics(unpacked / "metrics.jsonl").put(
         EpochRecord(str(trial), int(step), int(at), dict(metrics))
         for trial, step, at, metrics in _lines(unpacked / _EPOCHS)

@@ -10,11 +10,12 @@ from mgstudy.files import is_there
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.confirmation import search_of
 from mgstudy.study.search.hidden import CELL_ATTRIBUTE, PARENT_ATTRIBUTE
 from mgstudy.study.search.record import PROTOCOL_ATTRIBUTE, protocol
 from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
-from mgstudy.study.storage.optuna_storage import close_storage, open_storage
+from mgstudy.study.storage.optuna_storage import opened_storage
 from mgstudy.urls import expand_url
 
 
@@ -43,13 +44,9 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
     if parent.parent is not None:
         earlier = [key for key in parent.parent.cells if key not in began]
         family = {"study": f"{parent.name}, {parent.parent.study}", "cells": [*began, *earlier]}
-    source = open_storage(
-        expand_url(parent.folder.storage_url(parent.manifest.config)), create=False
-    )
-    try:
+    url = expand_url(parent.folder.storage_url(parent.manifest.config))
+    with opened_storage(url, create=False) as source:
         lines = list(stored_lines(source, parent.name))
-    finally:
-        close_storage(source)
     alike = _alike(study, lines)
     if not alike:
         raise InputError(
@@ -58,15 +55,12 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
         )
     with folder.kept_if_launched():
         folder.path.mkdir(parents=True)
-        target = open_storage(expand_url(folder.storage_url(study.config)))
-        try:
+        with opened_storage(expand_url(folder.storage_url(study.config))) as target:
             store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
-        finally:
-            close_storage(target)
         EpochMetrics(folder.epoch_metrics).put(
             epoch
             for epoch, _ in EpochMetrics(parent.folder.epoch_metrics).read()
-            if _cell_of(epoch.trial.rpartition("/")[0]) in alike
+            if search_of(epoch.trial.rpartition("/")[0]) in alike
         )
         for cell in alike:
             folder.trial_files.adopt(parent.folder.trial_files, cell)
@@ -101,14 +95,8 @@ def _kept(lines: list[Line], cells: set[str], family: Line) -> Iterator[Line]:
             if is_kept:
                 yield line
             continue
-        is_kept = _cell_of(line["study"]) in cells
+        is_kept = search_of(line["study"]) in cells
         if line["study"] in cells:
             yield {**line, "user": {**line["user"], PARENT_ATTRIBUTE: family}}
         elif is_kept:
             yield line
-
-
-def _cell_of(study: str) -> str:
-    """The key of the cell whose search or confirmation an Optuna study is."""
-    cell, is_confirmation, winner = study.rpartition("/confirmation/")
-    return cell if is_confirmation and winner.isdecimal() else study

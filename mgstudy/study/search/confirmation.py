@@ -28,6 +28,13 @@ def confirmation_study_name(search_name: str, winner: int) -> str:
     return f"{search_name}/confirmation/{winner}"
 
 
+def search_of(name: str) -> str:
+    """The search that an Optuna study belongs to, itself or as replicates of one of its winners;
+    the inverse of ``confirmation_study_name``."""
+    search, is_confirmation, winner = name.rpartition("/confirmation/")
+    return search if is_confirmation and winner.isdecimal() else name
+
+
 def confirmed_trials(search_name: str, study_names: Sequence[str]) -> dict[int, str]:
     """The trials of a search that were ever confirmed, to the Optuna studies of their replicates.
 

@@ -125,6 +125,16 @@ def close_storage(storage: BaseStorage) -> None:
 
 
 @contextmanager
+def opened_storage(url: str, create: bool = True) -> Iterator[BaseStorage]:
+    """A storage as ``open_storage`` opens it, closed in the end."""
+    storage = open_storage(url, create)
+    try:
+        yield storage
+    finally:
+        close_storage(storage)
+
+
+@contextmanager
 def quiet_optuna(level: int = logging.WARNING) -> Iterator[None]:
     """Have Optuna tell of no studies and trials that were begun, until the end.
 
