@@ -24,13 +24,26 @@ class Interactions:
     Attributes:
         users: int64, shape ``[interactions]``.
         items: int64, shape ``[interactions]``.
+        times: int64, shape ``[interactions]``, seconds since 1970; ``None`` where it is not known
+            when they happened. ``mgstudy.data.histories`` orders them.
+        ratings: float64, shape ``[interactions]``; ``None`` where there are none.
     """
 
     users: NDArray[np.int64]
     items: NDArray[np.int64]
+    times: NDArray[np.int64] | None = None
+    ratings: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def pairs(self) -> Interactions:
+        """Users and items alone."""
+        return Interactions(self.users, self.items)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Those arrays that there are, by name."""
+        return {name: column for name, column in vars(self).items() if column is not None}
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,16 @@ class Dataset:
         """Of which items lack which modality; ``None`` where none lacks any."""
         return fingerprint_arrays(dict(self.observed)) if self.incomplete.any() else None
 
+    def pairs_only(self) -> Dataset:
+        """The same without times and ratings, for models that read neither: a trial then holds half
+        as many bytes of interactions. The fingerprints stay."""
+        return replace(
+            self,
+            train=self.train.pairs(),
+            validation=self.validation.pairs(),
+            test=self.test.pairs(),
+        )
+
     @classmethod
     def from_arrays(
         cls,
@@ -102,8 +125,8 @@ class Dataset:
         """Build a dataset in memory and fingerprint its content."""
         arrays: dict[str, NDArray[Any]] = {"counts": np.array([user_count, item_count])}
         for split_name, split in (("train", train), ("validation", validation), ("test", test)):
-            arrays[f"{split_name}.users"] = split.users
-            arrays[f"{split_name}.items"] = split.items
+            for column, values in split.columns().items():
+                arrays[f"{split_name}.{column}"] = values
         key = fingerprint_arrays(arrays)
         made = cls(name, user_count, item_count, train, validation, test, {}, key, {})
         return made.with_features(features)

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.histories import users_trained_on_later
 from mgstudy.data.interactions import SPLITS
 from mgstudy.data.loading import load_dataset, read_manifest
 from mgstudy.data.manifest import Manifest
-from mgstudy.data.tables import TableStore
 from mgstudy.workspace import Workspace
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -134,12 +133,6 @@ def describe_dataset(workspace: Workspace, name: str) -> DatasetDescription:
     manifest = read_manifest(workspace, name)
     dataset = load_dataset(workspace, name)
     train_users = np.bincount(dataset.train.users, minlength=dataset.user_count)
-    store = TableStore(workspace.tables)
-    table = pyarrow.parquet.read_table(store.path(manifest.interactions.key))
-    times = None
-    if "timestamp" in table.column_names:
-        times = table.column("timestamp").to_numpy()
-    splits = np.array([SPLITS.index(split) for split in table.column("split").to_pylist()])
     counts = manifest.counts
     return DatasetDescription(
         name=name,
@@ -163,7 +156,7 @@ def describe_dataset(workspace: Workspace, name: str) -> DatasetDescription:
             for modality, features in dataset.features.items()
         },
         steps=[step.model_dump() for step in manifest.steps],
-        leakage=_leakage(manifest, dataset, table.column("user").to_numpy(), splits, times),
+        leakage=_leakage(manifest, dataset),
     )
 
 
@@ -196,13 +189,7 @@ def _modality(
     )
 
 
-def _leakage(
-    manifest: Manifest,
-    dataset: Dataset,
-    users: NDArray[np.int64],
-    splits: NDArray[np.int64],
-    times: NDArray[np.int64] | None,
-) -> Leakage:
+def _leakage(manifest: Manifest, dataset: Dataset) -> Leakage:
     pairs = {
         name: rows.users * dataset.item_count + rows.items
         for name, rows in zip(
@@ -214,9 +201,10 @@ def _leakage(
         f"{first}/{second}": len(np.intersect1d(unique[first], unique[second]))
         for first, second in (("train", "validation"), ("train", "test"), ("validation", "test"))
     }
-    after_held_out = after_first_test = None
-    if times is not None:
-        after_held_out, after_first_test = _future_share(users, splits, times)
+    after_held_out, after_first_test = users_trained_on_later(dataset), None
+    train, test = dataset.train.times, dataset.test.times
+    if train is not None and test is not None:
+        after_first_test = float((train > test.min()).mean())
     declared = {name for step in manifest.pipeline.steps for name in step}
     return Leakage(
         repeated_within={name: len(keys) - len(unique[name]) for name, keys in pairs.items()},
@@ -253,20 +241,3 @@ def _findings(
             "under a global cut in time"
         )
     return findings
-
-
-def _future_share(
-    users: NDArray[np.int64], splits: NDArray[np.int64], times: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Users who train on what is later than something held out of theirs, and training
-    interactions that are later than the first of test, both as shares."""
-    train = splits == 0
-    count = int(users.max()) + 1
-    latest = np.full(count, np.iinfo(np.int64).min)
-    np.maximum.at(latest, users[train], times[train])
-    first = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first, users[~train], times[~train])
-    held_out = np.unique(users[~train])
-    later = latest[held_out] > first[held_out]
-    test = splits == len(SPLITS) - 1
-    return float(later.mean()), float((times[train] > times[test].min()).mean())

@@ -52,13 +52,16 @@ def interactions_content(raw: RawInteractions, facts: Mapping[str, Any]) -> Tabl
 
 
 def read_interactions(path: Path) -> dict[str, Interactions]:
-    """The interactions of every split of a table, in its order, as read-only int64 arrays."""
-    table = _read_table(path, ["user", "item", "split"])
+    """The interactions of every split of a table, in its order, as read-only arrays; with times and
+    ratings where it has them."""
+    columns = {"user": "users", "item": "items", "timestamp": "times", "rating": "ratings"}
+    present = [name for name in columns if name in pyarrow.parquet.read_schema(path).names]
+    table = _read_table(path, [*present, "split"])
     splits: dict[str, Interactions] = {}
     for name in SPLITS:
         rows = table.filter(pyarrow.compute.equal(table.column("split"), name))
         splits[name] = Interactions(
-            *(_read_only(rows.column(column).to_numpy()) for column in ("user", "item"))
+            **{columns[column]: _read_only(rows.column(column).to_numpy()) for column in present}
         )
     return splits
 

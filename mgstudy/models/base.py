@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from mgstudy.config.parameters import ParameterSet, Space, parameter
+from mgstudy.config.parameters import ParameterSet, Space, Value, parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.item_features import ItemFeatures
@@ -113,6 +113,10 @@ class Recommender(nn.Module, ABC):
     """Whether a training batch carries sampled negatives; without, it is pairs only."""
     trainable: ClassVar[bool] = True
     """False for a method without training, which is only evaluated."""
+    reads_order: ClassVar[bool] = False
+    """Whether it reads the order, times or ratings of users' interactions
+    (``mgstudy.data.histories``). To others a study hands users and items alone, and ``mgstudy
+    plan`` says of this one where a dataset's order is not to be had, or tells too much."""
     optimizer_spaces: ClassVar[Mapping[str, Space]] = {}
     """Published optimizer settings that differ from the optimizer's own defaults, by name."""
 
@@ -140,6 +144,12 @@ class Recommender(nn.Module, ABC):
             f"{cls.name} needs {needed} or more modalities, "
             f"dataset {dataset.name!r} has {given} ({', '.join(dataset.features) or 'none'})"
         )
+
+    @classmethod
+    def without_effect(cls, dataset: Dataset) -> Mapping[str, Value]:
+        """Parameters that change nothing on ``dataset``, with the value that stands for all: a
+        study does not search them there."""
+        return {}
 
     def before_epoch(self, epoch: int) -> None:
         """Do what the published code does at the start of an epoch (0-based), such as pruning."""

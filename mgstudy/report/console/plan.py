@@ -8,7 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+from mgstudy.data.histories import users_trained_on_later
 from mgstudy.files import is_there
+from mgstudy.models.base import Recommender, models
 from mgstudy.report.comparison.power import MOST_SEEDS, planned_power
 from mgstudy.report.table import Table, duration, hidden_text
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
@@ -97,6 +99,7 @@ def plan_content(
         "seeds": confirmation.seeds,
         "detect": detect,
         "power": power,
+        "notes": _notes_on_order(study),
         "left_out": [
             {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
         ],
@@ -140,9 +143,35 @@ def print_plan(content: dict[str, Any], console: Console) -> None:
         console.print(hidden_text(content["hidden"]), markup=False, style="yellow", soft_wrap=True)
     for line in _power_lines(content):
         console.print(line, markup=False, highlight=False)
+    for note in content["notes"]:
+        console.print(note, markup=False, highlight=False, style="yellow")
     for reason, count in Counter(entry["reason"] for entry in content["left_out"]).items():
         said = f"left out: {count} combinations: {reason}"
         console.print(said, markup=False, highlight=False, style="yellow")
+
+
+def _notes_on_order(study: Study) -> list[str]:
+    """Where a model that reads order has none, or one that tells of what is held out."""
+    notes: dict[str, None] = {}
+    for cell in study.plan.cells:
+        model: type[Recommender] = models.get(cell.model)
+        if not model.reads_order:
+            continue
+        dataset = study.datasets[cell.dataset]
+        later = users_trained_on_later(dataset)
+        if later is None:
+            unread = " and ".join(model.without_effect(dataset))
+            notes[
+                f"{cell.dataset} has no times: {model.name} reads each user's history as a set"
+                + (f", and does not search {unread}" if unread else "")
+            ] = None
+        elif later > 0:
+            notes[
+                f"{model.name} reads histories in order, and on {cell.dataset} {later:.0%} of "
+                "users train on interactions later than held-out ones, as under a random split: "
+                "declare split_per_user_temporal, split_global_temporal, or split_leave_out by time"
+            ] = None
+    return list(notes)
 
 
 def _power_lines(content: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from mgstudy.config.factors import Level, short_name
 from mgstudy.config.parameters import Fixed, ParameterSet, Space, is_space, parse_space
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
+from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, suggestion
 from mgstudy.limits import limit, more_than
 from mgstudy.models.base import Recommender
@@ -27,6 +28,7 @@ def cell_spaces(
     document: Document,
     choice: Mapping[str, Any],
     parts: Mapping[str, Mapping[str, type]],
+    dataset: Dataset | None = None,
 ) -> dict[str, Space]:
     """The space of every parameter that a cell uses, by its full name.
 
@@ -35,6 +37,7 @@ def cell_spaces(
         document: Where its values stood, for messages.
         choice: The cell's level of every factor.
         parts: The classes that the levels name, by factor and name.
+        dataset: The cell's; what has no effect on it is not searched.
 
     Raises:
         InputError: For a space that is invalid for its parameter.
@@ -61,6 +64,10 @@ def cell_spaces(
                 # A published optimizer setting replaces the default, never what the user wrote.
                 given = published.get(name) if factor == "optimizer" and not location else None
                 spaces[f"{owner}.{name}"] = given or space
+    if dataset is not None:
+        owner = owner_name("model", choice["model"].name)
+        for name, value in model.without_effect(dataset).items():
+            spaces[f"{owner}.{name}"] = Fixed(value=value)
     return spaces
 
 

@@ -60,8 +60,9 @@ def expand(
         choice = dict(zip(FACTORS, combination, strict=True))
         levels = {f: level_label(level) for f, level in choice.items() if level is not None}
         model = parts["model"][choice["model"].name]
-        reason = _completion_refusal(config, model, choice, parts["completion"], datasets)
-        reason = reason or _refusal(model, choice, parts["robust"], datasets)
+        dataset = None if datasets is None else datasets[levels["dataset"]]
+        reason = _completion_refusal(config, model, choice, parts["completion"], dataset)
+        reason = reason or _refusal(model, choice, parts["robust"], dataset)
         if reason is not None:
             left_out.append(LeftOut(levels, reason))
             continue
@@ -74,7 +75,7 @@ def expand(
                 robust=tuple(level.name for level in choice["robust"]),
                 optimizer=choice["optimizer"].name,
                 seed=choice["seed"],
-                spaces=cell_spaces(config, document, choice, parts),
+                spaces=cell_spaces(config, document, choice, parts, dataset),
                 completion=choice["completion"] and choice["completion"].name,
             )
         )
@@ -89,13 +90,12 @@ def _completion_refusal(
     model: type[Recommender],
     choice: Mapping[str, Any],
     completions: Mapping[str, type[Completion]],
-    datasets: Mapping[str, Dataset] | None,
+    dataset: Dataset | None,
 ) -> str | None:
     """Why a completion cannot act here: all of them but the first would give the same cell."""
     level = choice["completion"]
     if level is None:
         return None
-    dataset = None if datasets is None else datasets[level_label(choice["dataset"])]
     first = config.factors.completion[0]
     acts = "with nothing to fill, every completion is the same, and the first stands for all"
     if model.modality_need is ModalityNeed.NONE:
@@ -111,9 +111,8 @@ def _refusal(
     model: type[Recommender],
     choice: Mapping[str, Any],
     methods: Mapping[str, type],
-    datasets: Mapping[str, Dataset] | None,
+    dataset: Dataset | None,
 ) -> str | None:
-    dataset = None if datasets is None else datasets[level_label(choice["dataset"])]
     if dataset is not None:
         reason = model.refusal(dataset)
         if reason is not None:

@@ -16,6 +16,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.config.training import parse_metric
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, UnknownNameError
+from mgstudy.models.base import models
 from mgstudy.robustness.risks.base import Risk, risks
 from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
@@ -111,7 +112,12 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     _check_lengths(config, document, plan)
     check_search(config, document, plan.cells)
     check_parts(config, document, plan.cells, datasets)
-    return Study(config, document, workspace, datasets, plan)
+    reads_order = {cell.dataset for cell in plan.cells if models.get(cell.model).reads_order}
+    read = {
+        label: dataset if label in reads_order else dataset.pairs_only()
+        for label, dataset in datasets.items()
+    }
+    return Study(config, document, workspace, read, plan)
 
 
 def _check_storage(config: StudyConfig, document: Document) -> None:

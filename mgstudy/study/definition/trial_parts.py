@@ -128,8 +128,11 @@ def _few_of(dataset: Dataset, parameters: Mapping[str, Value]) -> Dataset:
     items = min(dataset.item_count, max(_ITEMS, 2 * max(numbers, default=0)))
     users = min(dataset.user_count, max(_USERS, 2 * max(numbers, default=0)))
     random = np.random.default_rng(0)
+    pairs = np.repeat(np.arange(users), _LIKED), random.integers(items, size=users * _LIKED)
     liked = Interactions(
-        np.repeat(np.arange(users), _LIKED), random.integers(items, size=users * _LIKED)
+        *pairs,
+        times=None if dataset.train.times is None else np.arange(users * _LIKED),
+        ratings=None if dataset.train.ratings is None else np.ones(users * _LIKED),
     )
     features = {
         modality: random.standard_normal((items, table.shape[1]), dtype=np.float32)
