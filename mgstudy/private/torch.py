@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections import deque
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+
+Implementation = TypeVar("Implementation", bound=Optimizer)
 
 
 def entry_dot_products(
@@ -56,3 +61,21 @@ def is_differentiable_once(value: Tensor) -> bool:
                 return True
         waiting.extend(following for following, _ in node.next_functions)
     return False
+
+
+def without_compiler(implementation: type[Implementation]) -> type[Implementation]:
+    """An optimizer of torch's whose steps do not import ``torch._dynamo``.
+
+    Stands in for an import that torch could leave until something is compiled: it takes as long as
+    that of torch, in every process that trains. What is left out of a step does nothing where it is
+    not compiled, and the same kernels compute the same numbers; the settings ``differentiable`` and
+    ``capturable`` are not for it. Where a release has other insides, it is only as slow as torch.
+    """
+    module = vars(sys.modules[implementation.__module__])
+    for function in (*vars(Optimizer).values(), *module.values()):
+        plain = getattr(function, "__wrapped__", None)
+        if plain is not None:
+            # Where ``torch._disable_dynamo`` keeps what it has made of a function.
+            vars(plain).setdefault("__dynamo_disable", plain)
+    step = torch.no_grad()(inspect.unwrap(implementation.step))
+    return type(implementation.__name__, (implementation,), {"step": step})

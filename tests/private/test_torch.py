@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
+import pytest
 import torch
-from torch import Tensor
+from programs import finished
+from torch import Tensor, nn
 
 from mgstudy.private.torch import entry_dot_products, is_differentiable_once
+from mgstudy.training.optimizers.base import optimizers
 
 
 def test_embedding_bag_per_sample_weights_backward_gives_the_dot_products_of_entries() -> None:
@@ -41,3 +46,46 @@ def test_forward_cls_tells_an_operation_that_is_differentiable_once() -> None:
     assert is_differentiable_once(SquareOnce.apply(3.0 * x).sum().exp())
     assert not is_differentiable_once(Square.apply(3.0 * x).sum().exp())
     assert not is_differentiable_once(torch.ones(2))
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_steps_without_compiler_are_the_same_to_the_bit(name: str) -> None:
+    part = optimizers.get(name)()
+    (weight, other) = (nn.Parameter(torch.arange(12.0).reshape(3, 4) / 7) for _ in range(2))
+    ours = part.build([weight])
+    of_torch = type(ours).__mro__[1]
+    settings = ours.defaults.keys() & inspect.signature(of_torch).parameters.keys()
+    theirs = of_torch([other], **{setting: ours.defaults[setting] for setting in settings})
+    for _ in range(3):
+        for optimizer, trained in ((ours, weight), (theirs, other)):
+            optimizer.zero_grad()
+            trained.sin().square().sum().backward()
+            optimizer.step()
+            optimizer.load_state_dict(optimizer.state_dict())
+    assert torch.equal(weight, other)
+
+
+TRAIN = """
+import sys
+from contextlib import suppress
+from mgstudy.config.training import TrainingSettings
+from mgstudy.errors import InputError
+from mgstudy.testing.datasets import small_dataset
+from mgstudy.training.gradient.base import gradient_strategies
+from mgstudy.training.optimizers.base import optimizers
+from mgstudy.training.robust.base import robust_methods
+from mgstudy.training.run import build_trainer
+
+runs = [{"optimizer": name} for name in optimizers.names()]
+runs += [{"gradient": name} for name in gradient_strategies.names()]
+runs += [{"robust": [(name, {})]} for name in robust_methods.names()]
+for run in runs:
+    with suppress(InputError):  # A method that the model does not admit.
+        trainer = build_trainer(small_dataset(), settings=TrainingSettings(epochs=1), **run)
+        for _ in trainer.epochs():
+            assert "torch._dynamo" not in sys.modules, run
+"""
+
+
+def test_no_training_imports_the_compiler() -> None:
+    finished(sys.executable, "-c", TRAIN)

@@ -18,6 +18,7 @@ from mgstudy.data.missing import Masks
 from mgstudy.features.completions.base import Completed, Completion
 from mgstudy.features.latent_diffusion import ModalityGenerator
 from mgstudy.files import Progress
+from mgstudy.private.torch import without_compiler
 
 CHANNELS = {"small": (8, 32, 32, 32), "published": (16, 32, 64, 128)}
 """Channels of the latent and of its three halvings."""
@@ -200,7 +201,9 @@ class Pretraining:
         """Train, and return the tables with their gaps filled as in the best epoch: that with the
         least error on hidden rows, else the last. The generator has the weights of that epoch."""
         settings = self.parameters
-        optimizer = torch.optim.Adam(self.generator.parameters(), settings.learning_rate)
+        optimizer = without_compiler(torch.optim.Adam)(
+            self.generator.parameters(), settings.learning_rate
+        )
         best, least = dict(self.tables), float("inf")
         weights = self.generator.state_dict()
         for epoch in range(settings.epochs):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mgstudy.config.parameters import LogFloatRange, parameter
+from mgstudy.private.torch import without_compiler
 from mgstudy.training.optimizers.base import OptimizerParameters, OptimizerPart
 
 
@@ -29,7 +30,7 @@ class Adagrad(OptimizerPart):
     def build(self, weights: Iterable[nn.Parameter]) -> torch.optim.Adagrad:
         parameters = self.parameters
         weights = list(weights)
-        return torch.optim.Adagrad(
+        return without_compiler(torch.optim.Adagrad)(
             weights,
             lr=parameters.learning_rate,
             eps=parameters.epsilon,

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mgstudy.config.parameters import LogFloatRange, parameter
+from mgstudy.private.torch import without_compiler
 from mgstudy.training.optimizers.base import OptimizerParameters, OptimizerPart
 
 
@@ -34,7 +35,7 @@ class Adam(OptimizerPart):
 
     def build(self, weights: Iterable[nn.Parameter]) -> torch.optim.Adam:
         parameters = self.parameters
-        return self.implementation(
+        return without_compiler(self.implementation)(
             weights,
             lr=parameters.learning_rate,
             betas=(parameters.beta1, parameters.beta2),

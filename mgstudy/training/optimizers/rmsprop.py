@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mgstudy.config.parameters import LogFloatRange, parameter
+from mgstudy.private.torch import without_compiler
 from mgstudy.training.optimizers.base import OptimizerParameters, OptimizerPart
 
 
@@ -32,7 +33,7 @@ class RMSprop(OptimizerPart):
 
     def build(self, weights: Iterable[nn.Parameter]) -> torch.optim.RMSprop:
         parameters = self.parameters
-        return torch.optim.RMSprop(
+        return without_compiler(torch.optim.RMSprop)(
             weights,
             lr=parameters.learning_rate,
             alpha=parameters.smoothing,

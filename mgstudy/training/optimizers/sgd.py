@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mgstudy.config.parameters import LogFloatRange, parameter
+from mgstudy.private.torch import without_compiler
 from mgstudy.training.optimizers.base import OptimizerParameters, OptimizerPart
 
 
@@ -33,7 +34,7 @@ class SGD(OptimizerPart):
 
     def build(self, weights: Iterable[nn.Parameter]) -> torch.optim.SGD:
         parameters = self.parameters
-        return torch.optim.SGD(
+        return without_compiler(torch.optim.SGD)(
             weights,
             lr=parameters.learning_rate,
             momentum=parameters.momentum,
