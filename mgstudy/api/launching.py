@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.schema import study_schema
 from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.carried import with_carried_parameters
-from mgstudy.study.results.popularity import ensure_popularity, popularity_scores, read_popularity
+from mgstudy.study.results.popularity import read_popularity
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.deadline import Deadline
 from mgstudy.study.running.driver import Ending, KeepBestCheckpoint, run_trials
@@ -53,8 +53,6 @@ from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-_POPULARITY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -278,21 +276,17 @@ def _run(
         refuse_local_file(database, len(alive_nodes()))
         resources = trial_resources(config.resources, usable_nodes())
         begin()
-        popularity = _begin_popularity(study)
         display = None
         if console is not None:
             display = LiveDisplay(record, resources.slots, console)
             told.append(display)
             display.start()
         try:
-            ending = run_trials(record, resources, study.folder, held, deadline=deadline)
+            return run_trials(record, resources, study.folder, held, deadline=deadline)
         finally:
             if display is not None:
                 display.stop()
                 told.remove(display)
-        if ending is Ending.FINISHED:
-            popularity()
-        return ending
 
     if record.remaining() == 0:
         begin()
@@ -335,27 +329,6 @@ def _measure(
         return Ending.INTERRUPTED, 0
     left = unmeasured(study, summary) if deadline.is_set else 0
     return (Ending.OUT_OF_TIME if left else Ending.FINISHED), left
-
-
-def _begin_popularity(study: Study) -> Callable[[], None]:
-    """Have popularity scored beside the trials; what keeps the scores once the trials have run.
-
-    Trials get their slots as if it were not there: it takes a moment, and no GPU.
-    """
-    settings, folder = study.config.training, study.folder
-    if set(study.datasets) <= set(read_popularity(folder)):
-        return lambda: None
-    # Features may take gigabytes, and popularity knows none.
-    datasets = {name: dataset.with_features({}) for name, dataset in study.datasets.items()}
-    scores = ray.remote(num_cpus=0)(popularity_scores).remote(datasets, settings)
-
-    def keep() -> None:
-        # What is lost with its worker is computed by who needs it.
-        with suppress(ray.exceptions.RayError):
-            known = ray.get(scores, timeout=_POPULARITY_SECONDS)
-            ensure_popularity(folder, study.datasets, settings, lambda *_: known)
-
-    return keep
 
 
 def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, TypeAdapter
@@ -41,10 +41,7 @@ def popularity_scores(datasets: Datasets, settings: TrainingSettings) -> Scores:
 
 
 def ensure_popularity(
-    folder: StudyFolder,
-    datasets: Datasets,
-    settings: TrainingSettings,
-    compute: Callable[[Datasets, TrainingSettings], Scores] = popularity_scores,
+    folder: StudyFolder, datasets: Datasets, settings: TrainingSettings
 ) -> Scores:
     """The scores on these datasets, from the study's folder or else computed and kept there.
 
@@ -52,7 +49,6 @@ def ensure_popularity(
         folder: The study's folder.
         datasets: The datasets.
         settings: What is measured.
-        compute: Gives the scores on datasets that have none yet.
     """
     kept = _kept(folder)
     metrics = [str(metric) for metric in settings.metrics]
@@ -70,7 +66,7 @@ def ensure_popularity(
         if name not in kept or kept[name].measured != measured
     }
     if missing:
-        for name, scores in compute(missing, settings).items():
+        for name, scores in popularity_scores(missing, settings).items():
             kept[name] = _Kept(measured=current[name], scores=scores)
         with written_whole(folder.popularity) as file:
             file.write(_FILE.dump_json(kept, indent=2) + b"\n")
