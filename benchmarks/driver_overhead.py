@@ -28,16 +28,17 @@ from mgstudy.study.definition.study import check_study
 from mgstudy.study.running.driver import ray_session, run_trials
 from mgstudy.study.running.placement import TrialResources
 from mgstudy.study.running.trial import StudyTrial
-from mgstudy.study.running.tune_bridge import METRICS, OUTCOME, STEP, VALUE
+from mgstudy.study.running.trial_progress import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
-from mgstudy.study.storage.optuna_storage import open_storage, quiet_optuna, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage, quiet_optuna
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.tracker import Tracker
+from mgstudy.urls import sqlite_url
 from mgstudy.workspace import Workspace
 
 PIPELINE = {

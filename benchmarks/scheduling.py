@@ -31,21 +31,16 @@ from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import check_study
-from mgstudy.study.running.tune_bridge import (
-    METRICS,
-    OUTCOME,
-    STEP,
-    VALUE,
-    OptunaPruner,
-    OptunaSearcher,
-)
+from mgstudy.study.running.trial_progress import METRICS, OUTCOME, STEP, VALUE
+from mgstudy.study.running.tune_bridge import OptunaPruner, OptunaSearcher
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
-from mgstudy.study.storage.optuna_storage import quiet_optuna, sqlite_url
+from mgstudy.study.storage.optuna_storage import quiet_optuna
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.tracker import Tracker
+from mgstudy.urls import sqlite_url
 from mgstudy.workspace import Workspace
 
 STUDY = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import quote
 
 from mgstudy.errors import InputError
@@ -25,6 +26,11 @@ _SECRETS = (
         r"(?P<secret>'[^']*'|\"[^\"]*\"|[^\s&]+)"
     ),
 )
+
+
+def sqlite_url(path: Path) -> str:
+    """The storage URL of a SQLite file."""
+    return f"sqlite:///{path.resolve()}"
 
 
 def redacted(text: str) -> str:

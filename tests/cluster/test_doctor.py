@@ -24,7 +24,8 @@ from mgstudy.cluster.doctor import (
     reachable_servers,
 )
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage
+from mgstudy.urls import sqlite_url
 from mgstudy.workspace import Workspace
 
 

@@ -19,10 +19,11 @@ from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.tracking.projection import Projection
 from mgstudy.tracking.store import TrackingStore, using_mlflow
 from mgstudy.tracking.tracker import Tracker
+from mgstudy.urls import sqlite_url
 from mgstudy.workspace import Workspace
 
 STUDY = """\

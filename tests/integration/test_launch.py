@@ -29,10 +29,11 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.study.search.state import RecordedTrial, State
 from mgstudy.study.storage.lease import holder
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.study.storage.write_behind import study_names
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
+from mgstudy.urls import sqlite_url
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
 

@@ -18,7 +18,8 @@ from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage
+from mgstudy.urls import sqlite_url
 
 
 def tiny_dataset(name: str, modalities: tuple[str, ...], seed: int = 0) -> Dataset:

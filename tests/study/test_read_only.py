@@ -12,7 +12,8 @@ import pytest
 from mgstudy.errors import MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder, lease
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage
+from mgstudy.urls import sqlite_url
 
 
 @pytest.fixture

@@ -36,9 +36,8 @@ from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import (
     opened_storage,
     quiet_optuna,
-    sqlite_url,
 )
-from mgstudy.urls import expand_url, first_line
+from mgstudy.urls import expand_url, first_line, sqlite_url
 from mgstudy.workspace import Workspace
 
 FORMAT = 1

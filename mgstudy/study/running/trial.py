@@ -22,8 +22,7 @@ from mgstudy.study.definition.cell import Cell
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
 from mgstudy.study.running.training_thread import TrainingThread
-from mgstudy.study.running.trial_progress import TrialProgress
-from mgstudy.study.running.tune_bridge import (
+from mgstudy.study.running.trial_progress import (
     EARLIER,
     GPU_PEAK,
     METRICS,
@@ -31,6 +30,7 @@ from mgstudy.study.running.tune_bridge import (
     PROBLEM,
     STEP,
     VALUE,
+    TrialProgress,
 )
 from mgstudy.study.search.state import Stage
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder

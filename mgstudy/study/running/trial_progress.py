@@ -12,6 +12,15 @@ from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFol
 from mgstudy.training.results import EpochResult
 from mgstudy.training.trainer import Trainer
 
+# What a report of a worker is made of.
+VALUE = "value"
+STEP = "step"
+METRICS = "metrics"
+OUTCOME = "outcome"
+PROBLEM = "problem"
+GPU_PEAK = "gpu_peak"
+EARLIER = "earlier"
+"""The validations before the last, where a report has several."""
 _COSTS = ("seconds_setup", "seconds_training", "seconds_evaluation")
 
 

@@ -23,6 +23,15 @@ from mgstudy.private.ray import dead_process, stop_trials_at_once
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline, seconds_of_next
 from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share, reason_of
 from mgstudy.study.running.placement import GpuPacking
+from mgstudy.study.running.trial_progress import (
+    EARLIER,
+    GPU_PEAK,
+    METRICS,
+    OUTCOME,
+    PROBLEM,
+    STEP,
+    VALUE,
+)
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import GPU_SECONDS, CellState
@@ -31,15 +40,7 @@ from mgstudy.urls import redacted
 
 logger = logging.getLogger(__name__)
 
-VALUE = "value"
-STEP = "step"
-METRICS = "metrics"
-OUTCOME = "outcome"
-PROBLEM = "problem"
 _TEXTS = {"reason", "traceback"}
-GPU_PEAK = "gpu_peak"
-EARLIER = "earlier"
-"""The validations before the last, where a result has several."""
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]

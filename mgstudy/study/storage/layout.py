@@ -13,7 +13,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import is_there
 from mgstudy.study.storage.checkpoints import CheckpointFolder
-from mgstudy.study.storage.optuna_storage import sqlite_url
+from mgstudy.urls import sqlite_url
 from mgstudy.workspace import Workspace
 
 

@@ -32,11 +32,6 @@ _SQLITE_BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
 
 
-def sqlite_url(path: Path) -> str:
-    """The storage URL of a SQLite file."""
-    return f"sqlite:///{path.resolve()}"
-
-
 def open_storage(url: str, create: bool = True) -> BaseStorage:
     """Open an Optuna storage by its URL.
 

@@ -13,8 +13,9 @@ from mgstudy import api
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.storage.optuna_storage import open_storage, sqlite_url
+from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.tracking.store import TrackingStore
+from mgstudy.urls import sqlite_url
 from mgstudy.workspace import Workspace
 
 PIPELINE = """\

@@ -9,17 +9,8 @@ from typing import Any
 
 import pytest
 
-from mgstudy.study.running.tune_bridge import (
-    EARLIER,
-    METRICS,
-    OUTCOME,
-    PROBLEM,
-    STEP,
-    VALUE,
-    Heartbeat,
-    OptunaPruner,
-    OptunaSearcher,
-)
+from mgstudy.study.running.trial_progress import EARLIER, METRICS, OUTCOME, PROBLEM, STEP, VALUE
+from mgstudy.study.running.tune_bridge import Heartbeat, OptunaPruner, OptunaSearcher
 from mgstudy.study.storage.lease import lease
 
 

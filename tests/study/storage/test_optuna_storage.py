@@ -12,8 +12,8 @@ from mgstudy.study.storage.optuna_storage import (
     open_storage,
     quiet_optuna,
     refuse_local_file,
-    sqlite_url,
 )
+from mgstudy.urls import sqlite_url
 
 
 def test_a_new_file_is_made_with_a_write_ahead_log(tmp_path: Path) -> None:
