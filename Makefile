@@ -25,8 +25,9 @@ help:  ## List these commands
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-# A fresh set-up fetches more than a hundred packages: the details matter only when it fails.
-INSTALL = $(BIN)/python -m pip install --progress-bar off --constraint constraints.txt --editable
+# A fresh set-up fetches more than a hundred packages: the details matter only when it fails, and most
+# of their modules are never imported, so that Python compiles those that are when they are.
+INSTALL = $(BIN)/python -m pip install --no-compile --progress-bar off --constraint constraints.txt --editable
 QUIETLY = > .venv/install.log 2>&1 || { tail -n 30 .venv/install.log >&2; exit 1; }
 
 .venv/.installed: .venv/.created pyproject.toml constraints.txt

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]
 """By dataset, split (``validation`` or ``test``) and metric."""
+SPLITS: Final = ("validation", "test")
 Datasets = Mapping[str, "Dataset"]
 """By the label of their level."""
 
@@ -29,14 +30,20 @@ def popularity_scores(datasets: Datasets, settings: TrainingSettings) -> Scores:
     """
     # Whoever only reads scores waits for no model to be imported.
     from mgstudy.models.popularity import Popularity  # noqa: PLC0415
-    from mgstudy.training.trainer import Trainer  # noqa: PLC0415
+    from mgstudy.training.evaluation import Evaluator  # noqa: PLC0415
 
-    scores = {}
+    scores: dict[str, dict[str, Mapping[str, float]]] = {}
     for name, dataset in datasets.items():
-        model = Popularity(dataset, Popularity.Parameters())
-        trainer = Trainer(model, dataset, gradient=None, settings=settings)
-        (result,) = trainer.epochs()
-        scores[name] = {"validation": result.metrics or {}, "test": trainer.test_metrics()}
+        scorer = Popularity(dataset, Popularity.Parameters()).scorer()
+        for split in SPLITS:
+            evaluator = Evaluator(
+                dataset,
+                split,
+                settings.metrics,
+                block_size=settings.evaluation_block_size,
+                exclude_validation=split == "test" and settings.mask_validation_in_test,
+            )
+            scores.setdefault(name, {})[split] = evaluator.evaluate(scorer)
     return scores
 
 

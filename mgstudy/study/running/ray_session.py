@@ -44,6 +44,8 @@ _RAY_ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Tune's workers have an environment of their own: none of those that Ray starts ahead fits.
+    "RAY_enable_worker_prestart": "0",
 }
 _WHAT_THEN = (
     "where memory ran out, lower `resources: {max_concurrent: ...}`; the same command goes on"
