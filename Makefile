@@ -3,14 +3,16 @@
 # PYTHON names the interpreter that .venv is made with:  make quickstart PYTHON=/opt/python3.12/bin/python
 # ARGS goes to pytest:                                    make test ARGS="tests/models -x"
 
+UV := $(shell command -v uv)
 PYTHON ?= $(shell \
-	for candidate in python3.11 python3.12 python3 python; do \
-		if $$candidate -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; \
+	for candidate in python3.14 python3.13 python3.12 python3.11 python3 python; do \
+		if $$candidate -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; \
 		then echo $$candidate; break; fi; \
 	done)
 BIN := .venv/bin
-NO_PYTHON := mgstudy needs Python 3.11 or 3.12 with its venv module, and none was found. \
-	Install one (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3.12
+NO_PYTHON := mgstudy needs Python 3.11 to 3.14 with its venv module, and none was found. \
+	Install one (Debian, Ubuntu: apt install python3-venv; or uv, which fetches one) or name it: \
+	make PYTHON=/path/to/python3.12
 
 .DEFAULT_GOAL := help
 
@@ -20,24 +22,34 @@ help:  ## List these commands
 
 # Set-up happens when it has never happened, or when what it depends on has changed.
 
+# Where uv is installed it makes and fills .venv, and finds or fetches a fitting Python; else pip does.
+ifdef UV
+.venv/.created:
+	uv venv --quiet --allow-existing $(addprefix --python ,$(or $(PYTHON),3.12)) .venv
+	@touch $@
+PIP = uv pip install --python $(BIN)/python
+else
 .venv/.created:
 	$(if $(PYTHON),,$(error $(NO_PYTHON)))
 	$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	@touch $@
+PIP = $(BIN)/python -m pip install --no-compile --progress-bar off
+endif
 
 # A fresh set-up fetches more than a hundred packages: the details matter only when it fails, and most
 # of their modules are never imported, so that Python compiles those that are when they are.
-INSTALL = $(BIN)/python -m pip install --no-compile --progress-bar off --constraint constraints.txt --editable
+INSTALL = $(PIP) --constraint constraints.txt --editable .
 QUIETLY = > .venv/install.log 2>&1 || { tail -n 30 .venv/install.log >&2; exit 1; }
 
 .venv/.installed: .venv/.created pyproject.toml constraints.txt
 	@echo "Installing mgstudy into .venv (the first time takes minutes: it fetches PyTorch, Ray and MLflow)"
-	@$(INSTALL) . $(QUIETLY)
+	@$(INSTALL) $(QUIETLY)
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
 	@echo "Installing what the tests and checks need into .venv"
-	@$(INSTALL) '.[dev]' $(QUIETLY)
+	@$(INSTALL) --group dev $(QUIETLY)
 	@touch $@
 
 .PHONY: install

@@ -170,14 +170,12 @@ def test_unsafe_reads_are_recognised(call: str, unsafe: bool) -> None:
 
 # Dependencies.
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 DEPENDENCIES = [Requirement(line) for line in PROJECT["dependencies"]]
-DEVELOPMENT = [Requirement(line) for line in PROJECT["optional-dependencies"]["dev"]]
+DEVELOPMENT = [Requirement(line) for line in PYPROJECT["dependency-groups"]["dev"]]
 EXTRAS = [
-    Requirement(line)
-    for extra, lines in PROJECT["optional-dependencies"].items()
-    if extra != "dev"
-    for line in lines
+    Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines
 ]
 PINS = {
     canonicalize_name(requirement.name): next(iter(requirement.specifier)).version
