@@ -22,6 +22,8 @@ help:  ## List these commands
 
 # Set-up happens when it has never happened, or when what it depends on has changed.
 
+QUIETLY = > .venv/install.log 2>&1 || { tail -n 30 .venv/install.log >&2; exit 1; }
+
 # Where uv is installed it makes and fills .venv, and finds or fetches a fitting Python; else pip does.
 ifdef UV
 .venv/.created:
@@ -32,7 +34,7 @@ else
 .venv/.created:
 	$(if $(PYTHON),,$(error $(NO_PYTHON)))
 	$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --upgrade 'pip>=25.1' $(QUIETLY)
 	@touch $@
 PIP = $(BIN)/python -m pip install --no-compile --progress-bar off
 endif
@@ -40,7 +42,6 @@ endif
 # A fresh set-up fetches more than a hundred packages: the details matter only when it fails, and most
 # of their modules are never imported, so that Python compiles those that are when they are.
 INSTALL = $(PIP) --constraint constraints.txt --editable .
-QUIETLY = > .venv/install.log 2>&1 || { tail -n 30 .venv/install.log >&2; exit 1; }
 
 .venv/.installed: .venv/.created pyproject.toml constraints.txt
 	@echo "Installing mgstudy into .venv (the first time takes minutes: it fetches PyTorch, Ray and MLflow)"
