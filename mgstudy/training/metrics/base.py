@@ -81,14 +81,16 @@ class RankedLists:
         """A number of every item at the places where it is listed, 0 where nothing is; float64,
         shape of ``items``."""
         # One entry more stands where no item is.
-        return torch.nn.functional.pad(of_items.to(torch.float64), (0, 1))[self.places]
+        table = torch.nn.functional.pad(of_items.to(torch.float64), (0, 1))
+        # A third of the time of the same by brackets.
+        return table.index_select(0, self.places.view(-1)).view(self.items.shape)
 
     @property
     def places(self) -> Tensor:
         """``items`` with the number of items in the catalogue where no item is: what stands in a
         table's row behind all items is taken there."""
         count = len(self.catalogue.interactions)
-        return self._once(("places",), lambda: self.items.remainder(count + 1))
+        return self._once(("places",), lambda: self.items.where(self.items >= 0, count))
 
     def sums(self, of_items: Tensor, cutoffs: Sequence[int]) -> Tensor:
         """Sums of a number of every item over the lists' beginnings, ``[users, cutoffs]``."""
@@ -113,15 +115,16 @@ class RankedLists:
         )
 
     def _exposures(self, cutoffs: Sequence[int], discounted: bool) -> Tensor:
-        length = self.items.shape[1]
-        places = torch.arange(2, length + 2, dtype=torch.float64, device=self.items.device)
-        weights = 1 / places.log2() if discounted else torch.ones_like(places)
+        length, number = self.items.shape[1], len(self.catalogue.interactions)
+        ranks = torch.arange(2, length + 2, dtype=torch.float64, device=self.items.device)
+        weights = (1 / ranks.log2()).expand(self.items.shape) if discounted else None
         counts, counted = torch.zeros_like(self.catalogue.interactions), 0
         found = {}
         for cutoff in sorted(set(cutoffs)):
-            added = self.items[:, counted:cutoff]
-            there = (added >= 0) * weights[counted:cutoff]
-            counts = counts.index_add(0, added.clamp_min(0).reshape(-1), there.reshape(-1))
+            added = self.places[:, counted:cutoff].reshape(-1)
+            of_each = None if weights is None else weights[:, counted:cutoff].reshape(-1)
+            # One bin more counts where no item is.
+            counts = counts + torch.bincount(added, of_each, number + 1)[:number]
             found[cutoff], counted = counts, cutoff
         return torch.stack([found[cutoff] for cutoff in cutoffs])
 
@@ -159,9 +162,9 @@ class RankedLists:
             relevant: int64, of the length of ``rows``: how many items count.
         """
         hits = self.hits if counted is None else self.hits * self.listed(counted)
-        return RankedLists(
-            self.items[rows], hits[rows], relevant, self.candidates[rows], self.catalogue
-        )
+        of_rows = (tensor.index_select(0, rows) for tensor in (self.items, hits, self.candidates))
+        items, hits, candidates = of_rows
+        return RankedLists(items, hits, relevant, candidates, self.catalogue)
 
     @property
     def incomplete_share(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,15 +41,18 @@ class FairnessChance(Fairness):
     of_users = False
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
-        from scipy.stats import binom  # noqa: PLC0415
-
-        share = ranked.incomplete_share
-        levels = []
-        for cutoff in cutoffs:
-            counts = np.arange(cutoff + 1)
-            distance = np.abs(counts / cutoff - share) @ binom.pmf(counts, cutoff, share)
-            levels.append(1 - distance / max(share, LEAST_SHARE))
+        levels = [_chance(cutoff, ranked.incomplete_share) for cutoff in cutoffs]
         return torch.tensor(levels, dtype=torch.float64)
+
+
+@cache
+def _chance(cutoff: int, share: float) -> float:
+    """The same in every validation of a training."""
+    from scipy.stats import binom  # noqa: PLC0415
+
+    counts = np.arange(cutoff + 1)
+    distance = np.abs(counts / cutoff - share) @ binom.pmf(counts, cutoff, share)
+    return float(1 - distance / max(share, LEAST_SHARE))
 
 
 class FairnessAggregate(Fairness):
