@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from mgstudy.statistics import ALPHA, CONFIDENCE, exceedance_p
-from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
+from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of, search_pairs
 from mgstudy.study.search.state import CellState
 
 POWER = 0.8
@@ -54,6 +54,7 @@ def planned_power(
     paired: bool = False,
     wanted: float | None = None,
     baseline: Mapping[str, str] = DEFAULT_BASELINE,
+    paired_searches: bool = False,
 ) -> list[dict[str, Any]]:
     """What a study can see of each comparison, ``POWER`` of the time.
 
@@ -64,6 +65,7 @@ def planned_power(
         paired: Whether they are pairs.
         wanted: The relative difference that it is to see.
         baseline: Levels that make a cell a baseline.
+        paired_searches: Whether searches try the same configurations.
 
     Returns:
         For each cell with a baseline: ``cell``, ``dataset``, ``model``, ``spread`` (of the score,
@@ -94,7 +96,7 @@ def planned_power(
                 **{
                     name: None if math.isinf(difference) else difference
                     for name, difference in detectable(
-                        cell, other, share, seeds, count, paired
+                        cell, other, share, seeds, count, paired, paired_searches
                     ).items()
                 },
             }
@@ -109,6 +111,7 @@ def detectable(
     seeds: int,
     comparisons: int,
     paired: bool = False,
+    paired_searches: bool = False,
 ) -> dict[str, float]:
     """The relative differences between a cell and its baseline that are seen ``POWER`` of the time.
 
@@ -119,20 +122,26 @@ def detectable(
         seeds: Replicates of each.
         comparisons: How many are tested together.
         paired: Whether the replicates are pairs.
+        paired_searches: Whether the searches try the same configurations; then these are drawn
+            again with what either cell makes of them.
 
     Returns:
         ``over_seeds``, between two configurations; and ``over_searches``, over seeds and searches,
         infinite where too few trials have ended to say how lucky a search can be.
     """
-    luck = luck_of(other, cell)
+    luck = _luck_of_pairs(cell, other) if paired_searches else luck_of(other, cell)
+    sizes = cell.budget, other.budget
 
     def over_seeds(difference: float) -> float:
         return power_over_seeds(difference, spread, seeds, comparisons, paired)
 
     def over_both(difference: float) -> float:
         assert luck is not None
-        sizes = cell.budget, other.budget
-        return over_seeds(difference) * power_over_searches(difference, luck, *sizes, comparisons)
+        if paired_searches:
+            found = power_over_pairs(difference, luck, min(sizes), comparisons)
+        else:
+            found = power_over_searches(difference, luck, *sizes, comparisons)
+        return over_seeds(difference) * found
 
     nothing = seeds < 2
     return {
@@ -207,6 +216,21 @@ def luck_of(*cells: CellState) -> Scores | None:
     return None
 
 
+def _luck_of_pairs(cell: CellState, other: CellState) -> Scores | None:
+    """What ``power_over_pairs`` draws from; ``None`` where too few pairs have ended."""
+    pairs = np.asarray(search_pairs(cell, other), np.float64).reshape(-1, 2)
+    if not (cell.searched and other.searched) or len(pairs) < _FEWEST_FOR_LUCK:
+        return None
+    ended = np.isfinite(pairs)
+    both = ended.all(axis=1)
+    ours, theirs = np.where(ended, pairs, 0.0).T
+    total = theirs[both].sum()
+    apart = ours - theirs * (ours[both].sum() / total if total > 0 else 1.0)
+    # One that alone was pruned or failed is behind by more than all others.
+    alone = np.where(ended.any(axis=1), np.inf, 0.0)
+    return np.stack([theirs, np.where(both, apart, alone)], axis=1)
+
+
 def power_over_seeds(
     difference: float, spread: float, seeds: int, comparisons: int, paired: bool = False
 ) -> float:
@@ -255,6 +279,40 @@ def power_over_searches(
     ours, theirs = _searches(luck.tobytes(), trials, others)
     above = (ours * (1 + difference) > theirs.max(axis=1, keepdims=True)).sum(axis=1)
     return float(np.mean(above >= needed))
+
+
+def power_over_pairs(difference: float, luck: Scores, trials: int, comparisons: int) -> float:
+    """How often signed ranks tell a difference from the luck of two searches of the same
+    configurations, see ``power_over_searches``.
+
+    Args:
+        difference: Of a configuration's score, over that of the same in the other cell.
+        luck: The baseline's score of each configuration that was tried, and how far the other cell
+            was from as many times it as over all of them, shape ``[pairs, 2]``; which of the two
+            was ahead by that is drawn, too.
+        trials: Pairs of a search.
+        comparisons: How many are tested together.
+    """
+    needed = _least_sum_of_ranks(trials, ALPHA / comparisons)
+    random = np.random.default_rng(0)
+    scores, apart = np.moveaxis(random.choice(luck, (_SEARCHES, trials)), -1, 0)
+    shifted = difference * scores + apart * random.choice([-1.0, 1.0], apart.shape)
+    ranks = np.abs(shifted).argsort(axis=1).argsort(axis=1) + 1
+    return float(np.mean((ranks * (shifted > 0)).sum(axis=1) >= needed))
+
+
+@functools.lru_cache(maxsize=64)
+def _least_sum_of_ranks(pairs: int, level: float) -> float:
+    """From which sum of the ranks of what is above 0 on a two-sided test of signed ranks finds a
+    difference; infinite where none does."""
+    chances = np.ones(1)
+    for rank in range(1, pairs + 1):
+        with_rank = np.concatenate([np.zeros(rank), chances])
+        chances = (with_rank + np.pad(chances, (0, rank))) / 2
+    # The least sum whose tail is below: most chances are in the front.
+    tails = 2 * chances[::-1].cumsum()[::-1]
+    enough = np.flatnonzero(tails < level)
+    return float(enough[0]) if len(enough) else math.inf
 
 
 def smallest(power: Callable[[float], float]) -> float:

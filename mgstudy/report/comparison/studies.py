@@ -186,7 +186,9 @@ def _seen(entry: ComparedCell, row: Mapping[str, Any]) -> dict[str, float]:
     assert entry.baseline is not None
     spread = spread_of(entry.cell.levels, row["metric"], entry.study.cells).share
     seeds, paired = min(map(len, entry.replicates()[:2])), bool(row["paired"])
-    found = detectable(entry.cell, entry.baseline.cell, spread, seeds, row["comparisons"], paired)
+    searches = entry.study.manifest.config.search.paired
+    cells = entry.cell, entry.baseline.cell
+    found = detectable(*cells, spread, seeds, row["comparisons"], paired, searches)
     return {f"seen_{name}": difference for name, difference in found.items()}
 
 

@@ -75,7 +75,12 @@ def plan_content(
     ]
     confirmation, objective = study.config.confirmation, study.config.training.objective
     power = planned_power(
-        list(states.values()), objective, confirmation.seeds, confirmation.shared, detect
+        list(states.values()),
+        objective,
+        confirmation.seeds,
+        confirmation.shared,
+        detect,
+        paired_searches=study.config.search.paired,
     )
     known_all = all(
         cell["seconds_per_trial"] is not None or not count

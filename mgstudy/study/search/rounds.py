@@ -216,21 +216,21 @@ def search_luck(cell: CellState, baseline: CellState, paired: bool) -> tuple[flo
     if not (cell.searched and baseline.searched):
         return 0.0, 0
     if paired:
-        return signed_ranks(_pair_differences(cell, baseline))
+        pairs = search_pairs(cell, baseline)
+        return signed_ranks([0.0 if one == other else one - other for one, other in pairs])
     return exceedance_test(search_scores(cell), search_scores(baseline))
 
 
-def _pair_differences(cell: CellState, baseline: CellState) -> list[float]:
-    """By how much each ended trial scored above the baseline's with the same parameters of model
-    and optimizer; infinitely if one of the two was pruned or failed."""
+def search_pairs(cell: CellState, baseline: CellState) -> list[tuple[float, float]]:
+    """The score of each ended trial, and of the baseline's with the same parameters of model and
+    optimizer; what failed or was pruned counts as worse than all that completed."""
     theirs = {trial.number: trial for trial in baseline.trials if trial.state.is_ended}
     found = []
     for ours in cell.trials:
         other = theirs.get(ours.number)
         if other is None or not ours.state.is_ended or not _is_pair(ours, other):
             continue
-        scores = [_search_score(trial) for trial in (ours, other)]
-        found.append(0.0 if scores[0] == scores[1] else scores[0] - scores[1])
+        found.append((_search_score(ours), _search_score(other)))
     return found
 
 

@@ -14,6 +14,8 @@ from states import METRIC, recorded, summary_of
 from states import confirmed_cell as cell
 
 from mgstudy.report.comparison.power import (
+    _least_sum_of_ranks,
+    detectable,
     planned_power,
     power_over_seeds,
     recorded_spreads,
@@ -21,6 +23,7 @@ from mgstudy.report.comparison.power import (
     spread_of,
 )
 from mgstudy.report.comparison.studies import compare_studies
+from mgstudy.study.search.rounds import search_luck
 from mgstudy.study.search.state import CellState, State
 
 PAGES = Path(__file__).parents[3] / "docs/results"
@@ -113,3 +116,61 @@ def test_without_trials_nothing_is_promised_of_searches() -> None:
     assert promised["over_searches"] is None
     assert promised["over_seeds"] > 0.03
     assert promised["seeds_wanted"] > 5
+
+
+def tried(gradient: str, scores: np.ndarray, configurations: np.ndarray) -> CellState:
+    trials = [
+        recorded(number, State.COMPLETE, float(score), parameters={"model.x": float(x)})
+        for number, (score, x) in enumerate(zip(scores, configurations, strict=True))
+    ]
+    return replace(cell(gradient, [0.1] * len(trials), []), trials=trials)
+
+
+def test_searches_of_the_same_configurations_are_drawn_again_in_pairs() -> None:
+    """Their luck cancels: what is promised is far less than of searches apart, and is seen four
+    times of five."""
+    random, trials, noise = np.random.default_rng(0), 12, 0.01
+
+    def pair(difference: float, count: int) -> list[CellState]:
+        quality = random.normal(0.5, 0.05, count)
+        return [
+            tried(name, quality * (1 + shift) + random.normal(0, noise, count), quality)
+            for name, shift in (("plain", 0.0), ("mg", difference))
+        ]
+
+    # 200 trials tell how lucky searches of 12 are, here with a difference that is none of luck.
+    plain, other = (replace(of, budget=trials) for of in pair(0.05, 200))
+    apart, together = (
+        detectable(other, plain, 1e-4, 5, 1, paired_searches=paired)["over_searches"]
+        for paired in (False, True)
+    )
+    assert together < apart / 4
+    studies = 300
+    seen = sum(
+        search_luck(ours, theirs, True)[0] < 0.05
+        for theirs, ours in (pair(together, trials) for _ in range(studies))
+    )
+    assert seen / studies == pytest.approx(0.8, abs=0.08)
+
+
+def test_the_sum_of_ranks_that_is_enough_is_wilcoxons() -> None:
+    for pairs, level in ((6, 0.05), (12, 0.05), (12, 0.005), (30, 0.01)):
+        needed = _least_sum_of_ranks(pairs, level)
+        for total, found in ((needed, True), (needed - 1, False)):
+            # Ranks from the highest on are above 0 until their sum is that.
+            signs, left = -np.ones(pairs), total
+            for rank in range(pairs, 0, -1):
+                if rank <= left:
+                    signs[rank - 1], left = 1, left - rank
+            assert (stats.wilcoxon(signs * np.arange(1, pairs + 1)).pvalue < level) == found
+    assert _least_sum_of_ranks(5, 0.05) == math.inf
+
+
+def test_pairs_of_which_one_was_pruned_are_beyond_all_others() -> None:
+    random = np.random.default_rng(1)
+    quality = random.normal(0.5, 0.05, 12)
+    plain, other = (tried(n, quality + random.normal(0, 1e-3, 12), quality) for n in ("plain", "m"))
+    promised = detectable(other, plain, 1e-4, 5, 1, paired_searches=True)["over_searches"]
+    pruned = [replace(t, value=None, state=State.PRUNED) for t in other.trials[:4]]
+    fewer = replace(other, trials=[*pruned, *other.trials[4:]])
+    assert detectable(fewer, plain, 1e-4, 5, 1, paired_searches=True)["over_searches"] > promised
