@@ -75,7 +75,8 @@ ifdef ARGS
 test: dev
 	$(BIN)/python -m pytest $(ARGS)
 else
-test: test-fast test-integration  ## Run the tests; ARGS="tests/models -x" for some of them
+test: dev  ## Run the tests; ARGS="tests/models -x" for some of them
+	@$(MAKE) --no-print-directory --jobs 1 test-fast test-integration
 endif
 
 .PHONY: test-fast
