@@ -33,3 +33,24 @@ def models(
         parts.print_model(name, make_console())
     else:
         parts.print_models(make_console())
+
+
+@app.command()
+def parts(
+    kind: Annotated[str | None, typer.Argument(help="Only parts of this kind")] = None,
+    name: Annotated[str | None, typer.Argument(help="Explain this one")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List everything that study and pipeline files can name, or explain one: what it computes, its
+    paper and its parameters."""
+    from mgstudy.report.console import parts as catalogue  # noqa: PLC0415
+
+    if kind is None or name is None:
+        if as_json:
+            print_json(catalogue.parts_content(kind))
+        else:
+            catalogue.print_parts(kind, make_console())
+    elif as_json:
+        print_json(catalogue.part_content(kind, name))
+    else:
+        catalogue.print_part(kind, name, make_console())

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mgstudy.config.parameters import Fixed
 from mgstudy.models.base import ModalityNeed, Recommender, models
+from mgstudy.report.console.parts import parameters_content, print_prose
 from mgstudy.report.table import Table
 
 
@@ -19,7 +19,6 @@ def model_content(name: str) -> dict[str, Any]:
         UnknownNameError: If there is no such model.
     """
     model: type[Recommender] = models.get(name)
-    spaces = model.Parameters.spaces()
     return {
         "name": model.name,
         "paper": {
@@ -32,14 +31,7 @@ def model_content(name: str) -> dict[str, Any]:
         "modalities": model.modality_need.value,
         "trainable": model.trainable,
         "samples_negatives": model.samples_negatives,
-        "parameters": {
-            name: {
-                "default": field.get_default(call_default_factory=True),
-                "space": None if isinstance(spaces[name], Fixed) else spaces[name].to_yaml(),
-                "description": field.description,
-            }
-            for name, field in model.Parameters.model_fields.items()
-        },
+        "parameters": parameters_content(model.Parameters),
         "optimizer": {name: space.to_yaml() for name, space in model.optimizer_spaces.items()},
     }
 
@@ -82,10 +74,7 @@ def print_model(name: str, console: Console) -> None:
     )
     console.print(f"modalities: {content['modalities']}", highlight=False)
     console.print()
-    for paragraph in (inspect.getdoc(model) or "").split("\n\n"):
-        is_prose = not any(line.startswith((" ", "-")) for line in paragraph.splitlines())
-        said = " ".join(paragraph.split()) if is_prose else paragraph
-        console.print(said, highlight=False, markup=False, end="\n\n")
+    print_prose(inspect.getdoc(model) or "", console)
     parameters = [
         [
             f"model.{model.name}.{parameter}",
