@@ -34,9 +34,10 @@ else
 .venv/.created:
 	$(if $(PYTHON),,$(error $(NO_PYTHON)))
 	$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --upgrade 'pip>=25.1' $(QUIETLY)
 	@touch $@
 PIP = $(BIN)/python -m pip install --no-compile --progress-bar off
+# Older ones know no dependency groups.
+NEW_PIP = $(BIN)/python -m pip install --upgrade 'pip>=25.1' $(QUIETLY)
 endif
 
 # A fresh set-up fetches more than a hundred packages: the details matter only when it fails, and most
@@ -45,6 +46,7 @@ INSTALL = $(PIP) --constraint constraints.txt --editable .
 
 .venv/.installed: .venv/.created pyproject.toml constraints.txt
 	@echo "Installing mgstudy into .venv (the first time takes minutes: it fetches PyTorch, Ray and MLflow)"
+	@$(NEW_PIP)
 	@$(INSTALL) $(QUIETLY)
 	@touch $@
 
@@ -113,6 +115,14 @@ types: dev
 
 .PHONY: check
 check: lint format-check types  ## Lint, formatting and types, as continuous integration does
+
+.PHONY: docs
+docs: dev  ## Build the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
+
+.PHONY: docs-serve
+docs-serve: dev  ## Show the documentation as a site while it is written
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --strict
 
 .PHONY: format
 format: dev  ## Repair lint and formatting where that is automatic
