@@ -5,9 +5,9 @@
 
 Processes are really killed, at points drawn from the seed: the driver, a worker, or the driver with
 all of Ray. Launched again each time, the study must come to the same record, trial by trial and
-metric by metric. Two studies take turns: one walks a grid, two trials at once; the other has a
-sampler that learns, and one trial at a time, for its proposals depend on what has finished. The
-pruner judges a trial by its own values.
+metric by metric. Two studies take turns, and each has its share of the minutes: one has a sampler
+that learns, and one trial at a time, for its proposals depend on what has finished; the other walks
+a grid, two trials at once. The pruner judges a trial by its own values.
 
 Every line that it prints is appended to a file as well, and holds the count so far: what is known
 when somebody ends it early is known. All it writes, Ray's files included, is in one temporary
@@ -86,15 +86,15 @@ checkpoints: {{every_epochs: 3, every_seconds: null}}
 retries: {{max_retries: 1000}}
 """
 KINDS = {
-    "grid": {
-        "rates": "{choice: [0.05, 0.02, 0.01, 0.005, 0.002, 1e-9]}",
-        "sampler": "GridSampler",
-        "at_once": 2,
-    },
     "learning": {
         "rates": "{log_float: [1e-9, 0.1]}",
         "sampler": "{name: TPESampler, arguments: {n_startup_trials: 2}}",
         "at_once": 1,
+    },
+    "grid": {
+        "rates": "{choice: [0.05, 0.02, 0.01, 0.005, 0.002, 1e-9]}",
+        "sampler": "GridSampler",
+        "at_once": 2,
     },
 }
 STUCK_SECONDS = 600.0
@@ -205,7 +205,11 @@ def soak(options: argparse.Namespace, home: Path, tallies: list[Tally], say: Log
         seed = options.seed + number
         name = f"{kind}-{seed}"
         chance = random.Random(seed)
-        disturbing = workspace.disturb(kind, name, options.faults, chance, tally, until)
+        share = until
+        if until is not None and number < len(KINDS):
+            now = time.monotonic()
+            share = now + (until - now) / (len(KINDS) - number)
+        disturbing = workspace.disturb(kind, name, options.faults, chance, tally, share)
         try:
             with contextlib.closing(disturbing):
                 for killed in disturbing:
