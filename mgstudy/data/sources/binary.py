@@ -19,6 +19,7 @@ from mgstudy.errors import InputError
 from mgstudy.files import refuse_what_is_no_file
 
 _ARCHIVE_PREFIX = b"PK"
+_FLOATS_ARE_EXACT = 2.0**53
 _ARROW_UNITS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us", "nanoseconds": "ns"}
 
 
@@ -103,7 +104,7 @@ def open_parquet(path: Path, columns: Sequence[str] = ()) -> Iterator[pyarrow.pa
             )
             refuse_too_much(path, 8 * values, path.stat().st_size)
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         fault = str(error).splitlines()[0]
         raise InputError(
             f"{path}: cannot be read as Parquet: {fault}; download it again"
@@ -174,22 +175,33 @@ def parquet_text(path: Path, name: str, values: pa.ChunkedArray, first: int) -> 
         values = values.cast(values.type.value_type)
     kind = values.type
     if pa.types.is_floating(kind):
-        # A column of whole numbers with a gap is one of floats to pandas.
+        # A column of whole numbers with a gap is one of floats to pandas; from 2**53 on, several
+        # whole numbers are one float.
         numbers = values.cast(pa.float64())
-        whole = pc.fill_null(pc.equal(numbers, pc.round(numbers)), True)
-        if pc.all(whole).as_py() is False or not pc.all(pc.is_finite(numbers)).as_py():
+        exact = pc.and_(
+            pc.equal(numbers, pc.round(numbers)), pc.less(pc.abs(numbers), _FLOATS_ARE_EXACT)
+        )
+        if pc.all(pc.fill_null(exact, True)).as_py() is False:
             for row, value in enumerate(numbers.to_pylist(), start=first):
-                if value is not None and not float(value).is_integer():
-                    raise InputError(
-                        f"{path}: row {row}: {name} is {value}, expected text or a whole number"
-                    )
+                if value is None:
+                    continue
+                if not value.is_integer():
+                    fault = "expected text or a whole number"
+                elif abs(value) >= _FLOATS_ARE_EXACT:
+                    fault = "where floats pass over whole numbers; write such ids as text"
+                else:
+                    continue
+                raise InputError(f"{path}: row {row}: {name} is {value}, {fault}")
         return numbers.cast(pa.int64()).cast(TEXT)
     is_text = kind in (TEXT, pa.large_string(), pa.string_view())
     if not (is_text or pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise InputError(
             f"{path}: column {name!r} is {values.type}, expected text or whole numbers"
         )
-    return values.cast(TEXT)
+    try:
+        return values.cast(TEXT).cast(pa.binary()).cast(TEXT)  # Which looks at every character.
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: column {name!r} holds text that is not UTF-8") from error
 
 
 def _converted(
@@ -205,8 +217,9 @@ def _converted(
             values = values.cast(unit, safe=False).cast(pa.int64())
     try:
         if not (pa.types.is_nested(kind) or pa.types.is_boolean(kind)):
-            # A time in nanoseconds has more digits than a float holds, and none that matter.
-            return values.cast(column.type, safe=column.unit is None)
+            # A time in nanoseconds has more digits than a float holds, and none that matter; nor
+            # do a rating's.
+            return values.cast(column.type, safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         pass
     raise InputError(f"{path}: column {name!r} is {kind}, expected {expected}")

@@ -277,6 +277,20 @@ def test_whole_numbers_are_called_the_same_whatever_their_type_in_parquet(tmp_pa
             ("7", "a"),
             ("8", "b"),
         ]
+    table = {
+        "user": [2.0**53 - 1, -1.0],
+        "item": ["a", "b"],
+        "rating": pa.array([2**64 - 1, 1], pa.uint64()),
+    }
+    pyarrow.parquet.write_table(pa.table(table), path)
+    read = rows(source("table", interactions=path, rating="rating"))
+    assert [row[:3] for row in read] == [("9007199254740991", "a", 2.0**64), ("-1", "b", 1.0)]
+
+
+def not_text() -> pa.Array:
+    """One value of a column of text that is none."""
+    ends = pa.array([0, 1], pa.int32()).buffers()[1]
+    return pa.Array.from_buffers(pa.string(), 1, [None, ends, pa.py_buffer(b"\xff")])
 
 
 NO_COLUMNS = {
@@ -285,6 +299,12 @@ NO_COLUMNS = {
     "truth values": ({"item": [True]}, "column 'item' is bool, expected text or whole numbers"),
     "NaN": ({"user": [np.nan]}, "row 0: user is nan, expected text or a whole number"),
     "fractions": ({"item": [1.5]}, "row 0: item is 1.5, expected text or a whole number"),
+    "beyond whole numbers": ({"user": [1e300]}, "row 0: user is 1e+300, where floats pass over"),
+    "where two ids are one float": (
+        {"item": [2.0**53]}, "row 0: item is 9007199254740992.0, where floats pass over whole num"
+        "bers; write such ids as text"
+    ),
+    "no text": ({"user": not_text()}, "column 'user' holds text that is not UTF-8"),
     "nothing": ({"user": pa.array([None], pa.string())}, "row 0: user is missing"),
     "a rating as a list": ({"rating": [[1.0]]}, "column 'rating' is list<element: double>, "),
     "a rating as a time": ({"rating": [NOON]}, "column 'rating' is timestamp[us], expected n"),
@@ -330,6 +350,9 @@ def test_keys_of_items_in_parquet_are_text_or_whole_numbers(tmp_path) -> None:
     assert records(read, "tags") == {"1": {"tags": "x"}, "2": {"tags": "y"}}
     pyarrow.parquet.write_table(pa.table({"item": [["1"]], "tags": ["x"]}), path)
     with pytest.raises(InputError, match=r"column 'item' is list<element: string>, expected text"):
+        records(read, "tags")
+    pyarrow.parquet.write_table(pa.table({"item": ["1"], "tags": not_text()}), path)
+    with pytest.raises(InputError, match=r"items\.parquet: cannot be read as Parquet: .*byte 0xff"):
         records(read, "tags")
 
 
