@@ -60,13 +60,9 @@ class Document:
                 place, what was expected and, for an unknown key, the nearest valid one.
         """
         try:
-            valid = model.model_validate(self.data)
+            return model.model_validate(self.data)
         except ValidationError as error:
             raise self.explain(error, model=model) from error
-        # Where a field has no limit of its own: no array and no database takes more.
-        for large in _beyond_64_bits(self.data, ()):
-            raise self.error(large, "a whole number of more than 64 bits")
-        return valid
 
     def explain(
         self, error: ValidationError, location: Location = (), model: type[BaseModel] | None = None
@@ -172,14 +168,6 @@ def _key(target: Any, step: str, place: str) -> str | int:
     if step.isdecimal() and len(step) < 10 and int(step) < len(target):
         return int(step)
     raise InputError(f"{place}: {step!r} is not a position in a list of {len(target)}")
-
-
-def _beyond_64_bits(value: Any, location: Location) -> Iterator[Location]:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        yield location
-    elif isinstance(value, dict | list):
-        for step, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _beyond_64_bits(inner, (*location, step))
 
 
 _WORDS = {

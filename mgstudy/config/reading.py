@@ -247,6 +247,8 @@ def _unusable(value: Any) -> str:
     if isinstance(value, str):
         value.encode()
         return "holds a NUL character" if "\0" in value else ""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "is a whole number of more than 64 bits"  # No array and no database takes it.
     if isinstance(value, float):
         return "" if math.isfinite(value) else "is not a finite number"
     return "is a date, which nothing takes here" if isinstance(value, date) else ""

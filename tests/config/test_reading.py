@@ -104,6 +104,7 @@ def test_plain_values_are_what_yaml_1_2_says(text: str, value: object) -> None:
         ("!!int ten", "'ten' is not a whole number"),
         ("!!int ''", "'' is not a whole number"),
         (f"1{'0' * 5000}", f"'1{'0' * 56}...' is not a whole number"),
+        (f"0x{'f' * 5000}", f"'0x{'f' * 55}...' is a whole number of more than 64 bits"),
         ("!!float ten", "'ten' is not a number"),
         ("._", "'._' is not a number"),
         ("1e999", "'1e999' is not a finite number"),
