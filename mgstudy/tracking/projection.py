@@ -111,7 +111,7 @@ class Projection:
         artifacts = {
             "study.json": manifest.config.model_dump_json(indent=2),
             "cells.json": json.dumps(cells, indent=2),
-            "environment.json": json.dumps(manifest.environment, indent=2),
+            "environment.json": manifest.environment.model_dump_json(indent=2, exclude_unset=True),
             "requirements.txt": requirements,
         }
         for name, content in artifacts.items():
@@ -282,8 +282,8 @@ class Projection:
             NOTE_TAG: config.question,
             "mgstudy.objective": config.training.objective,
         }
-        if environment.get("git_revision"):
-            tags["mlflow.source.git.commit"] = environment["git_revision"]
+        if environment.git_revision:
+            tags["mlflow.source.git.commit"] = environment.git_revision
         run = client.create_run(self.store.experiment_id, tags=tags, run_name=self.manifest.name)
         return str(run.info.run_id)
 

@@ -7,6 +7,8 @@ import random
 import shutil
 import sqlite3
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,17 +21,23 @@ COMMANDS = [
     ["report", "s"], ["plan", "s.yaml"], ["data", "describe", "tiny"], ["cache", "ls"],
     ["cache", "show", "image"], ["cache", "verify"], ["cache", "gc"], ["cache", "gc", "--dry-run"],
     ["sync", "s"], ["resume", "s"], ["robustness", "s"], ["prepare", "p.yaml"], ["ui", "s"],
+    ["ls"], ["show", "s"], ["trial", "s", "a/BPR/plain/none/adam/999/0"], ["fork", "s", "t"],
+    ["export", "s"], ["delete", "s", "--yes"], ["rename", "s", "t"],
+    ["import", "home/s.tar.xz", "--as", "t"],
 ]  # fmt: skip
 READ_BY: dict[str, list[str]] = {
     "manifest.json": ["plan", "data", "cache", "prepare"],
-    "study.json": ["status", "compare", "report", "resume", "sync", "robustness", "cache"],
-    "popularity.json": ["status", "compare", "report", "resume"],
-    "optuna.db": ["status", "compare", "report", "resume", "sync", "robustness"],
-    "metrics.jsonl": ["report", "resume", "sync", "status"],
-    "mlflow.db": ["sync"],
+    "study.json": ["status", "compare", "report", "resume", "sync", "robustness", "cache", "ls",
+                   "show", "trial", "fork", "export", "delete", "rename"],
+    "popularity.json": ["status", "compare", "report", "resume", "export"],
+    "optuna.db": ["status", "compare", "report", "resume", "sync", "robustness", "ls", "show",
+                  "trial", "fork", "export", "delete", "rename"],
+    "metrics.jsonl": ["report", "resume", "sync", "status", "fork", "export", "trial"],
+    "mlflow.db": ["sync", "delete", "rename", "show"],
+    ".tar.xz": ["import"],
     ".parquet": ["plan", "data", "cache", "prepare"],
     ".json": ["plan", "data", "cache", "prepare"],
-}
+}  # fmt: skip
 """Which commands look into a file, by the end of its name."""
 _SYNTHETIC = {"kind": "synthetic", "users": 60, "items": 40, "interactions_per_user": 6,
               "modalities": {"image": {"width": 3}}}  # fmt: skip
@@ -44,25 +52,24 @@ def make_workspace(home: Path) -> None:
     from mgstudy import api
     from mgstudy.data.loading import load_dataset
     from mgstudy.environment import describe_environment
-    from mgstudy.study.definition.manifest import DatasetEntry
+    from mgstudy.study.definition.manifest import Environment
     from mgstudy.study.results.popularity import ensure_popularity
     from mgstudy.workspace import Workspace
 
     home.mkdir(parents=True)
     (home / "p.yaml").write_text(PIPELINE)
     api.prepare(home / "p.yaml", (), home)
-    driven = Driven(home, "s", trials=2, seeds=2)
+    api.prepare(home / "p.yaml", ("name=a",), home)  # The study's, which has the same tables.
+    dataset = load_dataset(Workspace(home), "a")
+    driven = Driven(home, "s", trials=2, seeds=2, dataset=dataset)
     while (trial := driven.record.next_request()) is not None:
         driven.record.start(trial)
         driven.complete(trial, epochs=2)
     driven.project()
-    dataset = load_dataset(Workspace(home), "tiny")
     ensure_popularity(driven.folder, {"a": dataset}, driven.config.training)
-    entry = DatasetEntry(
-        interactions=dataset.fingerprint, features=dict(dataset.feature_fingerprints)
-    )
-    facts = {"datasets": {"a": entry}, "environment": describe_environment()}
+    facts = {"environment": Environment(**describe_environment())}
     driven.manifest.model_copy(update=facts).write(driven.folder)
+    api.export_study("s", home / "s.tar.xz", home=home)
 
 
 def copied(template: Path, home: Path) -> None:
@@ -92,12 +99,28 @@ def damaged_workspace(
         path = draw.choice(files)
         if path.suffix == ".db" and draw.random() < 0.7:
             _damage_database(path, draw)
+        elif path.suffix == ".xz" and draw.random() < 0.7:
+            _damage_member(path, draw, damage)
         elif draw.random() < 0.1:
             something_else(draw.choice([path.parent, path.parent.parent]), draw)
         else:
             damage(path, draw)
 
     return words, lay_out, f"*{ending}"
+
+
+def _damage_member(
+    path: Path, draw: random.Random, damage: Callable[[Path, random.Random], None]
+) -> None:
+    with tempfile.TemporaryDirectory() as unpacked:
+        with tarfile.open(path) as archive:
+            archive.extractall(unpacked, filter="data")
+        members = sorted(member for member in Path(unpacked).rglob("*") if member.is_file())
+        damage(draw.choice(members), draw)
+        with tarfile.open(path, "w:xz", preset=0) as archive:
+            for member in sorted(Path(unpacked).iterdir()):
+                if not member.is_fifo() and not member.is_symlink():
+                    archive.add(member, member.name)
 
 
 def _damage_database(path: Path, draw: random.Random) -> None:

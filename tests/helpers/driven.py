@@ -14,7 +14,7 @@ from mgstudy.config.document import parse_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.study.definition.expansion import expand
-from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, StudyManifest
+from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, Environment, StudyManifest
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
@@ -46,7 +46,13 @@ class Driven:
     """
 
     def __init__(
-        self, home: Path, name: str, uri: str | None = None, trials: int = 3, seeds: int = 0
+        self,
+        home: Path,
+        name: str,
+        uri: str | None = None,
+        trials: int = 3,
+        seeds: int = 0,
+        dataset: Dataset | None = None,
     ) -> None:
         text = STUDY.format(name=name, trials=trials, seeds=seeds, uri=uri or "null")
         document = parse_document(text, "s.yaml")
@@ -56,7 +62,7 @@ class Driven:
         self.folder = StudyFolder.of(self.workspace, name)
         self.folder.path.mkdir(parents=True, exist_ok=True)
         url = sqlite_url(self.folder.path / "optuna.db")
-        datasets = {"a": _dataset()}
+        datasets = {"a": dataset or _dataset()}
         cells = expand(self.config, document, datasets).cells
         self.store = TrackingStore(self.workspace, self.config.tracking, name)
         self.manifest = StudyManifest(
@@ -66,7 +72,7 @@ class Driven:
             cells=tuple(CellEntry.of(name, cell, cell.budget(trials)) for cell in cells),
             datasets={label: DatasetEntry.of(dataset) for label, dataset in datasets.items()},
             launched="2026-01-01T00:00:00+00:00",
-            environment={"git_revision": "abc"},
+            environment=Environment(git_revision="abc"),
         )
         self.manifest.write(self.folder)
         self.metrics = EpochMetrics(self.folder.epoch_metrics)

@@ -84,8 +84,8 @@ def study_content(summary: StudySummary) -> dict[str, Any]:
         },
         "origin": summary.forked,
         "hidden_cells": summary.hidden,
-        "mgstudy": manifest.environment.get("packages", {}).get("mgstudy"),
-        "git_revision": manifest.environment.get("git_revision"),
+        "mgstudy": manifest.environment.packages.get("mgstudy"),
+        "git_revision": manifest.environment.git_revision,
     }
 
 

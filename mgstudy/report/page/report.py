@@ -239,11 +239,11 @@ def _provenance(manifest: StudyManifest) -> list[tuple[str, str]]:
     environment, config = manifest.environment, manifest.config
     found = [
         ("last launched", manifest.launched),
-        ("git revision", environment["git_revision"] or "not a checkout"),
-        ("Python", environment["python"]),
-        *((name, version) for name, version in environment["packages"].items()),
-        ("platform", environment["platform"]),
-        ("processor", environment["processor"]),
+        ("git revision", environment.git_revision or "not a checkout"),
+        ("Python", environment.python),
+        *((name, version) for name, version in environment.packages.items()),
+        ("platform", environment.platform),
+        ("processor", environment.processor),
         ("study seed", str(config.seed)),
         ("training seeds", ", ".join(map(str, config.factors.seed))),
     ]

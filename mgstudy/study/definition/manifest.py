@@ -120,6 +120,18 @@ class DatasetEntry(_Part):
         )
 
 
+class Environment(_Part):
+    """What a study ran with, as ``describe_environment`` finds it; see there."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    python: str = "unknown"
+    platform: str = "unknown"
+    processor: str = "unknown"
+    packages: dict[str, str] = Field(default_factory=dict)
+    git_revision: str | None = None
+
+
 class StudyManifest(_Part):
     """A study as it was launched last. Nothing in it names the workspace's own place, so that one
     that was moved or copied is read as well.
@@ -133,7 +145,7 @@ class StudyManifest(_Part):
         left_out: The combinations that cannot be trained.
         datasets: Its datasets by their level's label.
         launched: When, ISO 8601 in UTC.
-        environment: Versions, machine and git revision, see ``describe_environment``.
+        environment: Versions, machine and git revision.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -146,7 +158,7 @@ class StudyManifest(_Part):
     left_out: tuple[LeftOutEntry, ...] = ()
     datasets: dict[str, DatasetEntry] = Field(default_factory=dict)
     launched: str
-    environment: dict[str, Any] = Field(default_factory=dict)
+    environment: Environment = Field(default_factory=Environment)
 
     @classmethod
     def of(cls, study: Study, tracking: Mapping[str, str | None]) -> StudyManifest:
@@ -167,7 +179,7 @@ class StudyManifest(_Part):
             ),
             datasets={name: DatasetEntry.of(dataset) for name, dataset in study.datasets.items()},
             launched=datetime.now(UTC).isoformat(timespec="seconds"),
-            environment=describe_environment(),
+            environment=Environment.model_validate(describe_environment()),
         )
 
     @classmethod

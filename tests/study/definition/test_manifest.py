@@ -60,6 +60,17 @@ def test_another_format_is_refused_with_the_version_that_reads_it(
         StudyManifest.read(written)
 
 
+def test_what_an_environment_does_not_say_is_unknown(written: StudyFolder) -> None:
+    content = json.loads(written.manifest.read_text())
+    written.manifest.write_text(json.dumps({**content, "environment": {"later": []}}))
+    found = StudyManifest.read(written).environment
+    assert (found.python, found.packages, found.git_revision) == ("unknown", {}, None)
+    damaged = {**content, "environment": {"packages": "torch"}}
+    written.manifest.write_text(json.dumps(damaged))
+    with pytest.raises(MgstudyError, match=r"study\.json: cannot be read: environment\.packages: "):
+        StudyManifest.read(written)
+
+
 def test_a_missing_manifest_is_said(tmp_path: Path) -> None:
     with pytest.raises(MgstudyError, match="No such file"):
         StudyManifest.read(StudyFolder(tmp_path))
