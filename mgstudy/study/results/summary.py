@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from mgstudy.config.factors import ChangedDataset, varying_factors
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyManifest
@@ -19,7 +17,7 @@ from mgstudy.study.search.rounds import with_rounds
 from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
-from mgstudy.study.storage.optuna_storage import close_storage, open_storage
+from mgstudy.study.storage.optuna_storage import NOT_WRITTEN_BY_OPTUNA, close_storage, open_storage
 from mgstudy.urls import expand_url, first_line, redacted
 from mgstudy.workspace import Workspace
 
@@ -172,8 +170,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
         cells = [state(entry) for entry in manifest.cells]
         parent = parent_of(studies, manifest.name)
         cells += hidden_cells(studies, manifest.cells, manifest.config, trials, folder.checkpoints)
-    except (LookupError, ValueError, TypeError, AttributeError, SQLAlchemyError) as error:
-        # Optuna takes what a database holds for what it has written there.
+    except NOT_WRITTEN_BY_OPTUNA as error:
         why = f"{type(error).__name__}: {first_line(error)}"
         raise MgstudyError(f"storage {redacted(url)} cannot be read: {why}") from error
     finally:

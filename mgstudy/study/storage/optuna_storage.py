@@ -28,6 +28,11 @@ from mgstudy.study.storage.storage_writer import said
 from mgstudy.urls import redacted
 
 JOURNAL = "journal:///"
+NOT_WRITTEN_BY_OPTUNA = (
+    AssertionError, AttributeError, LookupError, OSError, RuntimeError, SQLAlchemyError, TypeError,
+    ValueError,
+)  # fmt: skip
+"""What Optuna raises of a storage that cannot be read, or holds something else than it writes."""
 _SQLITE_BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
 
@@ -67,7 +72,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         storage = RDBStorage(
             parsed.render_as_string(hide_password=False), engine_kwargs=_engine_settings(parsed)
         )
-    except (SQLAlchemyError, RuntimeError, OSError, ValueError) as error:
+    except NOT_WRITTEN_BY_OPTUNA as error:
         raise MgstudyError(f"storage {shown} cannot be opened: {said(error)}") from error
     if copied is not None:
         weakref.finalize(storage, shutil.rmtree, copied.parent, ignore_errors=True)
@@ -98,7 +103,7 @@ def try_storage(url: str) -> None:
             close_storage(open_storage(url, create=False))
     except InputError as error:
         raise InputError(f"storage {redacted(url)} cannot be opened: {error}") from error
-    except (SQLAlchemyError, OSError, ValueError, LookupError, TypeError) as error:
+    except NOT_WRITTEN_BY_OPTUNA as error:
         kind = InputError if is_file else MgstudyError
         raise kind(f"storage {redacted(url)} cannot be opened: {said(error)}") from error
 
@@ -262,7 +267,10 @@ def _open_journal(path: Path, for_writing: bool) -> JournalStorage:
                     file.truncate(whole)
         finally:
             lock.release()
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    try:
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"its lines are not those of a journal: {error!r}") from error
 
 
 def _use_write_ahead_log(storage: RDBStorage) -> None:

@@ -52,6 +52,7 @@ def test_what_is_no_file_is_not_waited_for_or_read_without_end(
         "update trial_user_attributes set value_json = 'no JSON'",
         "update trials set state = 'NEVER'",
         "update trial_values set value = 'x'",
+        "update trial_values set value = null",
         "delete from trial_values",
         "update trial_intermediate_values set intermediate_value = 'x'",
     ],

@@ -12,6 +12,7 @@ from mgstudy.study.storage.optuna_storage import (
     open_storage,
     quiet_optuna,
     refuse_local_file,
+    try_storage,
 )
 from mgstudy.urls import sqlite_url
 
@@ -43,6 +44,16 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
     with pytest.raises(MgstudyError, match=r"cannot be opened: .*not a database") as caught:
         open_storage(sqlite_url(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lines", ['{"op_code": 99, "worker_id": "x"}', '{"a": 1}', "{}\n[]"])
+def test_lines_that_no_journal_has_are_said(tmp_path: Path, lines: str) -> None:
+    path = tmp_path / "study.log"
+    path.write_text(f"{lines}\n")
+    with pytest.raises(MgstudyError, match="cannot be opened: its lines are not those of a jour"):
+        open_storage(f"journal:///{path}")
+    with pytest.raises(InputError, match="cannot be opened: its lines are not those of a jour"):
+        try_storage(f"journal:///{path}")
 
 
 def test_variables_hide_no_mistake_of_a_study_file() -> None:
