@@ -141,12 +141,15 @@ def _token() -> dict[str, str]:
     """What protects a Ray that is started here, as a variable: Ray keeps a token in HOME, if
     there is one that can be written to."""
     try:
-        folder = absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+        path = absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
     except InputError:  # Nobody knows where HOME is.
         return {"RAY_AUTH_TOKEN": _TOKEN}
-    while not folder.exists():
-        folder = folder.parent
-    return {} if os.access(folder, os.W_OK) or folder.is_file() else {"RAY_AUTH_TOKEN": _TOKEN}
+    nearest = path
+    while not os.access(nearest, os.F_OK):  # Nor may somebody else's HOME be looked into.
+        nearest = nearest.parent
+    is_new = nearest != path and nearest.is_dir() and os.access(nearest, os.W_OK)
+    is_there = nearest == path and path.is_file() and os.access(path, os.R_OK)
+    return {} if is_new or is_there else {"RAY_AUTH_TOKEN": _TOKEN}
 
 
 @contextmanager

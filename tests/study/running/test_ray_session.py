@@ -103,7 +103,8 @@ def test_what_fails_while_ray_lives_is_not_tried_again(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "kind", ["of nobody", "to be written", "has one", "read only", "not there"]
+    "kind",
+    ["of nobody", "to be written", "has one", "read only", "not there", "below a file", "secret"],
 )
 def test_a_token_needs_no_home(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH", raising=False)
@@ -117,13 +118,18 @@ def test_a_token_needs_no_home(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
         (home / ".ray").mkdir()
         (home / ".ray" / "auth_token").touch()
     if kind in ("has one", "read only"):  # For root, everything can be written to.
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
-    if kind == "not there":
-        monkeypatch.setenv("HOME", str(home / "me"))
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    if kind == "secret":  # Somebody else's, as that of root is for a container's user.
+        monkeypatch.setattr(
+            os, "access", lambda path, mode: mode == os.F_OK and home not in path.parents
+        )
+    if kind in ("not there", "below a file"):
+        monkeypatch.setenv("HOME", str(home / "me" / "too"))
+    if kind == "below a file":
+        (home / "me").touch()
     own = ray_session._token()
-    assert own == (
-        {"RAY_AUTH_TOKEN": ray_session._TOKEN} if kind in ("of nobody", "read only") else {}
-    )
+    needs_none = kind in ("to be written", "has one", "not there")
+    assert own == ({} if needs_none else {"RAY_AUTH_TOKEN": ray_session._TOKEN})
 
 
 def test_an_address_at_which_nothing_listens_is_said_at_once(
