@@ -20,11 +20,15 @@ _SECRETS = (
     re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:(?!\d{1,5}\b)(?=\S))(?P<secret>[^@\n]+)(?=@)"),
     # ``https://token@``. Who logs into a database is no secret: ``postgresql://me@``.
     re.compile(r"(?<![\w+.-])(?P<before>(?!postgres)[\w+.-]+://)(?P<secret>[^:@/?#\s]+)(?=:?@)"),
-    # ``?token=``, ``password='...'``, with what may stand before such a word in a name.
+    # ``?token=``, ``password='...'``, ``"secret": "..."``, whatever stands before such a word in a
+    # name.
     re.compile(
-        r"(?i:(?P<before>(?:\bsig|\bpwd|passwd|password|token|secret|signature|api.?key)=))"
-        r"(?P<secret>'[^']*'|\"[^\"]*\"|[^\s&]+)"
+        r"(?i:(?P<before>(?:\bsig|\bpwd|passwd|password|token|secret|signature"
+        r"|(?:api|access|account).?key)(?:\s?=\s?|['\"]:\s*)))"
+        r"(?P<secret>\*{3}|'[^']*'|\"[^\"]*\"|[^\s&]+)"
     ),
+    # ``Authorization: Bearer ...``
+    re.compile(r"(?i:(?P<before>\b(?:bearer|basic)\s+))(?P<secret>[\w.~+/-]{16,}=*)"),
 )
 
 

@@ -37,6 +37,14 @@ from mgstudy.urls import expand_url, first_line, recorded_url, redacted
         ("postgresql://me:secret${DATABASE_PASSWORD}@host/d", "postgresql://me:***@host/d"),
         ("host=h user=me password='my secret' dbname=d", "host=h user=me password=*** dbname=d"),
         ("host=h PASSWORD=secret", "host=h PASSWORD=***"),
+        ("password = 'my secret'", "password = ***"),
+        ("AWS_ACCESS_KEY_ID=me AWS_SECRET_ACCESS_KEY=sec/ret",
+         "AWS_ACCESS_KEY_ID=me AWS_SECRET_ACCESS_KEY=***"),
+        ("AccountName=me;AccountKey=secret==", "AccountName=me;AccountKey=***"),
+        ("{'user': 'me', 'password': 'sec ret'}", "{'user': 'me', 'password': ***}"),
+        ('{"client_secret": "secret"}', '{"client_secret": ***}'),
+        ("Authorization: Bearer secret.of-more_than.16", "Authorization: Bearer ***"),
+        ("Authorization: Basic bWU6c2VjcmV0bWU6c2VjcmV0==", "Authorization: Basic ***"),
     ],
 )  # fmt: skip
 def test_a_secret_is_never_shown(url: str, shown: str) -> None:
@@ -59,6 +67,7 @@ def test_a_secret_is_never_shown(url: str, shown: str) -> None:
         "s3://bucket/user@example.org/x",
         "http://host/path?config=1&design=2&tokens=3",
         "max_tokens: 4, password: none",
+        "the basic understanding of a bearer token",
         "***",
         "",
     ],
