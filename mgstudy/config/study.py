@@ -187,9 +187,12 @@ class Tracking(Settings):
     @field_validator("experiment")
     @classmethod
     def _can_name_a_folder(cls, experiment: str | None) -> str | None:
-        parts = (experiment or "").split("/")
-        if not (experiment or "").isprintable() or {".", ".."} & {*parts}:
-            raise ValueError(f"expected printable characters and no `..`, got {experiment!r}")
+        if experiment is None:
+            return None
+        parts = experiment.removeprefix("/").split("/")  # On a server, a name may begin with one.
+        if not experiment.isprintable() or {"", ".", ".."} & {*parts}:
+            told = "printable characters, no `..` and nothing empty between slashes"
+            raise ValueError(f"expected {told}, got {experiment!r}")
         return experiment
 
 

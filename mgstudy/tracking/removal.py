@@ -6,12 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mgstudy.errors import MgstudyError
+from mgstudy.files import listed
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.tracking.models import registered_name
 from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
+
+_MOST_EXPERIMENTS = 50_000
+"""As many as MLflow lists at once."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,6 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
     for run in found.runs:
         if store.client.get_run(run).info.lifecycle_stage == "active":
             store.client.delete_run(run)
-    folder = store.workspace.home / "mlruns" / store.experiment
     if found.experiment is not None:
         if store.client.get_experiment(found.experiment).lifecycle_stage == "active":
             store.client.delete_experiment(found.experiment)
@@ -86,5 +90,21 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
         if done.returncode:
             raise MgstudyError(f"MLflow cannot clean up: {done.stderr.strip().splitlines()[-1]}")
     if found.experiment is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_artifacts(store)
     return True
+
+
+def remove_artifacts(store: TrackingStore) -> None:
+    """Remove what lies in an experiment's folder, but for folders of other experiments in there."""
+    from mlflow.entities import ViewType  # noqa: PLC0415
+
+    inside = f"{store.experiment.strip('/')}/"
+    found = store.client.search_experiments(ViewType.ALL, max_results=_MOST_EXPERIMENTS)
+    others = [f"{e.name.strip('/')}/" for e in found if e.name != store.experiment]
+    kept = {name.removeprefix(inside).split("/")[0] for name in others if name.startswith(inside)}
+    for path in listed(store.artifacts):
+        # One of the same name, but for a slash, has the same folder.
+        if not kept & {"", path.name}:
+            shutil.rmtree(path, ignore_errors=True)
+    with suppress(OSError):
+        store.artifacts.rmdir()

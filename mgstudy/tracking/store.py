@@ -173,6 +173,12 @@ class TrackingStore:
         return redacted(self.uri)
 
     @property
+    def artifacts(self) -> Path:
+        """Where the experiment's artifacts lie, unless a server keeps them; those of experiments
+        whose names begin with this one's are in there, too."""
+        return self.workspace.home / "mlruns" / self.experiment.strip("/")
+
+    @property
     def client(self) -> MlflowClient:
         """The client; all calls name the run, none depends on a current one.
 
@@ -222,7 +228,7 @@ class TrackingStore:
         if found is None:
             # A server knows where its artifacts belong; a database file does not.
             is_local = self.uri.startswith("sqlite:")
-            root = (self.workspace.home / "mlruns" / self.experiment).as_uri() if is_local else None
+            root = self.artifacts.as_uri() if is_local else None
             return str(self.client.create_experiment(self.experiment, root, dict(tags)))
         for name, content in tags.items():
             if found.tags.get(name) != content:

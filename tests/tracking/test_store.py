@@ -7,6 +7,7 @@ import pytest
 
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError
+from mgstudy.tracking.removal import remove_artifacts
 from mgstudy.tracking.store import TrackingStore, tracking_uri
 from mgstudy.workspace import Workspace
 
@@ -66,6 +67,25 @@ def test_any_number_of_params_and_runs_is_written_and_found(store: TrackingStore
         for _ in range(3)
     }
     assert {run.info.run_id for run in store.runs({"mlflow.parentRunId": parent})} == children
+
+
+def test_artifacts_are_removed_in_the_workspace_only_and_not_those_of_others(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "mine").mkdir(parents=True)
+    store = TrackingStore(workspace, Tracking(experiment=str(elsewhere)), "s")
+    own = workspace.home / "mlruns" / str(elsewhere).strip("/")
+    found = store.client.get_experiment(store.open_experiment({}))
+    assert found.artifact_location == own.as_uri()
+    store.client.create_experiment(f"{elsewhere}/inside")
+    for run in ("run", "inside/run"):
+        (own / run).mkdir(parents=True)
+    remove_artifacts(store)
+    assert [path.name for path in own.rglob("*")] == ["inside", "run"]
+    remove_artifacts(TrackingStore(workspace, Tracking(experiment=f"{elsewhere}/inside"), "s"))
+    assert not own.joinpath("inside").exists()
+    assert (elsewhere / "mine").is_dir()
 
 
 @pytest.mark.parametrize(
