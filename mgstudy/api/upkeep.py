@@ -229,10 +229,11 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
         raise InputError(f"there is a study {new!r} already; choose another name")
     url = expand_url(folder.storage_url(config))
     with lease(folder.path, url, name), quiet_optuna():
+        # First what fails where a server is away: then nothing else has changed.
+        _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
         with opened_storage(url, create=False) as storage:
             former = stored_studies(storage, name)
             store_lines(storage, new, list(stored_lines(storage, name)), target.trial_files)
-            _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
             for study_id in former.values():
                 storage.delete_study(study_id)
         summary.manifest.renamed(new, config.storage).write(folder)

@@ -128,6 +128,13 @@ def test_a_study_is_renamed_with_its_runs(driven: Driven, command: Command) -> N
     before = api.read_summary("s")
     refused = command("rename", "s", "../t")
     assert refused.code == 2 and "a study's name" in refused.err
+    # What MLflow does not let happen can be tried again.
+    database = driven.home / "mlflow.db"
+    content = database.read_bytes()
+    database.write_bytes(b"no database")
+    assert command("rename", "s", "t").code == 1
+    assert list(api.list_studies()) == ["s"]
+    database.write_bytes(content)
     ended = command("rename", "s", "t")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == "study s is t; `mgstudy sync t` makes its MLflow runs\n"
