@@ -8,12 +8,17 @@ import math
 import os
 
 import pytest
+import typer
 from driven import Driven, content, steps
 from mlflow.tracking import MlflowClient
+from rich.console import Console
 from waiting import wait_until
 
 from mgstudy import api
+from mgstudy.api.launching import Launched
+from mgstudy.cli.studies import show_launched
 from mgstudy.errors import MgstudyError
+from mgstudy.study.results.summary import summarize
 
 PLAIN, MIRROR = "plain #0", "mirror_gradient #0"
 
@@ -243,8 +248,17 @@ def test_an_experiment_that_was_deleted_is_restored_when_asked(
         api.sync(study, made.home)
     assert told in str(refused.value)
     assert "try again" not in str(refused.value)
-    made.tracker().finish(False)
+    tracker = made.tracker()
+    tracker.finish(False)
     assert any(told in text for text in caplog.messages)
+    # The end of a launch does not take it for a server that comes back by itself.
+    console = Console(record=True, width=200)
+    launched = Launched(summarize(made.workspace, study), False, tracker.undelivered)
+    with pytest.raises(typer.Exit):
+        show_launched(launched, console, None)
+    assert console.export_text().startswith(
+        f"1 records wait for MLflow; `mgstudy sync {study}` delivers them once it takes records\n"
+    )
     api.sync(study, made.home, rebuild=True)
     assert content(client, study) == before
 
