@@ -7,9 +7,10 @@ are carried unread.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import string
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from mgstudy.config.factors import LONGEST_NAME, Name, Settings
 
@@ -31,6 +32,31 @@ def _with_settings(entry: Any) -> Any:
         return {name: {} if settings is None else settings for name, settings in entry.items()}
     return entry
 
+
+def _checked(template: str) -> str:
+    if not template_fields(template):
+        raise ValueError(f"{template!r} names no field; expected such as '{{title}} {{brand}}'")
+    return template
+
+
+def template_fields(template: str) -> list[str]:
+    """The fields that a template names.
+
+    Raises:
+        ValueError: If its braces are not balanced, or it asks for more than a field's value.
+    """
+    fields = []
+    for _, name, specification, conversion in string.Formatter().parse(template):
+        if name is None:
+            continue
+        if not name.isidentifier() or specification or conversion:
+            raise ValueError(f"{{{name}}} is not the name of a field")
+        fields.append(name)
+    return list(dict.fromkeys(fields))
+
+
+Template = Annotated[str, AfterValidator(_checked)]
+"""Text with fields of an item's record in braces, as ``"{title} {brand}"``."""
 
 StepConfig = Annotated[dict[str, dict[str, Any]], BeforeValidator(_with_settings)]
 """A step by name, and its own settings."""
@@ -69,6 +95,17 @@ class FeaturesConfig(Settings):
         return dict(self.model_extra or {})
 
 
+class TextConfig(Settings):
+    """A text of every item, for models that read words."""
+
+    template: Template = Field(description="text with an item's fields in braces")
+    missing: Literal["error", "empty"] = Field(
+        "error",
+        description="what an item without the fields gets: nothing, which is an error; or "
+        "an empty text",
+    )
+
+
 class PipelineConfig(Settings):
     """What one pipeline file asks for: a dataset's name, where it comes from and how it is made."""
 
@@ -81,4 +118,7 @@ class PipelineConfig(Settings):
     features: dict[Modality, FeaturesConfig] = Field(
         default={},
         description="modality to how its features are made, besides those of the source itself",
+    )
+    texts: dict[Modality, TextConfig] = Field(
+        default={}, description="name to a text of every item, kept beside the features"
     )

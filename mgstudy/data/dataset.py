@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.data.derived import DerivedArrays
-from mgstudy.fingerprint import fingerprint_arrays
+from mgstudy.fingerprint import fingerprint, fingerprint_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +47,19 @@ class Interactions:
 
 
 @dataclass(frozen=True)
+class ItemTexts:
+    """A text of every item, which is read when it is asked for: trials do not carry it.
+
+    Attributes:
+        fingerprint: Of the texts.
+        read: Gives them, by item id.
+    """
+
+    fingerprint: str
+    read: Callable[[], Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Everything a trial reads; its arrays may be read-only and shared between processes.
 
@@ -64,6 +77,7 @@ class Dataset:
         derived: Where arrays that follow from the data alone are kept.
         observed: Modality to bool ``[item_count]``: whether the item has it. What stands in the
             rows of the others was filled in. All true for a modality that is not given.
+        texts: Name to a text of every item.
     """
 
     name: str
@@ -77,6 +91,7 @@ class Dataset:
     feature_fingerprints: Mapping[str, str]
     derived: DerivedArrays = field(default_factory=DerivedArrays, compare=False)
     observed: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    texts: Mapping[str, ItemTexts] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         everything = np.ones(self.item_count, dtype=np.bool_)
@@ -141,6 +156,14 @@ class Dataset:
                 for modality, table in features.items()
             },
         )
+
+    def with_texts(self, texts: Mapping[str, Sequence[str]]) -> Dataset:
+        """The same dataset with these texts of its items, held in memory."""
+        held = {
+            name: ItemTexts(fingerprint({"texts": list(of_items)}), partial(tuple, of_items))
+            for name, of_items in texts.items()
+        }
+        return replace(self, texts=held)
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

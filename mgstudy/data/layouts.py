@@ -7,7 +7,7 @@ The schema's metadata says what a file is and what it was made from;
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,16 @@ def ids_content(keys: pa.Array, facts: Mapping[str, Any]) -> TableContent:
 def read_ids(path: Path) -> pa.Array:
     """What the raw data calls each user or item, by id."""
     return _read_table(path, ["key"]).column(0).combine_chunks()
+
+
+def texts_content(texts: Sequence[str], facts: Mapping[str, Any]) -> TableContent:
+    """A text of each item, as a table with the columns ``item`` and ``text``."""
+    return _columns_content("texts", {"item": np.arange(len(texts)), "text": texts}, facts)
+
+
+def read_texts(path: Path) -> tuple[str, ...]:
+    """A text of each item, by id."""
+    return tuple(_read_table(path, ["text"]).column(0).to_pylist())
 
 
 def features_content(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.config.factors import MissingModalities, name_fault
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, ItemTexts
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.encoder import FeatureStep
 from mgstudy.data.feature_tables import fill
-from mgstudy.data.layouts import read_features, read_interactions, read_known
+from mgstudy.data.layouts import read_features, read_interactions, read_known, read_texts
 from mgstudy.data.manifest import FeatureTable, Manifest
 from mgstudy.data.missing import observed_after, taken
 from mgstudy.data.pipeline import validate_pipeline
@@ -36,7 +37,8 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
     """
     manifest = read_manifest(workspace, name)
     store = TableStore(workspace.tables)
-    keys = [manifest.interactions.key, *(table.key for table in manifest.features.values())]
+    read = [manifest.interactions, *manifest.features.values(), *manifest.texts.values()]
+    keys = [table.key for table in read]
     for key in keys:
         for path in store.files(key):
             workspace.fetch(path)
@@ -67,6 +69,10 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
         observed={
             modality: _observed(store, modality, table)
             for modality, table in manifest.features.items()
+        },
+        texts={
+            name: ItemTexts(table.key, partial(_read_texts, workspace, table.key))
+            for name, table in manifest.texts.items()
         },
     )
 
@@ -131,6 +137,15 @@ def load_without(
         feature_fingerprints=fingerprints,
         observed=observed,
     )
+
+
+def _read_texts(workspace: Workspace, key: str) -> tuple[str, ...]:
+    """A table of texts, which a process on another machine may have to fetch."""
+    store = TableStore(workspace.tables)
+    for path in store.files(key):
+        workspace.fetch(path)
+    store.check(key)
+    return read_texts(store.path(key))
 
 
 def _observed(store: TableStore, modality: str, table: FeatureTable) -> NDArray[np.bool_]:

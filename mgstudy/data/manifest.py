@@ -45,6 +45,7 @@ class Manifest(BaseModel):
         id_maps: What the raw data calls users and items: ``user_ids`` and ``item_ids`` to a table
             with the columns ``id`` and ``key``; none where the raw data counts from 0 itself.
         features: Modality to its table, in the order of the modalities.
+        texts: Name to the table of a text of every item.
         source_files: The raw files it was made from.
         versions: Of the libraries that made it.
     """
@@ -60,6 +61,7 @@ class Manifest(BaseModel):
     interactions: StoredTable
     id_maps: dict[str, StoredTable] = {}
     features: dict[str, FeatureTable]
+    texts: dict[str, StoredTable] = {}
     source_files: tuple[SourceFile, ...]
     versions: dict[str, str]
 
@@ -67,7 +69,8 @@ class Manifest(BaseModel):
         """Every table that the dataset is made of, or was made from."""
         features = self.features.values()
         stages = [stage for table in features for stage in table.stages]
-        return [self.interactions, *self.id_maps.values(), *features, *stages]
+        made = [self.interactions, *self.id_maps.values(), *features, *stages]
+        return [*made, *self.texts.values()]
 
     def write(self, path: Path) -> None:
         """Put the manifest at ``path``, whole or not at all."""

@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgstudy.config.document import Document, load_document
-from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.config.pipeline import PipelineConfig, TextConfig
 from mgstudy.data.encoder import Encoder, FeatureStep, Items
 from mgstudy.data.feature_tables import FeatureMaker, OwnTable
 from mgstudy.data.interaction_tables import TableMaker, ensure_interactions
 from mgstudy.data.interactions import Counts, StepRecord
-from mgstudy.data.layouts import library_versions, read_ids
+from mgstudy.data.layouts import library_versions, read_ids, texts_content
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.remote import Downloads, with_settings
+from mgstudy.data.sentences import item_texts
 from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.cold_start import ColdStart
-from mgstudy.data.tables import TableStore
+from mgstudy.data.tables import StoredTable, TableContent, TableStore
 from mgstudy.errors import InputError
 from mgstudy.files import Progress, identify, no_progress
 from mgstudy.workspace import Workspace
@@ -229,6 +230,10 @@ class Preparation:
                 )
                 for modality, encoder in self.encoders.items()
             },
+            texts={
+                name: self._texts(tables, name, settings, items, identity)
+                for name, settings in self.config.texts.items()
+            },
             source_files=tuple(self.files.values()),
             versions=library_versions(),
         )
@@ -239,11 +244,28 @@ class Preparation:
                 return previous
         return manifest
 
+    def _texts(
+        self, tables: TableMaker, name: str, settings: TextConfig, items: Items, identity: Any
+    ) -> StoredTable:
+        """The table of a text of every item."""
+
+        def make(facts: dict[str, Any]) -> TableContent:
+            texts, missing = item_texts(items, name, settings)
+            return texts_content(texts, {**facts, "missing": missing})
+
+        made_from = {
+            "texts": settings.model_dump(),
+            "records": tables.source_origin(self.source.item_recipe()),
+            "items": identity,
+        }
+        return tables.ensure("texts", made_from, make)
+
     def _recipes(self) -> Iterator[Recipe]:
         """Of everything that is read."""
         yield self.source.interactions_recipe()
         yield from (encoder.recipe() for encoder in self.encoders.values())
-        if any(encoder.reads_records for encoder in self.encoders.values()):
+        reads_records = [encoder.reads_records for encoder in self.encoders.values()]
+        if any(reads_records) or self.config.texts:
             yield self.source.item_recipe()
 
 

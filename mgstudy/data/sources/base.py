@@ -169,7 +169,7 @@ class Source(ABC):
         """
         raise InputError(
             f"{self.item_origin()}: has no records of items, which an encoder under `features` "
-            "needs; give the source a file of them, or encode what needs none"
+            "and what is under `texts` need; give the source a file of them, or do without"
         )
 
     def place(self, modality: str, row: int, column: int) -> str:

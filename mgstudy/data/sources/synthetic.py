@@ -8,7 +8,7 @@ something about items that interactions alone do not, most of all about items wi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -113,6 +113,23 @@ class Synthetic(Source):
         signal = factors @ view / np.sqrt(factors.shape[1])
         table: NDArray[np.float64] = signal + settings.noise * noise
         return table
+
+    def item_recipe(self) -> Recipe:
+        return Recipe(parameters=self.parameters.model_dump(include={"items", "factors", "seed"}))
+
+    def item_fields(self) -> list[str]:
+        return ["title"]
+
+    def item_records(
+        self, fields: Collection[str], wanted: Container[str]
+    ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Titles made of words for the item's two largest and two smallest factors."""
+        for item, factors in enumerate(self.item_factors()):
+            order = np.argsort(-factors)
+            words = [f"strong-f{factor}" for factor in order[:2]]
+            words += [f"weak-f{factor}" for factor in order[-2:][::-1]]
+            if str(item) in wanted:
+                yield f"synthetic item {item}", str(item), {"title": " ".join(words)}
 
     def user_factors(self) -> NDArray[np.float64]:
         """The planted factors, standard normal, shape ``[users, factors]``."""

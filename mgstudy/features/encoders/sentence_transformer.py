@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mgstudy.config.parameters import parameter
+from mgstudy.config.pipeline import Template
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
+from mgstudy.data.sentences import read_sentences
 from mgstudy.data.sources.base import Recipe
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
-from mgstudy.features.sentences import Template, read_sentences
 from mgstudy.files import absolute
 
 _SENTENCES_AT_ONCE = 1024

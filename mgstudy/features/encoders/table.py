@@ -11,8 +11,8 @@ from pydantic import model_validator
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
+from mgstudy.data.sentences import as_text
 from mgstudy.errors import InputError
-from mgstudy.features.sentences import as_text
 
 _NUMBER = re.compile(
     r"[$€£]?\s*[+-]?(?=\.?\d)(\d{1,3}(,\d{3})+|\d*)(\.\d*)?([eE][+-]?\d+)?", re.ASCII

@@ -7,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from mgstudy.config.parameters import parameter
+from mgstudy.config.pipeline import Template
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
+from mgstudy.data.sentences import read_sentences
 from mgstudy.errors import InputError
-from mgstudy.features.sentences import Template, read_sentences
 
 
 class TfidfSvd(Encoder):

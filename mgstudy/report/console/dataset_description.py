@@ -47,6 +47,7 @@ def prepared_text(manifest: Manifest) -> str:
         f"  {modality}: {table.shape[0]:,} × {table.shape[1]:,}"
         for modality, table in manifest.features.items()
     ]
+    lines += [f"  {name}: a text of each item" for name in manifest.texts]
     lines += [
         f"  {step.name}: {step.rows_in:,} rows in, {step.rows_out:,} out" for step in manifest.steps
     ]

@@ -103,12 +103,13 @@ class LeftOutEntry(_Part):
 
 
 class DatasetEntry(_Part):
-    """Fingerprints of a dataset's interactions, of each modality's features, and of which items
-    lack which; ``None`` where none lacks any."""
+    """Fingerprints of a dataset's interactions, of each modality's features, of which items lack
+    which (``None`` where none lacks any), and of its texts."""
 
     interactions: str
     features: dict[str, str]
     observed: str | None = None
+    texts: dict[str, str] = {}
 
     @classmethod
     def of(cls, dataset: Dataset) -> DatasetEntry:
@@ -117,6 +118,7 @@ class DatasetEntry(_Part):
             interactions=dataset.fingerprint,
             features=dict(dataset.feature_fingerprints),
             observed=dataset.observed_fingerprint,
+            texts={name: texts.fingerprint for name, texts in dataset.texts.items()},
         )
 
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from mgstudy.config.pipeline import template_fields
+from mgstudy.data.sentences import as_text
 from mgstudy.errors import InputError
-from mgstudy.features.sentences import as_text, template_fields
 
 TEMPLATE = "{title} {tags}"
 

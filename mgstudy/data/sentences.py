@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator
 
+from mgstudy.config.pipeline import TextConfig, template_fields
 from mgstudy.data.encoder import Items
-
-
-def _checked(template: str) -> str:
-    if not template_fields(template):
-        raise ValueError(f"{template!r} names no field; expected such as '{{title}} {{brand}}'")
-    return template
-
-
-def template_fields(template: str) -> list[str]:
-    """The fields that a template names.
-
-    Raises:
-        ValueError: If its braces are not balanced, or it asks for more than a field's value.
-    """
-    fields = []
-    for _, name, specification, conversion in string.Formatter().parse(template):
-        if name is None:
-            continue
-        if not name.isidentifier() or specification or conversion:
-            raise ValueError(f"{{{name}}} is not the name of a field")
-        fields.append(name)
-    return list(dict.fromkeys(fields))
-
-
-Template = Annotated[str, AfterValidator(_checked)]
-"""Text with fields of an item's record in braces, as ``"{title} {brand}"``."""
+from mgstudy.errors import InputError
 
 
 def read_sentences(items: Items, template: str) -> tuple[list[str], NDArray[np.bool_]]:
@@ -53,6 +27,23 @@ def read_sentences(items: Items, template: str) -> tuple[list[str], NDArray[np.b
         sentences[item] = template.format_map(values)
         known[item] = any(values.values())
     return sentences, known
+
+
+def item_texts(items: Items, name: str, settings: TextConfig) -> tuple[list[str], int]:
+    """The texts of all items under one name, and how many items have none.
+
+    Raises:
+        InputError: If an item has none and ``settings.missing`` does not say what it gets.
+    """
+    sentences, known = read_sentences(items, settings.template)
+    without = np.flatnonzero(~known)
+    if len(without) and settings.missing == "error":
+        raise InputError(
+            f"{items.source.item_origin()}: item {items.name(int(without[0]))!r} has interactions "
+            f"but no text {name!r}, as have {len(without):,} of {items.count:,} items; set "
+            f"texts.{name}.missing to empty, or mend the file"
+        )
+    return [text if has else "" for text, has in zip(sentences, known, strict=True)], len(without)
 
 
 def as_text(value: Any) -> str:
