@@ -21,7 +21,6 @@ from mgstudy.study.storage.lease import lease
 from mgstudy.study.storage.optuna_storage import (
     check_storage_url,
     opened_storage,
-    quiet_optuna,
 )
 from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
 from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
@@ -228,7 +227,7 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
     if is_there(target.path):
         raise InputError(f"there is a study {new!r} already; choose another name")
     url = expand_url(folder.storage_url(config))
-    with lease(folder.path, url, name), quiet_optuna():
+    with lease(folder.path, url, name):
         # First what fails where a server is away: then nothing else has changed.
         _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
         with opened_storage(url, create=False) as storage:

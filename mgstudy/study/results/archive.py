@@ -33,10 +33,7 @@ from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
 from mgstudy.study.storage.checkpoints import TEST_USERS
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
 from mgstudy.study.storage.layout import StudyFolder
-from mgstudy.study.storage.optuna_storage import (
-    opened_storage,
-    quiet_optuna,
-)
+from mgstudy.study.storage.optuna_storage import opened_storage
 from mgstudy.urls import expand_url, first_line, sqlite_url
 from mgstudy.workspace import Workspace
 
@@ -200,8 +197,7 @@ def read_archive(
                 "`--as NAME` gives this one another name"
             )
         try:
-            with quiet_optuna():
-                _settle(unpacked, manifest, folder)
+            _settle(unpacked, manifest, folder)
         except InputError:
             raise
         except _WRONG as error:

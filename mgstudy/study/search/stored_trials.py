@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mgstudy.errors import InputError
 from mgstudy.study.search.state import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage.checkpoints import CheckpointFolder
+from mgstudy.study.storage.optuna_storage import quiet_optuna
 
 _FILES = ("checkpoint", "test_users")
 """Of an outcome: where files of the trial lie."""
@@ -77,6 +78,7 @@ def _line(trial: FrozenTrial) -> Line:
     }
 
 
+@quiet_optuna()
 def store_lines(
     storage: BaseStorage, name: str, lines: Iterable[Line], files: CheckpointFolder
 ) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
+import optuna
 import pytest
 
 from mgstudy import api
@@ -54,10 +56,19 @@ def opened(name: str, home: Path, metrics: EpochMetrics | None = None) -> StudyR
     return StudyRecord(study.config, study.plan.cells, study.datasets, storage, (), metrics)
 
 
-def test_a_fork_begins_with_the_trials_of_cells_that_agree_and_names_the_others(home: Path) -> None:
+def test_a_fork_begins_with_the_trials_of_cells_that_agree_and_names_the_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = STUDY.replace("layers: 2", "layers: 3").replace("plain, mirror_gradient", "plain")
     (home / "fork.yaml").write_text(text.replace("trials: 2", "trials: 3"))
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", told.append)
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    logging.getLogger("optuna").addHandler(handler)
     (begun,) = api.fork_study("s", "fork", home / "fork.yaml", home)
+    logging.getLogger("optuna").removeHandler(handler)
+    assert told == []
     assert begun.startswith("tiny/BPR/plain/")
     parent, fork = api.read_summary("s", home), api.read_summary("fork", home)
     states = {cell.key: cell for cell in fork.cells}
