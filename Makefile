@@ -63,14 +63,8 @@ dev: .venv/.installed-dev  ## Install mgstudy into .venv with what contributing 
 
 .PHONY: quickstart
 quickstart: install  ## Run a small study on synthetic data, from nothing to its table
-	$(BIN)/mgstudy prepare pipelines/synthetic.yaml
-	$(BIN)/mgstudy launch search_spaces/quickstart.yaml
-	@printf '%s\n' '' \
-		'What next:' \
-		'  source .venv/bin/activate' \
-		'  mgstudy ui                                    look inside every trial, in MLflow' \
-		'  mgstudy status quickstart                     where the study stands' \
-		'  mgstudy plan search_spaces/quickstart.yaml    what it is made of; edit the file to ask your own question'
+	$(BIN)/mgstudy quickstart
+	@printf '%s\n' '  source .venv/bin/activate                     has these commands at hand'
 
 .PHONY: test
 ifdef ARGS
