@@ -83,6 +83,20 @@ test-fast: dev  ## Run the tests that start no Ray, no server, no browser and no
 test-integration: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile
 
+# The ranges of pyproject.toml, at both ends; needs uv, which chooses the versions.
+.PHONY: test-lowest test-newest
+test-lowest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-lowest test-newest:  ## Run test-fast with the lowest, or the newest, versions that pyproject.toml allows
+	uv venv --quiet --allow-existing --python '>=3.11,<3.15' .$@
+	uv pip install --quiet --python .$@ --resolution $(RESOLUTION) --editable . --group dev
+	OMP_NUM_THREADS=1 .$@/bin/python -m pytest -m "not integration" -n 2 --dist loadscope
+
+.PHONY: package
+package: dev  ## Build the wheel and the source distribution, in dist
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+
 MINUTES ?= 60
 
 .PHONY: soak

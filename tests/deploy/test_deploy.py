@@ -23,6 +23,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from mgstudy.config.document import load_document, parse_document
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CLUSTERS = ("cluster.yaml", "deploy/cluster-local.yaml")
 KUBERNETES = kubernetes_validate.latest_version()
 RAYJOB_SCHEMA = json.loads((Path(__file__).parent / "rayjob.schema.json").read_text("utf-8"))
@@ -282,3 +284,26 @@ def test_the_image_is_built_from_files_that_exist_with_everything_pinned() -> No
     assert set(extras[1].split(",")) <= set(EXTRAS)
     users = [line.split()[1] for line in lines if line.startswith("USER")]
     assert users[-1:] == ["ray"]
+
+
+# Continuous integration, and the image.
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its linter is installed on Linux only")
+def test_workflows_are_sound() -> None:
+    assert WORKFLOWS
+    finished(BIN / "actionlint", *WORKFLOWS)
+
+
+def test_workflows_call_only_what_anyone_can_type() -> None:
+    """What they do besides lies in the Makefile, where it can be tried."""
+    targets = set(re.findall(r"^([a-z-]+)(?= |:)", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for workflow in WORKFLOWS:
+        for command in re.findall(r"make ((?:[a-z-]+ ?)+)$", workflow.read_text(), re.MULTILINE):
+            for target in command.split():
+                assert target in targets, (workflow.name, target)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its linter is installed on Linux only")
+def test_the_image_is_made_as_it_should_be() -> None:
+    finished(BIN / "hadolint", "--failure-threshold", "warning", ROOT / "Dockerfile")
