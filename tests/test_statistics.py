@@ -6,10 +6,12 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats import weightstats
 
 from mgstudy.statistics import (
     benjamini_hochberg,
     cohen_dz,
+    equivalence_p,
     hedges_g,
     holm,
     mean_interval,
@@ -121,3 +123,37 @@ def test_users_who_do_not_differ_give_no_difference() -> None:
     found = user_tests(np.zeros((50, 1)))
     assert (found.p_t[0], found.p_wilcoxon[0], found.p_permutation[0]) == (1, 1, 1)
     assert (found.low[0], found.high[0]) == (0, 0)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_equivalence_is_two_one_sided_tests(paired: bool) -> None:
+    """Against statsmodels, where variances are equal or there are pairs; and the interval that
+    leaves 5 % on either side is within the margin just where it is shown."""
+    random = np.random.default_rng(4)
+    ours, theirs = random.normal(0.02, 0.1, 9), random.normal(0, 0.1, 9)
+    tests = weightstats.ttost_paired if paired else weightstats.ttost_ind
+    settings = {} if paired else {"usevar": "unequal"}
+    edge = seed_tests(ours, theirs, paired).at_most
+    for margin in (0.05, 0.99 * edge, 1.01 * edge, 0.5):
+        p = equivalence_p(ours, theirs, paired, margin)
+        assert p == pytest.approx(tests(ours, theirs, -margin, margin, **settings)[0])
+        assert (p < 0.05) == (margin > edge)
+        # Which of the two is the baseline does not matter, nor where both lie.
+        assert equivalence_p(theirs + 1, ours + 1, paired, margin) == pytest.approx(p)
+
+
+def test_a_difference_as_large_as_the_margin_is_called_smaller_in_a_twentieth_of_studies() -> None:
+    random, studies, margin = np.random.default_rng(0), 1500, 0.3
+    found = dict.fromkeys((margin, 0.0), 0)
+    for difference in found:
+        for _ in range(studies):
+            ours, theirs = random.normal(difference, 0.1, 8), random.normal(0, 0.1, 8)
+            found[difference] += equivalence_p(ours, theirs, False, margin) < 0.05
+    assert found[margin] / studies == pytest.approx(0.05, abs=0.017)
+    assert found[0.0] > 0.95 * studies
+
+
+def test_what_does_not_vary_is_equivalent_within_the_margin_alone() -> None:
+    same = [0.5, 0.5, 0.5]
+    assert equivalence_p(same, [0.45] * 3, False, 0.06) == 0
+    assert equivalence_p(same, [0.45] * 3, True, 0.04) == 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,47 @@ def test_what_is_decided_gets_no_more_seeds() -> None:
         "large/plain": 4, "large/mg": 4, "none/plain": 4, "none/mg": 4,
         "unknown/plain": 12, "unknown/mg": 12,
     }  # fmt: skip
+
+
+def confirmed(model: str, scores: Sequence[float], others: Sequence[float]) -> list[CellState]:
+    """A cell with these test scores and its baseline, nothing of which was searched."""
+    return [
+        CellState(
+            f"{model}/{gradient}",
+            {"dataset": "a", "model": model, "gradient": gradient},
+            1,
+            trials=[recorded(0, State.COMPLETE, 0.5)],
+            seeds=len(of),
+            confirmations=[
+                recorded(number, State.COMPLETE, 0.5, {"test_metrics": {METRIC: score}},
+                         stage=Stage.CONFIRMATION, seed=100 * place + number)
+                for number, score in enumerate(of)
+            ],
+        )
+        for place, (gradient, of) in enumerate((("plain", others), ("mg", scores)))
+    ]  # fmt: skip
+
+
+def test_hidden_cells_count_in_the_family_and_get_no_more_seeds() -> None:
+    """Dropping what does not work makes nothing significant: with one comparison this one would be
+    decided after its first look, with three it is not, whichever are hidden."""
+    config = CONFIG.model_copy(update={"confirmation": Confirmation(seeds=4, up_to=12)})
+    clear = confirmed("A", [1.27, 1.30, 1.33, 1.36], [1.17, 1.20, 1.23, 1.26])
+    noise = confirmed("B", [1.0, 1.3, 0.9, 1.2], [1.1, 1.2, 0.9, 1.25])
+    more = confirmed("C", [1.0, 1.3, 0.9, 1.2], [1.1, 1.2, 0.9, 1.25])
+    # What was cut short is not waited for.
+    more = [replace(cell, confirmations=cell.confirmations[:2]) for cell in more]
+    hidden = [replace(cell, is_hidden=True) for cell in (*noise, *more)]
+
+    def seeds(*cells: CellState) -> dict[str, int]:
+        return {cell.key: cell.seeds for cell in with_rounds(cells, config)}
+
+    assert seeds(*clear) == {"A/plain": 4, "A/mg": 4}
+    assert seeds(*clear, *hidden) == {
+        "A/plain": 8, "A/mg": 8,
+        "B/plain": 4, "B/mg": 4, "C/plain": 4, "C/mg": 4,
+    }  # fmt: skip
+    assert seeds(*clear, *noise)["B/mg"] == 8
 
 
 REST = """
