@@ -35,6 +35,8 @@ class RankingMetric(ABC):
     of_relevance: ClassVar[bool] = False
     """Whether it looks at which listed items are relevant, so that it can be asked of a group of
     items: then only relevant items of the group count, for the users who have one."""
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Metrics that are computed wherever it is, such as the level it has by chance."""
 
     @classmethod
     def refusal(cls, dataset: Any) -> str | None:

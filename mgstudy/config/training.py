@@ -160,6 +160,13 @@ class TrainingSettings(Settings):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Every measure at every cutoff, and the objective in any case."""
+        """Every measure at every cutoff, the objective in any case, and what is to be read beside
+        one of them."""
         computed = [Metric(measure, cutoff) for measure in self.measures for cutoff in self.cutoffs]
-        return tuple(dict.fromkeys([*computed, parse_metric(self.objective)]))
+        computed.append(parse_metric(self.objective))
+        beside = [
+            Metric(name, metric.cutoff)
+            for metric in computed
+            for name in ranking_metrics.get(split_group(metric.measure)[0]).beside
+        ]
+        return tuple(dict.fromkeys([*computed, *beside]))

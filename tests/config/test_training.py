@@ -70,3 +70,12 @@ def test_a_name_is_read_and_written_alike() -> None:
 def test_a_wrong_name_is_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_metric(name)
+
+
+def test_fairness_has_the_level_that_it_has_by_chance_beside_it() -> None:
+    settings = TrainingSettings(
+        objective="fairness@5", measures=("recall", "fairness"), cutoffs=(5,)
+    )
+    assert [str(metric) for metric in settings.metrics] == [
+        "recall@5", "fairness@5", "fairness_chance@5",
+    ]  # fmt: skip

@@ -12,8 +12,9 @@ from mgstudy.report.table import Table, percent, score
 from mgstudy.study.definition.manifest import CellEntry
 
 CAVEAT = (
-    "Published figures come from one seed and from the configuration that was best on the test "
-    "split itself; ours are means over seeds of the configuration that was best on validation."
+    "Published figures come from one seed, a random split (8:1:1) of their authors' own and the "
+    "configuration that was best on the test split itself; ours are means over seeds of the "
+    "configuration that was best on validation."
 )
 
 _OURS = ("study", "cell", "dataset", "model", "gradient", "metric", "mean", "low", "high")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ class Fairness(RankingMetric):
     """F@k of MoDiCF (Li et al., WWW 2025): 1 − |q − p| / max(p, 0.01), with q the share of
     incomplete items in a user's list and p that in the catalogue. 1 is best; it can be negative.
 
-    Mind ``fairness_chance``: lists that ignore who is incomplete do not have the share p exactly,
-    the less the shorter they are.
+    ``fairness_chance`` stands beside it: lists that ignore who is incomplete do not have the share
+    p exactly, the less the shorter they are.
     """
 
     name = "fairness"
+    beside: ClassVar[tuple[str, ...]] = ("fairness_chance",)
 
     @classmethod
     def refusal(cls, dataset: Any) -> str | None:
@@ -38,6 +39,7 @@ class FairnessChance(Fairness):
     max(p, 0.01), with B binomial, of k draws with probability p."""
 
     name = "fairness_chance"
+    beside = ()
     of_users = False
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
@@ -60,6 +62,7 @@ class FairnessAggregate(Fairness):
     that ignore who is incomplete come to 1."""
 
     name = "fairness_aggregate"
+    beside = ()
     of_users = False
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
@@ -77,6 +80,7 @@ class FairnessFused(Fairness):
     """
 
     name = "fairness_fused"
+    beside = ()
     of_users = False
 
     def values(self, ranked: RankedLists, cutoffs: Sequence[int]) -> Tensor:
