@@ -13,7 +13,8 @@ COLD_WIDTHS = {"image": 12, "text": 8, "audio": 5}
 
 
 def small_dataset() -> Dataset:
-    """60 users and 40 items in four tastes, which interactions and both modalities share."""
+    """60 users and 40 items in four tastes, which interactions and both modalities share; times
+    tell nothing."""
     random = np.random.default_rng(7)
     tastes = random.normal(size=(4, 6))
     user_taste, item_taste = random.integers(4, size=60), random.integers(4, size=40)
@@ -22,13 +23,15 @@ def small_dataset() -> Dataset:
     split = random.choice(3, size=len(users), p=(0.7, 0.15, 0.15))
     # Every user is trained on, as in a prepared dataset.
     split[np.unique(users, return_index=True)[1]] = 0
-    train, validation, test = (
-        Interactions(users[split == part], items[split == part]) for part in range(3)
-    )
     features = {
         modality: (tastes[item_taste] + random.normal(scale=0.3, size=(40, 6))).astype(np.float32)
         for modality in ("image", "text")
     }
+    times = random.permutation(len(users))
+    train, validation, test = (
+        Interactions(users[kept], items[kept], times[kept])
+        for kept in (split == part for part in range(3))
+    )
     return Dataset.from_arrays("small", 60, 40, train, validation, test, features)
 
 
@@ -52,6 +55,5 @@ def dataset_with_cold_ends(modalities: int = 2) -> Dataset:
         )
         for modality, width in list(COLD_WIDTHS.items())[:modalities]
     }
-    return Dataset.from_arrays(
-        "tastes", COLD_USERS, COLD_ITEMS, Interactions(users, items), none, none, features
-    )
+    train = Interactions(users, items, random.permutation(len(users)))
+    return Dataset.from_arrays("tastes", COLD_USERS, COLD_ITEMS, train, none, none, features)
