@@ -113,6 +113,9 @@ class Recommender(nn.Module, ABC):
     """Whether a training batch carries sampled negatives; without, it is pairs only."""
     trainable: ClassVar[bool] = True
     """False for a method without training, which is only evaluated."""
+    reconstructed_from: ClassVar[str | None] = None
+    """What a model was rebuilt from whose paper could not be had, such as its title. Lists and
+    tables mark its name, since its numbers say nothing of the paper's model."""
     reads_order: ClassVar[bool] = False
     """Whether it reads the order, times or ratings of users' interactions
     (``mgstudy.data.histories``). To others a study hands users and items alone, and ``mgstudy

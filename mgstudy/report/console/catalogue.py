@@ -28,6 +28,7 @@ def model_content(name: str) -> dict[str, Any]:
             "year": model.paper.year,
             "url": model.paper.url,
         },
+        "reconstructed_from": model.reconstructed_from,
         "modalities": model.modality_need.value,
         "trainable": model.trainable,
         "samples_negatives": model.samples_negatives,
