@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class HistoryMeans(nn.Module):
         matrix = sparse.csr_matrix((scaled[kept], items[kept], offsets), shape=shape)
         self.whole = SparseGraph.from_scipy(matrix)
         pairs = self.histories.pair_numbers(torch.from_numpy(users), self.histories.items).numpy()
-        constants: dict[str, NDArray[np.floating]] = {
+        constants: dict[str, NDArray[Any]] = {
             "decay": decay,
             "strengths": strengths,
             "totals": totals,
@@ -144,7 +144,8 @@ class HistoryMeans(nn.Module):
         ratings = self.histories.ratings.numpy()
         if ratings.max() <= 0:
             raise InputError(f"no rating of dataset {dataset.name!r} is above 0")
-        return ratings / ratings.max()
+        scaled: NDArray[np.float32] = ratings / ratings.max()
+        return scaled
 
 
 def _product(graph: SparseGraph, items: Tensor) -> Tensor:

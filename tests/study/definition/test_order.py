@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from mgstudy import api
 from mgstudy.errors import InputError
@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "steps": ["reindex", split],
             "features": {"text": TEXT},
         }
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(pipeline), "utf-8")
+        (folder / f"{name}.yaml").write_text(json.dumps(pipeline), "utf-8")
         api.prepare(folder / f"{name}.yaml", home=folder)
     return folder
 
@@ -59,7 +59,7 @@ def read(home: Path, models: list[str], datasets: list[str], **settings: Any) ->
         "confirmation": None,
         **settings,
     }
-    (home / "study.yaml").write_text(yaml.safe_dump(study), "utf-8")
+    (home / "study.yaml").write_text(json.dumps(study), "utf-8")
     return api.read_study(home / "study.yaml", home=home)
 
 
