@@ -53,15 +53,20 @@ class Registry(Generic[Part]):
         """
         if ":" in name:
             return self._import(name)
-        module = name.lower()
-        while module and module not in self._modules:
-            module = module.rpartition("_")[0]
-        found = self._found([module] if module else [])
+        found = self.near(name)
         if name not in found:
             found = self._parts
         if name not in found:
             raise UnknownNameError(self.kind, name, found)
         return found[name]
+
+    def near(self, label: str) -> dict[str, type[Part]]:
+        """The parts, by name, in the file that a label is named after (``bpr.py`` for ``BPR`` and
+        ``BPR_small``), and those of other packages; no other file is imported."""
+        module = label.lower()
+        while module and module not in self._modules:
+            module = module.rpartition("_")[0]
+        return self._found([module] if module else [])
 
     @cached_property
     def _parts(self) -> dict[str, type[Part]]:

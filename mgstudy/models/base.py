@@ -114,8 +114,9 @@ class Recommender(nn.Module, ABC):
     trainable: ClassVar[bool] = True
     """False for a method without training, which is only evaluated."""
     reconstructed_from: ClassVar[str | None] = None
-    """What a model was rebuilt from whose paper could not be had, such as its title. Lists and
-    tables mark its name, since its numbers say nothing of the paper's model."""
+    """What a model was rebuilt from whose paper could not be had, such as its title. Every table
+    marks its name (``mgstudy.report.table``), since its numbers say nothing of the paper's model;
+    a label that a study gives it begins with its name."""
     reads_order: ClassVar[bool] = False
     """Whether it reads the order, times or ratings of users' interactions
     (``mgstudy.data.histories``). To others a study hands users and items alone, and ``mgstudy

@@ -3,6 +3,7 @@ numbers as the texts in them."""
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import textwrap
@@ -27,14 +28,18 @@ _LATEX_SPECIAL = {
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "×": r"$\times$", "|": r"$|$", "<": r"$<$", ">": r"$>$",
 }  # fmt: skip
-_MARKS = re.compile(r"[*†‡]+")
-"""Marks of a number that a caption explains: raised in LaTeX."""
-_DAGGERS = str.maketrans({"†": r"\dagger", "‡": r"\ddagger"})
+_MARKS = re.compile(r"[*†‡§]+")
+"""Marks of a number or name that a caption explains: raised in LaTeX."""
+_DAGGERS = str.maketrans({"†": r"\dagger", "‡": r"\ddagger", "§": r"\S"})
+_RECONSTRUCTED = "§"
 
 
 @dataclass(frozen=True)
 class Table:
     """A table of texts.
+
+    In a column ``model``, the name of a model that is only a reconstruction is marked, and the
+    caption says of what.
 
     >>> rows = [["BPR", "0.0312"], ["VBPR", "0.0471"]]
     >>> table = Table(["model", "recall@20"], rows, ["model"], styles={(1, "recall@20"): "green"})
@@ -70,6 +75,28 @@ class Table:
     shades: Mapping[Place, float] = field(default_factory=dict)
     styles: Mapping[Place, str] = field(default_factory=dict)
     rule_before: Collection[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        if "model" not in self.titles:
+            return
+        place = list(self.titles).index("model")
+        sources = {row[place]: _reconstructed_from(row[place]) for row in self.rows}
+        found = {label: source for label, source in sources.items() if source is not None}
+        if not found:
+            return
+        rows = [
+            [
+                f"{cell}{_RECONSTRUCTED}" if column == place and cell in found else cell
+                for column, cell in enumerate(row)
+            ]
+            for row in self.rows
+        ]
+        said = [
+            f"{_RECONSTRUCTED} {label}: a reconstruction from {source}, not the authors' model."
+            for label, source in found.items()
+        ]
+        object.__setattr__(self, "rows", rows)
+        object.__setattr__(self, "caption", " ".join(filter(None, [self.caption, *said])))
 
     @classmethod
     def of_cells(
@@ -327,6 +354,18 @@ def _in_pipes(cell: str) -> str:
 def _latex(text: str) -> str:
     escaped = "".join(_LATEX_SPECIAL.get(letter, letter) for letter in text)
     return _MARKS.sub(lambda found: "$^{" + found[0].translate(_DAGGERS) + "}$", escaped)
+
+
+@functools.cache
+def _reconstructed_from(label: str) -> str | None:
+    """What the model that a label stands for was reconstructed from, if it was."""
+    # Loaded only where a table has models.
+    from mgstudy.models.base import models  # noqa: PLC0415
+
+    for name, model in models.near(label).items():
+        if label.startswith(name) and model.reconstructed_from is not None:
+            return model.reconstructed_from
+    return None
 
 
 def hidden_text(cells: Sequence[str]) -> str:

@@ -210,3 +210,14 @@ def test_many_are_counted_in_thousands_and_millions() -> None:
 def test_a_parameter_is_called_by_its_last_name() -> None:
     assert parameter_name("gradient.mirror_gradient.alpha2") == "alpha2"
     assert parameter_name("embedding_size") == "embedding_size"
+
+
+def test_a_reconstructed_model_is_marked_and_the_caption_says_so() -> None:
+    rows = [["BPR", "0.1"], ["HIIMA", "0.2"], ["HIIMA_small", "0.3"], ["popularity", ""]]
+    table = Table(["model", "recall@20"], rows, ["model"], "Scores.")
+    assert [row[0] for row in table.rows] == ["BPR", "HIIMA§", "HIIMA_small§", "popularity"]
+    said = "HIIMA: a reconstruction from the title of its paper, not the authors' model."
+    assert table.caption.startswith(f"Scores. § {said}")
+    assert r"HIIMA$^{\S}$ & 0.2" in table.latex("a")
+    plain = Table(["model", "recall@20"], [["BPR", "0.1"]], ["model"], "Scores.")
+    assert plain.caption == "Scores."

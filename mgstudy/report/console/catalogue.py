@@ -70,9 +70,11 @@ def print_model(name: str, console: Console) -> None:
     content = model_content(name)
     paper = model.paper
     console.print(f"{model.name}: {paper.title}", highlight=False, markup=False)
-    console.print(
-        f"{paper.authors}. {paper.venue} {paper.year}. {paper.url}", highlight=False, markup=False
-    )
+    cited = f"{paper.authors}. {paper.venue} {paper.year}. {paper.url}".rstrip()
+    console.print(cited, highlight=False, markup=False)
+    if model.reconstructed_from is not None:
+        said = f"A reconstruction from {model.reconstructed_from}, not the authors' model."
+        console.print(said, highlight=False, markup=False, style="yellow")
     console.print(f"modalities: {content['modalities']}", highlight=False)
     console.print()
     print_prose(inspect.getdoc(model) or "", console)

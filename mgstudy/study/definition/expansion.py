@@ -133,6 +133,13 @@ def _resolve_parts(config: StudyConfig, document: Document, factor: str) -> dict
             found[level.name] = REGISTRIES[factor].get(level.name)
         except InputError as error:
             raise document.error(location, str(error)) from error
+        source = getattr(found[level.name], "reconstructed_from", None)
+        if source is not None and not level.label.startswith(short_name(level.name)):
+            raise document.error(
+                (*location, "label"),
+                f"{level.name} is a reconstruction from {source}, which tables say at its name: a "
+                "label must begin with that name",
+            )
         declared = declared_parameters(found[level.name])
         for name in level.parameters:
             if name not in declared.model_fields:

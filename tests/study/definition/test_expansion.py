@@ -108,6 +108,11 @@ def test_factors_are_crossed_in_full_and_in_order(expanded) -> None:
             "",
             "s.yaml:6: factors.robust.0.2: r_drop stands twice in this list",
         ),
+        (
+            "model: [{name: HIIMA, label: ours}]",
+            "",
+            "model.0.label: HIIMA is a reconstruction from the title of its paper, which tables",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_with_its_place(
