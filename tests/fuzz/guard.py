@@ -1,7 +1,7 @@
-"""Run a command in a process of its own that has everything imported, within limits.
+"""Run commands in processes that have everything imported, within limits.
 
-A process that has imported all that commands import forks once for each of them, so that a command
-costs no start-up, what it leaves in memory is gone, and the kernel ends it at its limits.
+A process that has imported all that commands import forks for every few of them, so that a command
+costs no start-up, what it leaves in memory is soon gone, and the kernel ends it at its limits.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 CPU_SECONDS = 10
 MEMORY = 2 << 30
 WALL_SECONDS = 120.0
 """For what waits instead of computing, such as for a pipe."""
+TOGETHER = 12
+"""Commands that one process runs after each other: a fork of so much memory takes longer than most
+of them."""
 LEFT_OUT = ("mgstudy.testing", "mgstudy.cli.__main__")
 """What no command imports."""
 BESIDES = (
@@ -100,30 +106,35 @@ def ready_to_fork() -> None:
 
 
 def run_all(commands: Iterable[Command], at_once: int) -> Iterator[tuple[Command, Ended]]:
-    """Run commands, several at once; each with what it came to, in whatever order they end."""
-    running: dict[int, tuple[Command, Path, float]] = {}
-    waiting = iter(commands)
+    """Run commands in several processes at once; each with what it came to, in whatever order they
+    end. A command that ends its process ends no other."""
+    running: dict[int, list[Command]] = {}
+    waiting, again = iter(commands), deque[Command]()
     while True:
-        while len(running) < at_once and (command := next(waiting, None)) is not None:
-            command.folder.mkdir(parents=True)
-            printed = command.folder
-            running[_begun(command, printed)] = command, printed, time.monotonic()
+        while len(running) < at_once:
+            batch = [again.popleft() for _ in range(min(TOGETHER, len(again)))]
+            batch += islice(waiting, TOGETHER - len(batch))
+            if not batch:
+                break
+            running[_begun(batch)] = batch
         if not running:
             return
-        done, status = os.waitpid(-1, os.WNOHANG)
-        if not done:
-            time.sleep(0.01)
-            for process, (_, _, begun) in running.items():
-                if time.monotonic() - begun > WALL_SECONDS:
-                    os.killpg(process, signal.SIGALRM)
-            continue
-        command, printed, _ = running.pop(done)
-        texts = (_beside(printed, name).read_text("utf-8", "replace") for name in ("out", "err"))
-        yield command, _ended(status, *texts)
+        done, status = os.wait()
+        with suppress(ProcessLookupError):
+            os.killpg(done, signal.SIGKILL)  # What it has started.
+        batch = running.pop(done)
+        for position, command in enumerate(batch):
+            code = _beside(command, "code")
+            if code.exists():
+                yield command, _ended(int(code.read_text()), command)
+            else:
+                yield command, _ended(os.waitstatus_to_exitcode(status), command)
+                again.extend(batch[position + 1 :])
+                break
 
 
-def _ended(status: int, out: str, err: str) -> Ended:
-    code = os.waitstatus_to_exitcode(status)
+def _ended(code: int, command: Command) -> Ended:
+    out, err = (_beside(command, name).read_text("utf-8", "replace") for name in ("out", "err"))
     if code >= 0:
         return Ended(code, out, err)
     killed = {
@@ -133,40 +144,55 @@ def _ended(status: int, out: str, err: str) -> Ended:
     return Ended(None, out, err, killed.get(signal.Signals(-code), signal.Signals(-code).name))
 
 
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(f"{path.name}.{ending}")
+def _beside(command: Command, ending: str) -> Path:
+    return command.folder.with_name(f"{command.folder.name}.{ending}")
 
 
-def _begun(command: Command, printed: Path) -> int:
+def _begun(batch: Sequence[Command]) -> int:
     process = os.fork()
     if process:
         return process
     code = 70
     try:
         os.setsid()
-        for descriptor, name in ((1, "out"), (2, "err")):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            os.dup2(os.open(_beside(printed, name), flags), descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.chdir(command.folder)
-        os.environ.update(command.variables)
-        command.first()
-        _limit()
-        code = _typed(command.words)
+        variables = dict(os.environ)
+        for command in batch:
+            command.folder.mkdir(parents=True)
+            os.environ.clear()
+            os.environ.update(variables, **command.variables)
+            _run(command)
+        code = 0
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
+
+
+def _run(command: Command) -> None:
+    signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)
+    for descriptor, name in ((1, "out"), (2, "err")):
+        file = os.open(_beside(command, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+        os.close(file)
+    os.chdir(command.folder)
+    command.first()
+    _limit()
+    code = _typed(command.words)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _beside(command, "code").write_text(str(code))
 
 
 def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 5))
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1 + CPU_SECONDS, most))
     with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
         (data,) = (int(line.split()[1]) << 10 for line in status if line.startswith("VmData"))
-    resource.setrlimit(resource.RLIMIT_DATA, (data + MEMORY, data + MEMORY))
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (data + MEMORY, most))
 
 
 def _typed(words: Sequence[str]) -> int:

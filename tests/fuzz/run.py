@@ -33,7 +33,7 @@ os.environ |= {
     "ARROW_NUM_THREADS": "1",
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PYTHONWARNINGS": "default",
+    "PYTHONWARNINGS": "always",
 }
 
 import guard
@@ -167,7 +167,8 @@ def problems(given: inputs.Input, ended: guard.Ended, folder: Path) -> list[str]
         after.get(name) != content for name, content in before["kept"].items() if "json" in name
     ):
         found.append("a manifest is another one, though the command failed")
-    if lost := sorted(set(before["kept"]) - set(after)):
+    is_asked_for = given.words[0] in ("delete", "rename") and ended.code == 0
+    if (lost := sorted(set(before["kept"]) - set(after))) and not is_asked_for:
         found.append(f"lost {', '.join(lost)}")
     left = set(half_written(folder)) - set(before["half_written"])
     return found + [f"half-written {name}" for name in sorted(left)]
