@@ -17,6 +17,7 @@ from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
 
 _MOST_EXPERIMENTS = 50_000
 """As many as MLflow lists at once."""
+_RUNS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,12 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
     for run in found.runs:
         if store.client.get_run(run).info.lifecycle_stage == "active":
             store.client.delete_run(run)
-    if found.experiment is not None:
-        if store.client.get_experiment(found.experiment).lifecycle_stage == "active":
-            store.client.delete_experiment(found.experiment)
-        which = ["--experiment-ids", found.experiment]
-    else:
-        which = ["--run-ids", ",".join(found.runs)]
+    whole = found.experiment
+    if whole and store.client.get_experiment(whole).lifecycle_stage == "active":
+        store.client.delete_experiment(whole)
     if not store.uri.startswith("sqlite:"):
         return False
-    if found.runs or found.experiment:
+    for which in cleaned_up(found):
         done = subprocess.run(
             [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, *which],
             env={**os.environ, "MLFLOW_TRACKING_URI": store.uri},
@@ -88,10 +86,19 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
             check=False,
         )
         if done.returncode:
-            raise MgstudyError(f"MLflow cannot clean up: {done.stderr.strip().splitlines()[-1]}")
-    if found.experiment is not None:
+            said = done.stderr.strip() or f"it ended with {done.returncode}"
+            raise MgstudyError(f"MLflow cannot clean up: {said.splitlines()[-1]}")
+    if whole:
         remove_artifacts(store)
     return True
+
+
+def cleaned_up(found: InMlflow) -> list[tuple[str, str]]:
+    """What `mlflow gc` is told to clean up, each time: no system takes a word of any length."""
+    if found.experiment is not None:
+        return [("--experiment-ids", found.experiment)]
+    starts = range(0, len(found.runs), _RUNS_AT_ONCE)
+    return [("--run-ids", ",".join(found.runs[s : s + _RUNS_AT_ONCE])) for s in starts]
 
 
 def remove_artifacts(store: TrackingStore) -> None:

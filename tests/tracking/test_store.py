@@ -7,7 +7,7 @@ import pytest
 
 from mgstudy.config.study import Tracking
 from mgstudy.errors import InputError
-from mgstudy.tracking.removal import remove_artifacts
+from mgstudy.tracking.removal import InMlflow, cleaned_up, remove_artifacts
 from mgstudy.tracking.store import TrackingStore, tracking_uri
 from mgstudy.workspace import Workspace
 
@@ -67,6 +67,16 @@ def test_any_number_of_params_and_runs_is_written_and_found(store: TrackingStore
         for _ in range(3)
     }
     assert {run.info.run_id for run in store.runs({"mlflow.parentRunId": parent})} == children
+
+
+def test_any_number_of_runs_is_cleaned_up_with_words_that_a_system_takes() -> None:
+    runs = tuple(f"{number:032}" for number in range(10_001))
+    words = cleaned_up(InMlflow(runs))
+    assert {option for option, _ in words} == {"--run-ids"}
+    assert [run for _, word in words for run in word.split(",")] == list(runs)
+    assert max(len(word) for _, word in words) < 1 << 17
+    assert cleaned_up(InMlflow(runs, experiment="7")) == [("--experiment-ids", "7")]
+    assert cleaned_up(InMlflow()) == []
 
 
 def test_artifacts_are_removed_in_the_workspace_only_and_not_those_of_others(
