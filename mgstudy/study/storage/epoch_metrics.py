@@ -36,12 +36,25 @@ class EpochRecord:
         step: The epoch, counted from 1.
         at: When it was reported, in ms since 1970.
         metrics: By MLflow's metric names.
+
+    Raises:
+        TypeError: If it is something else, as in a damaged file.
     """
 
     trial: str
     step: int
     at: int
     metrics: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        if not (
+            isinstance(self.trial, str)
+            and isinstance(self.step, int)
+            and isinstance(self.at, int)
+            and isinstance(self.metrics, Mapping)
+            and all(isinstance(value, int | float) for value in self.metrics.values())
+        ):
+            raise TypeError(f"{self!r:.200} is no epoch")
 
 
 class EpochMetrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable
@@ -65,3 +66,19 @@ def test_a_damaged_storage_is_said_to_be(tmp_path: Path, change: str) -> None:
         database.commit()
     with pytest.raises(MgstudyError, match=r"^storage sqlite:.*optuna\.db cannot be read: \w+: "):
         summarize(study.workspace, "s")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"trial": 5}, {"step": "1"}, {"at": None}, {"metrics": [1]}, {"metrics": {"x": {}}}, {"y": 1}],
+)
+def test_a_line_that_is_no_epoch_is_said(tmp_path: Path, damage: dict[str, object]) -> None:
+    study = Driven(tmp_path, "s")
+    study.report(study.begin(), range(1, 3))
+    head, first, second = study.folder.epoch_metrics.read_text().splitlines()
+    assert len(list(study.metrics.read())) == 2
+    lines = (head, json.dumps({**json.loads(first), **damage}), second)
+    study.folder.epoch_metrics.write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(MgstudyError, match=r"metrics\.jsonl: cannot be read: ") as said:
+        list(study.metrics.read())
+    assert "\n" not in str(said.value)
