@@ -27,7 +27,7 @@ CPU_SECONDS = 10
 MEMORY = 2 << 30
 WALL_SECONDS = 120.0
 """For what waits instead of computing, such as for a pipe."""
-TOGETHER = 12
+TOGETHER = 24
 """Commands that one process runs after each other: a fork of so much memory takes longer than most
 of them."""
 LEFT_OUT = ("mgstudy.testing", "mgstudy.cli.__main__")

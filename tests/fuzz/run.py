@@ -106,7 +106,7 @@ def _given(name: str, given: inputs.Input, folder: Path, template: Path) -> guar
     where = folder / "inputs" / re.sub(r"\W+", "-", name)[:99]
 
     def first() -> None:
-        workspace.copied(template / "home", where / "home")
+        workspace.copied(template / "home", where / "home", given.words[0])
         given.lay_out(where)
         state = {"kept": kept(where / "home"), "half_written": half_written(where)}
         where.with_name(f"{where.name}.before").write_text(json.dumps(state))
@@ -179,6 +179,7 @@ def half_written(folder: Path) -> list[str]:
     state = folder / "home" / ".mgstudy"
     found = list(folder.rglob(".*.partial"))
     found += [path for path in state.glob("derived/.*") if path.is_dir()]
+    found += state.glob("import-*")
     tables = state.glob("tables/[!.]*.parquet")
     found += [path for path in tables if not path.with_suffix(".json").exists()]
     studies = [path for path in state.glob("studies/*") if path.is_dir()]

@@ -72,11 +72,14 @@ def make_workspace(home: Path) -> None:
     api.export_study("s", home / "s.tar.xz", home=home)
 
 
-def copied(template: Path, home: Path) -> None:
-    """Copy the workspace; what it says of where it lies is true of the copy."""
+def copied(template: Path, home: Path, command: str) -> None:
+    """Copy the workspace for a command; what it says of where it lies is true of the copy."""
+    if command in ("plan", "prepare"):  # MLflow's part, which takes longer than these commands.
+        shutil.copytree(
+            template, home, ignore=shutil.ignore_patterns("mlflow.db", "mlruns", "*.xz")
+        )
+        return
     shutil.copytree(template, home)
-    manifest = home / ".mgstudy" / "studies" / "s" / "study.json"
-    manifest.write_text(manifest.read_text().replace(str(template), str(home)))
     with closing(sqlite3.connect(home / "mlflow.db")) as database:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
             change = f"update {table} set {column} = replace({column}, ?, ?)"
