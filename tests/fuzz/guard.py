@@ -119,7 +119,7 @@ def run_all(commands: Iterable[Command], at_once: int) -> Iterator[tuple[Command
             running[_begun(batch)] = batch
         if not running:
             return
-        done, status = os.wait()
+        done, status = os.waitpid(-1, 0)  # Each has set its alarm.
         with suppress(ProcessLookupError):
             os.killpg(done, signal.SIGKILL)  # What it has started.
         batch = running.pop(done)
