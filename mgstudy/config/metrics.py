@@ -18,6 +18,12 @@ together, and the tail is between; incomplete items lack a modality."""
 USER_GROUPS = ("light", "heavy")
 """Groups of users that any metric can be asked of, as ``coverage-heavy``: the fifth with the most
 training interactions (ASSUMED; Li et al., WWW 2021, take other shares), and the others."""
+DOMAINS = "domains"
+"""What a metric of relevant items is asked of as ``recall-domains``, in a dataset with domains: the
+mean over the domains, in each of which only its items are ranked. Each domain's own value comes
+with it, as ``recall-NAME``, and that of users who have no training interactions there, as
+``recall-NAME_newcomers``."""
+GROUPS = (*ITEM_GROUPS, *USER_GROUPS, DOMAINS)
 
 
 class RankingMetric(ABC):

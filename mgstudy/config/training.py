@@ -7,7 +7,14 @@ from typing import NamedTuple
 from pydantic import Field, field_validator
 
 from mgstudy.config.factors import Settings
-from mgstudy.config.metrics import ITEM_GROUPS, USER_GROUPS, ranking_metrics, split_group
+from mgstudy.config.metrics import (
+    DOMAINS,
+    GROUPS,
+    ITEM_GROUPS,
+    USER_GROUPS,
+    ranking_metrics,
+    split_group,
+)
 from mgstudy.errors import InputError, UnknownNameError
 
 MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
@@ -47,16 +54,16 @@ def _require_measure(kind: str, name: str) -> None:
     if name in MEASURES:  # Known without loading them, and torch with them.
         return
     metric, group = split_group(name)
-    if group is not None and group not in ITEM_GROUPS + USER_GROUPS:
-        raise UnknownNameError("group", group, ITEM_GROUPS + USER_GROUPS)
+    if group is not None and group not in GROUPS:
+        raise UnknownNameError("group", group, GROUPS)
     try:
         of_relevance = ranking_metrics.get(metric).of_relevance
     except UnknownNameError:
         raise UnknownNameError(kind, metric, ranking_metrics.names()) from None
-    if group in ITEM_GROUPS and not of_relevance:
+    if group in (*ITEM_GROUPS, DOMAINS) and not of_relevance:
         raise InputError(
             f"{kind} {name!r}: {metric} does not look at which items are relevant, so it cannot be "
-            f"asked of a group of items"
+            f"asked of {'domains' if group == DOMAINS else 'a group of items'}"
         )
 
 
@@ -109,7 +116,8 @@ class TrainingSettings(Settings):
         MEASURES,
         strict=False,
         description="what to compute of a ranking: metrics by name, also of a group of items "
-        f"({', '.join(ITEM_GROUPS)}) or of users ({', '.join(USER_GROUPS)}), as recall-tail",
+        f"({', '.join(ITEM_GROUPS)}) or of users ({', '.join(USER_GROUPS)}), as recall-tail, or of "
+        "each domain and their mean, as recall-domains",
     )
     cutoffs: tuple[int, ...] = Field(
         (5, 10, 20, 50), strict=False, description="lengths of the ranked lists that are measured"

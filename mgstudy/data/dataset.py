@@ -37,6 +37,10 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.users)
 
+    def where(self, mask: NDArray[np.bool_]) -> Interactions:
+        """Those for which ``mask``, of shape ``[interactions]``, is true."""
+        return Interactions(**{name: column[mask] for name, column in self.columns().items()})
+
     def pairs(self) -> Interactions:
         """Users and items alone."""
         return Interactions(self.users, self.items)
@@ -78,6 +82,9 @@ class Dataset:
         observed: Modality to bool ``[item_count]``: whether the item has it. What stands in the
             rows of the others was filled in. All true for a modality that is not given.
         texts: Name to a text of every item.
+        domains: The names of the domains; empty where all items are of one kind.
+        item_domains: Each item's domain as a position in ``domains``, int8 ``[item_count]``;
+            ``None`` without domains.
     """
 
     name: str
@@ -92,6 +99,8 @@ class Dataset:
     derived: DerivedArrays = field(default_factory=DerivedArrays, compare=False)
     observed: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     texts: Mapping[str, ItemTexts] = field(default_factory=dict, compare=False)
+    domains: tuple[str, ...] = ()
+    item_domains: NDArray[np.int8] | None = None
 
     def __post_init__(self) -> None:
         everything = np.ones(self.item_count, dtype=np.bool_)
@@ -110,6 +119,30 @@ class Dataset:
     def train_counts(self) -> NDArray[np.int64]:
         """Training interactions of each item, shape ``[item_count]``."""
         return np.bincount(self.train.items, minlength=self.item_count)
+
+    @cached_property
+    def trained_in(self) -> NDArray[np.bool_]:
+        """Whether each user has training interactions in each domain, ``[user_count, domains]``."""
+        trained = np.zeros((self.user_count, len(self.domains)), dtype=np.bool_)
+        if self.item_domains is not None:
+            trained[self.train.users, self.item_domains[self.train.items]] = True
+        return trained
+
+    def of_domain(self, name: str) -> Dataset:
+        """The interactions with one domain's items alone, under the same ids and counts."""
+        assert self.item_domains is not None
+        within = self.item_domains == self.domains.index(name)
+        return replace(
+            self,
+            name=f"{self.name} ({name})",
+            fingerprint=f"{self.fingerprint}-{name}",
+            domains=(),
+            item_domains=None,
+            **{
+                split: getattr(self, split).where(within[getattr(self, split).items])
+                for split in ("train", "validation", "test")
+            },
+        )
 
     @cached_property
     def observed_fingerprint(self) -> str | None:
@@ -136,14 +169,19 @@ class Dataset:
         validation: Interactions,
         test: Interactions,
         features: Mapping[str, NDArray[np.float32]],
+        domains: tuple[str, ...] = (),
+        item_domains: NDArray[np.int8] | None = None,
     ) -> Dataset:
         """Build a dataset in memory and fingerprint its content."""
         arrays: dict[str, NDArray[Any]] = {"counts": np.array([user_count, item_count])}
         for split_name, split in (("train", train), ("validation", validation), ("test", test)):
             for column, values in split.columns().items():
                 arrays[f"{split_name}.{column}"] = values
+        if item_domains is not None:
+            arrays["item_domains"] = item_domains
         key = fingerprint_arrays(arrays)
         made = cls(name, user_count, item_count, train, validation, test, {}, key, {})
+        made = replace(made, domains=domains, item_domains=item_domains)
         return made.with_features(features)
 
     def with_features(self, features: Mapping[str, NDArray[np.float32]]) -> Dataset:

@@ -23,6 +23,9 @@ class NegativeSampler:
     it draws the rank of the negative among the user's allowed items, and looks up the item of that
     rank: the same distribution, at nearly the same cost for every user.
 
+    In a dataset with domains, all this is within the domain of the positive: telling domains apart
+    is no task.
+
     Args:
         dataset: Whose ``train`` split says what is a candidate and what is not.
 
@@ -31,6 +34,10 @@ class NegativeSampler:
     """
 
     def __init__(self, dataset: Dataset) -> None:
+        self._item_domains = dataset.item_domains
+        self._of_domains = [NegativeSampler(dataset.of_domain(name)) for name in dataset.domains]
+        if self._of_domains:
+            return
         arrays = dataset.derived.get(
             "negative_sampling",
             {"interactions": dataset.fingerprint, "version": 2},
@@ -49,16 +56,29 @@ class NegativeSampler:
                 "training, so there is no negative item to sample"
             )
 
-    def sample(self, users: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    def sample(
+        self,
+        users: NDArray[np.int64],
+        generator: np.random.Generator,
+        positives: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.int64]:
         """Draw one negative item for each row.
 
         Args:
             users: User of each row, shape ``[rows]``.
             generator: Source of randomness.
+            positives: The positive of each row, which a dataset with domains needs.
 
         Returns:
             Item of each row, int64, shape ``[rows]``.
         """
+        if self._item_domains is not None:
+            assert positives is not None
+            domains, drawn = self._item_domains[positives], np.empty_like(users)
+            for domain, sampler in enumerate(self._of_domains):
+                rows = np.flatnonzero(domains == domain)
+                drawn[rows] = sampler.sample(users[rows], generator)
+            return drawn
         ranks = generator.integers(self._allowed_counts[users])
         keys = users * len(self._candidates) + ranks
         # A key lies a few steps behind the first of its bucket: all 59,541 of TikTok in 1.1 ms. A
@@ -99,7 +119,9 @@ def drawn_epoch(
     """All training interactions in random order; see ``epoch_batches``."""
     order = generator.permutation(len(dataset.train))
     users, positives = dataset.train.users[order], dataset.train.items[order]
-    return users, positives, None if sampler is None else sampler.sample(users, generator)
+    if sampler is None:
+        return users, positives, None
+    return users, positives, sampler.sample(users, generator, positives)
 
 
 class EpochSampler:

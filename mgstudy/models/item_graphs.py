@@ -7,7 +7,7 @@ another table's graph; no dense items-by-items matrix is held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -76,10 +76,19 @@ def nearest_items(dataset: Dataset, modality: str, neighbour_count: int) -> Any:
         "neighbour_count": neighbour_count,
         "version": 1,
     }
-    arrays = dataset.derived.get("nearest_items", inputs, compute)
+    return _similarities(dataset.derived.get("nearest_items", inputs, compute))
+
+
+def nearest_rows(table: Tensor, neighbour_count: int) -> Any:
+    """As ``nearest_items``, of the rows of a table, computed anew."""
+    return _similarities(_nearest(table, neighbour_count))
+
+
+def _similarities(arrays: Mapping[str, NDArray[Any]]) -> Any:
+    rows = len(arrays["offsets"]) - 1
     return sparse.csr_matrix(
         (arrays["similarities"].astype(np.float64), arrays["neighbours"], arrays["offsets"]),
-        shape=(dataset.item_count, dataset.item_count),
+        shape=(rows, rows),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mgstudy.data.dataset import Dataset, Interactions
@@ -37,7 +39,8 @@ def small_dataset() -> Dataset:
 
 def dataset_with_cold_ends(modalities: int = 2) -> Dataset:
     """40 users and 60 items in four tastes, which the features tell; the last user and the last
-    item are cold, and there is nothing to validate or test on.
+    item are cold, and there is nothing to validate or test on. Every other two items are of another
+    domain, for models that need two.
 
     Args:
         modalities: How many of ``COLD_WIDTHS`` there are; each is of another width.
@@ -56,4 +59,16 @@ def dataset_with_cold_ends(modalities: int = 2) -> Dataset:
         for modality, width in list(COLD_WIDTHS.items())[:modalities]
     }
     train = Interactions(users, items, random.permutation(len(users)))
-    return Dataset.from_arrays("tastes", COLD_USERS, COLD_ITEMS, train, none, none, features)
+    return with_two_domains(
+        Dataset.from_arrays("tastes", COLD_USERS, COLD_ITEMS, train, none, none, features)
+    )
+
+
+def with_two_domains(dataset: Dataset) -> Dataset:
+    """A dataset whose items are of two domains, every other two of another."""
+    return replace(
+        dataset,
+        fingerprint=f"{dataset.fingerprint} in two domains",
+        domains=("left", "right"),
+        item_domains=(np.arange(dataset.item_count) // 2 % 2).astype(np.int8),
+    )

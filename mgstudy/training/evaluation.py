@@ -1,4 +1,4 @@
-"""Measure a model by ranking all items for every user of a split.
+"""Measure a model by ranking all items, or those of a domain, for every user of a split.
 
 What is measured of the lists are the metrics of ``mgstudy/training/metrics/``. Those of accuracy
 are as in the published multimodal evaluation, without its rounding.
@@ -15,16 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.config.metrics import ITEM_GROUPS, RankingMetric, ranking_metrics, split_group
+from mgstudy.config.metrics import (
+    DOMAINS,
+    RankingMetric,
+    ranking_metrics,
+    split_group,
+)
 from mgstudy.config.training import Metric, parse_metric
 from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
 from mgstudy.training.metrics.base import Catalogue, RankedLists
-from mgstudy.training.metrics.groups import members, refusal, relevant_in_group
+from mgstudy.training.metrics.groups import Group, refusal
 from mgstudy.training.ranking import FullRanking
 
 AnyValue = TypeVar("AnyValue", float, Tensor)
+AnyFound = TypeVar("AnyFound", float, NDArray[np.float64])
 
 PAIRS_AT_ONCE = 2**16
 """Relevant items that are looked for at once, which bounds the memory for it."""
@@ -39,6 +45,10 @@ class Evaluator:
     is one possible hit but counts twice in the user's number of relevant items, as published. Equal
     scores are ranked by item id, lowest first. Values are not rounded.
 
+    A metric of the domains ranks only a domain's items, for the users with held-out items of it,
+    and is the mean over the domains of the mean over these users. A user's value of it is weighted
+    so that the mean over the users of the split is that, too.
+
     Args:
         dataset: The interactions.
         split: ``"validation"`` or ``"test"``.
@@ -48,6 +58,8 @@ class Evaluator:
         block_size: Users ranked at once; ``None`` chooses by the number of items.
         exclude_validation: Whether a user's validation items are left out as well. Off by default:
             the published code leaves them in when it tests, where they can only be wrong answers.
+        among: bool, shape ``[items]``: the items that are ranked, the only ones of which there are
+            interactions; all items when not given.
 
     Attributes:
         users: int64, shape ``[users]``: the distinct users of the split, ascending.
@@ -66,6 +78,7 @@ class Evaluator:
         device: torch.device | str = "cpu",
         block_size: int | None = None,
         exclude_validation: bool = False,
+        among: NDArray[np.bool_] | None = None,
     ) -> None:
         interactions: Interactions = getattr(dataset, split)
         if not len(interactions):
@@ -89,6 +102,7 @@ class Evaluator:
             excluded=("train", "validation") if exclude_validation else ("train",),
             device=device,
             block_size=block_size,
+            among=among,
         )
         arrays = dataset.derived.get(
             "relevant_items",
@@ -103,11 +117,32 @@ class Evaluator:
         self._candidates = self.ranking.candidates(as_tensor(arrays["users"]).to(device))
         self._catalogue = Catalogue(dataset, device)
         self._measures: dict[str, tuple[RankingMetric, list[int]]] = {}
+        in_domains = []
         for measure, cutoff in self.metrics:
-            kind = ranking_metrics.get(kinds[measure][0])
-            self._measures.setdefault(measure, (kind(), []))[1].append(cutoff)
+            name, group = kinds[measure]
+            if group == DOMAINS:
+                in_domains.append(f"{name}@{cutoff}")
+            else:
+                kind = ranking_metrics.get(name)
+                self._measures.setdefault(measure, (kind(), []))[1].append(cutoff)
+        self._domains = [
+            _Domain(
+                name,
+                Evaluator(
+                    dataset.of_domain(name),
+                    split,
+                    in_domains,
+                    device=device,
+                    block_size=block_size,
+                    exclude_validation=exclude_validation,
+                    among=dataset.item_domains == position,
+                ),
+                dataset.trained_in[:, position],
+            )
+            for position, name in enumerate(dataset.domains if in_domains else ())
+        ]
         self._groups = {
-            group: _Group.of(dataset, split, group, self.users, device)
+            group: Group.of(dataset, split, group, self.users, device)
             for _, group in (kinds[measure] for measure in self._measures)
             if group is not None
         }
@@ -128,19 +163,47 @@ class Evaluator:
         Raises:
             FloatingPointError: If a score is NaN.
         """
-        return self.measure(self._lists(scorer))
+        return self.evaluate_both(scorer)[0]
 
     def evaluate_both(
         self, scorer: Scorer
     ) -> tuple[dict[str, NDArray[np.float64]], dict[str, float]]:
         """What ``evaluate_users`` and ``evaluate`` give, of one ranking."""
-        ranked = self._ranked(self._lists(scorer))
-        of_users = self._of_users(ranked)
-        return of_users, self._summary(ranked, of_users)
+        of_users: dict[str, NDArray[np.float64]] = {}
+        summary: dict[str, float] = {}
+        if self._measures:
+            ranked = self._ranked(self._lists(scorer))
+            of_users = self._of_users(ranked)
+            summary = self._summary(ranked, of_users)
+        if self._domains:
+            of_domains = self._of_domains(scorer)
+            of_users |= of_domains
+            summary |= {name: float(np.nanmean(values)) for name, values in of_domains.items()}
+        return _in_order(self.metrics, of_users), _in_order(self.metrics, summary)
+
+    def _of_domains(self, scorer: Scorer) -> dict[str, NDArray[np.float64]]:
+        """The metrics of the domains, of every user, and those of each domain."""
+        means: dict[str, NDArray[np.float64]] = {}
+        found: dict[str, NDArray[np.float64]] = {}
+        for domain in self._domains:
+            users = domain.evaluator.users
+            rows, newcomers = np.searchsorted(self.users, users), ~domain.trained[users]
+            weight = len(self.users) / (len(self._domains) * len(users))
+            for metric, values in domain.evaluator.evaluate_users(scorer).items():
+                measure, cutoff = parse_metric(metric)
+                mean = means.setdefault(f"{measure}-{DOMAINS}@{cutoff}", np.zeros(len(self.users)))
+                mean[rows] += weight * values
+                everyone = np.ones(len(users), dtype=np.bool_)
+                for name, of in ((domain.name, everyone), (f"{domain.name}_newcomers", newcomers)):
+                    if of.any():
+                        spread = np.full(len(self.users), np.nan)
+                        spread[rows[of]] = values[of]
+                        found[f"{measure}-{name}@{cutoff}"] = spread
+        return means | found
 
     @torch.no_grad()
     def _lists(self, scorer: Scorer) -> Tensor:
-        longest = max(metric.cutoff for metric in self.metrics)
+        longest = max(max(cutoffs) for _, cutoffs in self._measures.values())
         return torch.cat(list(self.ranking.lists(scorer, self._blocks, longest)))
 
     @torch.no_grad()
@@ -155,7 +218,7 @@ class Evaluator:
             _, group = split_group(measure)
             lists = ranked if group is None else self._groups[group].seen(ranked)
             found |= _by_name(measure, cutoffs, metric.values(lists, cutoffs).tolist())
-        return {str(metric): found[str(metric)] for metric in self.metrics}
+        return found
 
     def _ranked(self, lists: Tensor) -> RankedLists:
         hits = self._hits(lists)
@@ -172,7 +235,7 @@ class Evaluator:
         Returns:
             Shape ``[users]`` by the metric's name. A cutoff beyond ``length`` finds nothing there.
         """
-        return self._of_users(self._ranked(lists))
+        return _in_order(self.metrics, self._of_users(self._ranked(lists)))
 
     @torch.no_grad()
     def _of_users(self, ranked: RankedLists) -> dict[str, NDArray[np.float64]]:
@@ -191,10 +254,7 @@ class Evaluator:
             return {}
         # One copy of everything: a GPU is waited for.
         values = torch.stack(list(found.values())).cpu().numpy()
-        by_name = dict(zip(found, values, strict=True))
-        return {
-            str(metric): by_name[str(metric)] for metric in self.metrics if str(metric) in found
-        }
+        return dict(zip(found, values, strict=True))
 
     def _hits(self, lists: Tensor) -> Tensor:
         """float64, shape of ``lists``: 1 where the item at that position is relevant."""
@@ -240,49 +300,16 @@ def _by_name(
     return {str(Metric(measure, at)): value for at, value in zip(cutoffs, values, strict=True)}
 
 
+def _in_order(metrics: Sequence[Metric], found: Mapping[str, AnyFound]) -> dict[str, AnyFound]:
+    """What was found of the metrics, in their order, and then what comes with them."""
+    asked = {str(metric): found[str(metric)] for metric in metrics if str(metric) in found}
+    return {**asked, **found}
+
+
 @dataclass(frozen=True)
-class _Group:
-    """How lists look to a group of items or of users.
+class _Domain:
+    """A domain by name, what evaluates it, and whether each user was trained in it."""
 
-    Attributes:
-        user_count: Users of the split.
-        rows: int64: those who have something to do with the group, as positions.
-        counted: bool, shape ``[items]``: the items that count as relevant; ``None`` for all.
-        relevant: int64, of the length of ``rows``: relevant items that count.
-    """
-
-    user_count: int
-    rows: Tensor
-    counted: Tensor | None
-    relevant: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        dataset: Dataset,
-        split: Literal["validation", "test"],
-        group: str,
-        users: NDArray[np.int64],
-        device: torch.device | str,
-    ) -> _Group:
-        interactions: Interactions = getattr(dataset, split)
-        positions = np.searchsorted(users, interactions.users)
-        within = relevant_in_group(dataset, group, split)
-        counts = np.bincount(positions[within], minlength=len(users))
-        rows = np.flatnonzero(counts)
-        counted = torch.from_numpy(members(dataset, group)).to(device)
-        return cls(
-            len(users),
-            torch.from_numpy(rows).to(device),
-            counted if group in ITEM_GROUPS else None,
-            torch.from_numpy(counts[rows]).to(device),
-        )
-
-    def seen(self, ranked: RankedLists) -> RankedLists:
-        """The lists of the users who have something to do with the group."""
-        return ranked.of_group(self.rows, self.counted, self.relevant)
-
-    def spread(self, values: Tensor) -> Tensor:
-        """Values of these users among those of all, where the others have NaN."""
-        spread = values.new_full((self.user_count, values.shape[1]), torch.nan)
-        return spread.index_copy_(0, self.rows, values)
+    name: str
+    evaluator: Evaluator
+    trained: NDArray[np.bool_]

@@ -37,10 +37,12 @@ class RankedBlock:
     Attributes:
         users: int64, shape ``[users]``.
         excluded: What is left out, as positions in the users' scores of all items in a row, int64.
+        others: Items that are left out for every user, int64; ``None`` for none.
     """
 
     users: Tensor
     excluded: Tensor
+    others: Tensor | None = None
 
 
 class FullRanking:
@@ -54,6 +56,8 @@ class FullRanking:
         excluded: Names of the splits whose interactions are left out of a user's ranking.
         device: Where the scores are.
         block_size: Users ranked at once; ``None`` chooses by the number of items.
+        among: bool, shape ``[items]``: the items that are ranked, of which all excluded ones are;
+            all items when not given.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class FullRanking:
         excluded: Sequence[str] = ("train",),
         device: torch.device | str = "cpu",
         block_size: int | None = None,
+        among: NDArray[np.bool_] | None = None,
     ) -> None:
         arrays = dataset.derived.get(
             "excluded_items",
@@ -70,6 +75,11 @@ class FullRanking:
         )
         self.device = torch.device(device)
         self.item_count = dataset.item_count
+        self._others = None
+        self._ranked_items = dataset.item_count
+        if among is not None:
+            self._others = torch.from_numpy(np.flatnonzero(~among)).to(self.device)
+            self._ranked_items -= len(self._others)
         self._starts = as_tensor(arrays["starts"]).to(self.device)
         self._items = as_tensor(arrays["items"]).to(self.device)
         at_once = SCORES_IN_CACHE if self.device.type == "cpu" else SCORES_ON_DEVICE
@@ -83,13 +93,13 @@ class FullRanking:
             users: int64, shape ``[users]``, on the ranking's device.
         """
         return [
-            RankedBlock(block, self._excluded_positions(block))
+            RankedBlock(block, self._excluded_positions(block), self._others)
             for block in torch.split(users, self.block_size)
         ]
 
     def candidates(self, users: Tensor) -> Tensor:
         """How many items are ranked for each of these users: int64, shape ``[users]``."""
-        return self.item_count - (self._starts[users + 1] - self._starts[users])
+        return self._ranked_items - (self._starts[users + 1] - self._starts[users])
 
     def lists(
         self, scorer: Scorer, users: Tensor | Sequence[RankedBlock], length: int
@@ -139,6 +149,8 @@ class FullRanking:
 def _ranked(scorer: Scorer, block: RankedBlock, length: int) -> Tensor:
     scores = scorer(block.users).contiguous()
     scores.view(-1).index_fill_(0, block.excluded, -torch.inf)
+    if block.others is not None:
+        scores.index_fill_(1, block.others, -torch.inf)
     return top_items(scores, length)
 
 

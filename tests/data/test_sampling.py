@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -92,6 +94,34 @@ def test_a_user_with_every_item_is_refused_by_name() -> None:
     dataset = dataset_of([(0, 0), (1, 0), (1, 2)], users=2, items=3)
     with pytest.raises(InputError, match="'toy': user 1 interacted with every item"):
         NegativeSampler(dataset)
+
+
+def test_a_negative_is_of_the_positive_s_domain_and_uniform_in_it(random_dataset) -> None:
+    item_domains = (np.arange(50) % 3 == 0).astype(np.int8)
+    train = random_dataset.train.where(random_dataset.train.users < 40)
+    domains = replace(
+        random_dataset, train=train, domains=("books", "films"), item_domains=item_domains
+    )
+    sampler, users, positives = NegativeSampler(domains), train.users, train.items
+    drawn = sampler.sample(users, np.random.default_rng(0), positives)
+    assert np.array_equal(item_domains[drawn], item_domains[positives])
+    own = set(zip(users.tolist(), positives.tolist(), strict=True))
+    assert not own & set(zip(users.tolist(), drawn.tolist(), strict=True))
+    drawn = sampler.sample(np.full(50_000, 20), np.random.default_rng(1), np.full(50_000, 3))
+    films = train.items[item_domains[train.items] == 1]
+    allowed = np.setdiff1d(films, positives[users == 20])
+    counts = np.bincount(drawn, minlength=50)
+    assert counts.sum() == counts[allowed].sum()
+    assert stats.chisquare(counts[allowed]).pvalue > 0.001
+
+
+def test_a_user_with_every_item_of_a_domain_is_refused_by_both_names() -> None:
+    one = dataset_of([(0, 0), (1, 0), (1, 2), (1, 3)], users=2, items=4)
+    domains = replace(
+        one, domains=("books", "films"), item_domains=np.array([0, 0, 1, 1], dtype=np.int8)
+    )
+    with pytest.raises(InputError, match=r"'toy \(books\)': user 0 interacted with every item"):
+        NegativeSampler(domains)
 
 
 def test_an_epoch_holds_every_interaction_once_in_random_order(random_dataset) -> None:

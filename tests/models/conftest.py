@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,16 @@ class KnownArrays(DerivedArrays):
 
 @dataclass(frozen=True)
 class Toy:
-    """Twelve users, 24 items, 59 training pairs; users 3 and 9 and items 12 and 23 are isolated."""
+    """Twelve users, 24 items, 59 training pairs; users 3 and 9 and items 12 and 23 are isolated.
+
+    Attributes:
+        scored: User to the items whose scores the specification has.
+    """
 
     dataset: Dataset
     batch: Batch
     embedding_size: int = EMBEDDING_SIZE
+    scored: Mapping[int, list[int]] = field(default_factory=lambda: SCORED)
 
     def with_neighbours(self, neighbours: Mapping[int, tuple[list[int], list[float]]]) -> Dataset:
         """The dataset with given co-occurrence (node to neighbour ids and counts, by rank), in
@@ -99,8 +104,8 @@ class Toy:
             tensors: The model's tensor of every parameter index of the specification. Each is
                 filled; no trainable tensor may be left out.
             loss: Expected training loss, or ``None`` for a model without training.
-            scores: Expected scores as the table has them: of user 0, user 3 and user 7, separated
-                by ``|``.
+            scores: Expected scores as the table has them: of user 0, user 3 and user 7 (or those
+                of ``scored``), separated by ``|``.
             gradients: Expected Frobenius norms as the table has them, ``"0: 0.29629, ..."``.
             published_scale: The function of this model's scores that the published ones are.
         """
@@ -122,11 +127,11 @@ class Toy:
             ), f"gradient of parameter {index}"
         model.eval()
         with torch.no_grad():
-            ranked = model.scorer()(torch.arange(USERS))
-        assert ranked.shape == (USERS, ITEMS)
+            ranked = model.scorer()(torch.arange(self.dataset.user_count))
+        assert ranked.shape == (self.dataset.user_count, ITEMS)
         if published_scale is not None:
             ranked = published_scale(ranked)
-        for (user, items), expected_row in zip(SCORED.items(), scores.split("|"), strict=True):
+        for (user, items), expected_row in zip(self.scored.items(), scores.split("|"), strict=True):
             values = [float(value) for value in expected_row.split()]
             assert ranked[user, items].tolist() == pytest.approx(values, abs=1e-5), f"user {user}"
 

@@ -156,3 +156,78 @@ def test_published_check_values(measure: str, expected: list[float]) -> None:
 def test_a_cutoff_beyond_the_list_sees_no_further_hits(measure: str) -> None:
     padded = torch.cat([HITS, torch.zeros(3, 3, dtype=torch.float64)], dim=1)
     assert torch.equal(values_of(measure, HITS, [8]), values_of(measure, padded, [8]))
+
+
+@pytest.fixture
+def two_domains(small_dataset: Dataset) -> Dataset:
+    """Items of films and books in turn; user 0 has training interactions with films alone, and a
+    book to find."""
+    item_domains = (np.arange(40) % 2).astype(np.int8)
+    train = small_dataset.train
+    train = train.where((train.users > 0) | (item_domains[train.items] == 0))
+    held_out = small_dataset.validation
+    users, items = np.append(held_out.users, 0), np.append(held_out.items, 7)
+    return replace(
+        small_dataset,
+        train=train,
+        validation=Interactions(users, items),
+        fingerprint="two domains",
+        domains=("films", "books"),
+        item_domains=item_domains,
+    )
+
+
+def test_a_domain_s_metric_ranks_its_items_for_its_users_and_their_mean_is_the_domains(
+    two_domains: Dataset,
+) -> None:
+    scores = np.random.default_rng(1).integers(50, size=(60, 40)).astype(np.float32)
+    evaluator = Evaluator(two_domains, "validation", ["recall@3", "ndcg-domains@3"])
+    found = evaluator.evaluate(fixed(scores))
+    assert list(found)[:3] == ["recall@3", "ndcg-domains@3", "ndcg-films@3"]
+    plain = Evaluator(two_domains, "validation", ["recall@3"]).evaluate(fixed(scores))
+    assert found["recall@3"] == plain["recall@3"]
+    alone = {}
+    for position, name in enumerate(two_domains.domains):
+        held_out = two_domains.validation
+        held_out = held_out.where(two_domains.item_domains[held_out.items] == position)
+        # As if the other domain's items did not exist: nobody scores them, nobody looks for them.
+        within = np.where(two_domains.item_domains == position, scores, -1e9)
+        one = replace(two_domains, validation=held_out)
+        alone[name] = [
+            by_definition(one, within, user, "ndcg@3") for user in np.unique(held_out.users)
+        ]
+        assert found[f"ndcg-{name}@3"] == pytest.approx(np.mean(alone[name]), abs=1e-12)
+    expected = (np.mean(alone["films"]) + np.mean(alone["books"])) / 2
+    assert found["ndcg-domains@3"] == pytest.approx(expected, abs=1e-12)
+    ndcg_of_user_0 = alone["books"][0]
+
+    of_users = evaluator.evaluate_users(fixed(scores))
+    assert of_users["ndcg-domains@3"].mean() == pytest.approx(expected, abs=1e-12)
+    assert list(of_users) == list(found)
+    books = of_users["ndcg-books@3"]
+    assert books[0] == ndcg_of_user_0
+    newcomers = ~two_domains.trained_in[evaluator.users, 1]
+    assert newcomers[0] and not newcomers.all()
+    assert np.array_equal(
+        of_users["ndcg-books_newcomers@3"], np.where(newcomers, books, np.nan), equal_nan=True
+    )
+
+
+def test_the_domains_alone_need_no_ranking_of_all_items(two_domains: Dataset) -> None:
+    asked = []
+
+    def scorer(users: torch.Tensor) -> torch.Tensor:
+        asked.extend(users.tolist())
+        return torch.arange(40.0).expand(len(users), 40).clone()
+
+    Evaluator(two_domains, "validation", ["recall-domains@3"]).evaluate(scorer)
+    held_out = two_domains.validation
+    pairs = held_out.users * 2 + two_domains.item_domains[held_out.items]
+    assert len(asked) == len(np.unique(pairs))
+
+
+def test_domains_are_no_group_where_there_are_none(small_dataset: Dataset) -> None:
+    with pytest.raises(InputError, match="small has no domains"):
+        Evaluator(small_dataset, "validation", ["recall-domains@3"])
+    with pytest.raises(InputError, match="cannot be asked of domains"):
+        Evaluator(small_dataset, "validation", ["coverage-domains@3"])

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from mgstudy.config.document import Document, load_document
 from mgstudy.config.factors import varying_factors
+from mgstudy.config.metrics import DOMAINS, split_group
 from mgstudy.config.parameters import Fixed, Value
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
@@ -159,10 +161,13 @@ def _check_objective(
         reason = refusal(measure, dataset)
         if reason is not None:
             raise document.error(("training", "objective"), f"{measure} means nothing: {reason}")
-        if cutoff >= dataset.item_count:
+        items = dataset.item_count
+        if split_group(measure)[1] == DOMAINS and dataset.item_domains is not None:
+            items = int(np.bincount(dataset.item_domains).min())
+        if cutoff >= items:
             raise document.error(
                 ("training", "objective"),
-                f"{config.training.objective} ranks all {dataset.item_count} items of {label}, "
+                f"{config.training.objective} ranks all {items} items of {label}, "
                 "where no model is better than another",
             )
 

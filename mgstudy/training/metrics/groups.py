@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from mgstudy.config.metrics import ITEM_GROUPS, ranking_metrics, split_group
+from mgstudy.config.metrics import DOMAINS, ITEM_GROUPS, ranking_metrics, split_group
 from mgstudy.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from mgstudy.training.metrics.base import RankedLists
 
 HEAD = 0.8
 """Share of the training interactions that the most popular items have together."""
@@ -68,8 +74,58 @@ def refusal(measure: str, dataset: Dataset) -> str | None:
     reason = ranking_metrics.get(name).refusal(dataset)
     if reason is not None or group is None:
         return reason
+    if group == DOMAINS:
+        return None if dataset.domains else f"{dataset.name} has no domains"
     what = "item" if group in ITEM_GROUPS else "user"
     for split in ("validation", "test"):
         if len(getattr(dataset, split)) and not relevant_in_group(dataset, group, split).any():
             return f"no {split} interaction of {dataset.name} has a {group} {what}"
     return None
+
+
+@dataclass(frozen=True)
+class Group:
+    """How lists look to a group of items or of users.
+
+    Attributes:
+        user_count: Users of the split.
+        rows: int64: those who have something to do with the group, as positions.
+        counted: bool, shape ``[items]``: the items that count as relevant; ``None`` for all.
+        relevant: int64, of the length of ``rows``: relevant items that count.
+    """
+
+    user_count: int
+    rows: Tensor
+    counted: Tensor | None
+    relevant: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        dataset: Dataset,
+        split: Literal["validation", "test"],
+        group: str,
+        users: NDArray[np.int64],
+        device: torch.device | str,
+    ) -> Group:
+        interactions = getattr(dataset, split)
+        positions = np.searchsorted(users, interactions.users)
+        within = relevant_in_group(dataset, group, split)
+        counts = np.bincount(positions[within], minlength=len(users))
+        rows = np.flatnonzero(counts)
+        counted = torch.from_numpy(members(dataset, group)).to(device)
+        return cls(
+            len(users),
+            torch.from_numpy(rows).to(device),
+            counted if group in ITEM_GROUPS else None,
+            torch.from_numpy(counts[rows]).to(device),
+        )
+
+    def seen(self, ranked: RankedLists) -> RankedLists:
+        """The lists of the users who have something to do with the group."""
+        return ranked.of_group(self.rows, self.counted, self.relevant)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of these users among those of all, where the others have NaN."""
+        spread = values.new_full((self.user_count, values.shape[1]), torch.nan)
+        return spread.index_copy_(0, self.rows, values)
