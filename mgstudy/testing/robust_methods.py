@@ -15,7 +15,7 @@ from torch import Tensor
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch, Recommender, models
-from mgstudy.testing.datasets import small_dataset
+from mgstudy.testing.datasets import small_dataset, with_two_domains
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod, compose, robust_methods
 
@@ -34,8 +34,9 @@ class Problem:
     def of(
         cls, model: type[Recommender], dataset: Dataset | None = None, **parameters: Any
     ) -> Self:
-        """The problem of a model on a dataset, ``small_dataset`` when none is given."""
-        dataset = small_dataset() if dataset is None else dataset
+        """The problem of a model on a dataset, ``small_dataset`` of two domains when none is
+        given."""
+        dataset = with_two_domains(small_dataset()) if dataset is None else dataset
         torch.manual_seed(0)
         built = model(dataset, model.Parameters(**parameters)).train()
         built.before_epoch(0)

@@ -9,8 +9,9 @@ import pytest
 
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
-from mgstudy.models.base import Recommender
+from mgstudy.models.base import Recommender, models
 from mgstudy.robustness.trained_model import TrainedModel
+from mgstudy.testing.datasets import with_two_domains
 from mgstudy.training.evaluation import Evaluator
 from mgstudy.training.run import build_trainer
 
@@ -48,8 +49,11 @@ def train(small_dataset: Dataset) -> Train:
             trainer.model.load_state_dict(_trained[key])
             return trainer.model
 
-        build(small_dataset)
-        evaluator = Evaluator(small_dataset, "test", ["recall@5", "ndcg@10"])
-        return TrainedModel(build, small_dataset, evaluator)
+        dataset = small_dataset
+        if models.get(name).refusal(dataset) is not None:
+            dataset = with_two_domains(dataset)
+        build(dataset)
+        evaluator = Evaluator(dataset, "test", ["recall@5", "ndcg@10"])
+        return TrainedModel(build, dataset, evaluator)
 
     return train_model

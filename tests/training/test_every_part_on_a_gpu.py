@@ -14,6 +14,8 @@ from pretended_gpu import PretendedGpu
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import models
+from mgstudy.testing import datasets
+from mgstudy.testing.datasets import with_two_domains
 from mgstudy.training.checkpoint import load_checkpoint, save_checkpoint
 from mgstudy.training.gradient.base import gradient_strategies
 from mgstudy.training.optimizers.base import optimizers
@@ -21,13 +23,20 @@ from mgstudy.training.robust.base import robust_methods
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
 
+
+@pytest.fixture
+def small_dataset() -> Dataset:
+    """Of two domains, as some models need."""
+    return with_two_domains(datasets.small_dataset())
+
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SETTINGS = TrainingSettings(
     epochs=2, batch_size=128, objective="recall@10", cutoffs=(5, 10), early_stopping=None
 )
 TRAINED = [model.name for model in models if model.trainable]
-WAITS = {"DAMRS": 2, "LGMRec": 2, "MVGAE": 1, "adversarial_features": 2}
+WAITS = {"DAMRS": 2, "LGMRec": 2, "MVGAE": 1, "SIEOUG": 2, "adversarial_features": 2}
 """How often a step waits, by model or robust method; the others never do."""
 UNORDERED = {"DAMRS": {"scatter_add"}}
 """What sums in no certain order, and may: no two of its numbers go to one place."""

@@ -122,8 +122,8 @@ def _each_value(spaces: Mapping[str, Space]) -> Iterator[dict[str, Value]]:
 
 
 def _few_of(dataset: Dataset, parameters: Mapping[str, Value]) -> Dataset:
-    """A dataset with the modalities and widths of another and the names of its texts, and no more
-    users and items than let each have as many neighbours as a parameter asks for."""
+    """A dataset with the modalities, widths and domains of another and the names of its texts, and
+    no more users and items than let each have as many neighbours as a parameter asks for."""
     numbers = [value for value in parameters.values() if type(value) is int]
     items = min(dataset.item_count, max(_ITEMS, 2 * max(numbers, default=0)))
     users = min(dataset.user_count, max(_USERS, 2 * max(numbers, default=0)))
@@ -138,6 +138,11 @@ def _few_of(dataset: Dataset, parameters: Mapping[str, Value]) -> Dataset:
         modality: random.standard_normal((items, table.shape[1]), dtype=np.float32)
         for modality, table in dataset.features.items()
     }
-    few = Dataset.from_arrays(dataset.name, users, items, liked, liked, liked, features)
+    of_items = None
+    if dataset.domains:
+        of_items = (np.arange(items) % len(dataset.domains)).astype(np.int8)
+    few = Dataset.from_arrays(
+        dataset.name, users, items, liked, liked, liked, features, dataset.domains, of_items
+    )
     texts = [f"item {item}" for item in range(items)]
     return few.with_texts(dict.fromkeys(dataset.texts, texts))

@@ -118,4 +118,8 @@ def _small_dataset() -> Dataset:
         modality: random.standard_normal((_ITEMS, width), dtype=np.float32)
         for modality, width in (("image", 6), ("text", 5))
     }
-    return Dataset.from_arrays("small", _USERS, _ITEMS, train, train, train, features)
+    # Domains are for models that need them; others do not look at them.
+    of_items = (np.arange(_ITEMS) % 2).astype(np.int8)
+    return Dataset.from_arrays(
+        "small", _USERS, _ITEMS, train, train, train, features, ("a", "b"), of_items
+    )
