@@ -65,6 +65,22 @@ class ColdStart(_Described):
     users: int
 
 
+class DomainDescription(_Described):
+    """A domain of a dataset.
+
+    Attributes:
+        items: Items of the domain.
+        users: Users with interactions in it.
+        interactions: Split to interactions.
+        known_in_others: Users with training interactions in it and in another domain.
+    """
+
+    items: int
+    users: int
+    interactions: dict[str, int]
+    known_in_others: int
+
+
 class ModalityDescription(_Described):
     """A modality's table.
 
@@ -119,6 +135,7 @@ class DatasetDescription(_Described):
     user_degrees: Degrees
     item_degrees: Degrees
     cold_start: dict[str, ColdStart]
+    domains: dict[str, DomainDescription] = {}
     modalities: dict[str, ModalityDescription]
     steps: list[dict[str, Any]]
     leakage: Leakage
@@ -151,12 +168,28 @@ def describe_dataset(workspace: Workspace, name: str) -> DatasetDescription:
             )
             for split, rows in (("validation", dataset.validation), ("test", dataset.test))
         },
+        domains={
+            domain: _domain(dataset, position, domain)
+            for position, domain in enumerate(dataset.domains)
+        },
         modalities={
             modality: _modality(manifest, modality, features)
             for modality, features in dataset.features.items()
         },
         steps=[step.model_dump() for step in manifest.steps],
         leakage=_leakage(manifest, dataset),
+    )
+
+
+def _domain(dataset: Dataset, position: int, name: str) -> DomainDescription:
+    within = dataset.of_domain(name)
+    splits = {split: getattr(within, split) for split in SPLITS}
+    trained = dataset.trained_in
+    return DomainDescription(
+        items=int((dataset.item_domains == position).sum()),
+        users=len(np.unique(np.concatenate([rows.users for rows in splits.values()]))),
+        interactions={split: len(rows) for split, rows in splits.items()},
+        known_in_others=int((trained[:, position] & (trained.sum(axis=1) > 1)).sum()),
     )
 
 

@@ -55,7 +55,7 @@ class OwnTable(Encoder):
         if items.keys is None:
             table = self.source.features(self.modality, items.count)
         else:
-            rows = np.array([int(key) for key in items.keys.to_pylist()])
+            rows = self.source.feature_rows(items.keys)
             count = self.source.interactions().item_count
             table = self.source.features(self.modality, count)[rows]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from mgstudy.data.interactions import SPLITS, UNSPLIT, RawInteractions
 from mgstudy.data.layouts import ids_content, interactions_content
@@ -82,8 +83,8 @@ class TableMaker:
 def ensure_interactions(
     maker: TableMaker, steps: Sequence[Step]
 ) -> tuple[StoredTable, dict[str, StoredTable]]:
-    """The table of the interactions, and of what the raw data calls users and items; there are
-    none where it counts them from 0 itself."""
+    """The table of the interactions, and of what the raw data calls users and items, where it does
+    not count them from 0 itself, and of the items' domains, where there are some."""
     made_from = {
         **maker.source_origin(maker.source.interactions_recipe()),
         "steps": [step.content() for step in steps],
@@ -102,23 +103,39 @@ def ensure_interactions(
         }
         if kept.item_keys is not None:
             facts["items"] = {"keys": fingerprint({"keys": kept.item_keys.to_pylist()})}
+        if kept.domains:
+            facts["domains"] = list(kept.domains)
         return interactions_content(kept, facts)
 
+    def domains() -> pa.Array:
+        kept = read()
+        assert kept.item_domains is not None
+        return pa.DictionaryArray.from_arrays(kept.item_domains, kept.domains).cast(pa.string())
+
     stored = maker.ensure("interactions", made_from, interactions)
-    if "items" not in maker.facts(stored):
-        return stored, {}
+    facts = maker.facts(stored)
+    names: dict[str, Callable[[], pa.Array]] = {}
+    if "items" in facts:
+        names = {"user_ids": lambda: read().user_keys, "item_ids": lambda: read().item_keys}
+    if "domains" in facts:
+        names["item_domains"] = domains
     return stored, {
-        "user_ids": maker.ensure(
-            "user_ids", made_from, lambda facts: ids_content(read().user_keys, facts)
-        ),
-        "item_ids": maker.ensure(
-            "item_ids", made_from, lambda facts: ids_content(read().item_keys, facts)
-        ),
+        table: maker.ensure(table, made_from, lambda facts, of=of: ids_content(of(), facts))
+        for table, of in names.items()
     }
 
 
 def _read_and_split(source: Source, steps: Sequence[Step]) -> RawInteractions:
-    raw = interactions = split = source.interactions()
+    of_domains = source.domain_interactions()
+    if of_domains:
+        own = [isinstance(step, ColdStart) for step in steps].index(True)
+        before_cold_start, steps = steps[:own], steps[own:]
+        for name, rows in of_domains.items():
+            for step in before_cold_start:
+                of_domains[name] = _after(step, of_domains[name], rows.origin)
+        raw = interactions = split = source.joined(of_domains)
+    else:
+        raw = interactions = split = source.interactions()
     for step in steps:
         if isinstance(step, ColdStart) and (interactions.splits == UNSPLIT).any():
             splits = [name for name in installed_steps.names() if name.startswith("split_")]
@@ -126,17 +143,21 @@ def _read_and_split(source: Source, steps: Sequence[Step]) -> RawInteractions:
                 f"{raw.origin}: the interactions are in no split; declare one of "
                 f"{', '.join(splits)} under `steps`, before cold_start"
             )
-        before = interactions
         split = interactions if isinstance(step, ColdStart) else split
-        interactions = step.apply(interactions)
-        if not isinstance(step, ColdStart) and not len(interactions):
-            raise InputError(
-                f"{raw.origin}: the step {step.name!r} leaves nothing of {len(before):,} "
-                "interactions"
-            )
+        interactions = _after(step, interactions, raw.origin)
     for code, name in enumerate(SPLITS):
         had, has = (int(np.sum(rows.splits == code)) for rows in (split, interactions))
         if not has:
             why = f": all {had:,} are of users without training interactions" if had else ""
             raise InputError(f"{raw.origin}: the {name} split is empty{why}")
     return interactions
+
+
+def _after(step: Step, interactions: RawInteractions, origin: str) -> RawInteractions:
+    """What a step leaves, which must be something."""
+    kept = step.apply(interactions)
+    if not isinstance(step, ColdStart) and not len(kept):
+        raise InputError(
+            f"{origin}: the step {step.name!r} leaves nothing of {len(interactions):,} interactions"
+        )
+    return kept

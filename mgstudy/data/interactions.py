@@ -76,6 +76,8 @@ class RawInteractions:
         user_keys: What the raw data calls each user, strings, length ``user_count``; ``None`` where
             it counts them from 0 itself.
         item_keys: What the raw data calls each item.
+        domains: The names of the domains; empty where all items are of one kind.
+        item_domains: Each item's domain as a position in ``domains``, int8, length ``item_count``.
     """
 
     users: NDArray[np.int64]
@@ -89,6 +91,8 @@ class RawInteractions:
     timestamps: NDArray[np.int64] | None = None
     user_keys: pa.Array | None = field(default=None, compare=False)
     item_keys: pa.Array | None = field(default=None, compare=False)
+    domains: tuple[str, ...] = ()
+    item_domains: NDArray[np.int8] | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.users)

@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mgstudy.config.factors import MissingModalities, name_fault
@@ -15,7 +17,13 @@ from mgstudy.data.dataset import Dataset, ItemTexts
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.encoder import FeatureStep
 from mgstudy.data.feature_tables import fill
-from mgstudy.data.layouts import read_features, read_interactions, read_known, read_texts
+from mgstudy.data.layouts import (
+    read_features,
+    read_ids,
+    read_interactions,
+    read_known,
+    read_texts,
+)
 from mgstudy.data.manifest import FeatureTable, Manifest
 from mgstudy.data.missing import observed_after, taken
 from mgstudy.data.pipeline import validate_pipeline
@@ -37,7 +45,8 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
     """
     manifest = read_manifest(workspace, name)
     store = TableStore(workspace.tables)
-    read = [manifest.interactions, *manifest.features.values(), *manifest.texts.values()]
+    of_items = [table for name, table in manifest.id_maps.items() if name == "item_domains"]
+    read = [manifest.interactions, *manifest.features.values(), *manifest.texts.values(), *of_items]
     keys = [table.key for table in read]
     for key in keys:
         for path in store.files(key):
@@ -48,7 +57,8 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
     except DamagedTableError:
         manifest = repair(manifest, workspace)
     interactions = store.path(manifest.interactions.key)
-    if read_facts(interactions)["counts"] != manifest.counts.model_dump():
+    facts = read_facts(interactions)
+    if facts["counts"] != manifest.counts.model_dump():
         raise InputError(
             f"{workspace.manifest(name)}: its counts are not those of {interactions.name}; prepare "
             "the dataset again"
@@ -70,6 +80,8 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
             modality: _observed(store, modality, table)
             for modality, table in manifest.features.items()
         },
+        domains=tuple(facts.get("domains", ())),
+        item_domains=_domains(store, manifest, facts["domains"]) if "domains" in facts else None,
         texts={
             name: ItemTexts(table.key, partial(_read_texts, workspace, table.key))
             for name, table in manifest.texts.items()
@@ -137,6 +149,13 @@ def load_without(
         feature_fingerprints=fingerprints,
         observed=observed,
     )
+
+
+def _domains(store: TableStore, manifest: Manifest, names: list[str]) -> NDArray[np.int8]:
+    """Each item's domain, as a position among the names."""
+    of_items = read_ids(store.path(manifest.id_maps["item_domains"].key))
+    positions = pc.index_in(of_items, pa.array(names)).to_numpy(zero_copy_only=False)
+    return np.asarray(positions, dtype=np.int8)
 
 
 def _read_texts(workspace: Workspace, key: str) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ class Manifest(BaseModel):
         steps: What was done to the interactions, in order.
         interactions: The table of the interactions.
         id_maps: What the raw data calls users and items: ``user_ids`` and ``item_ids`` to a table
-            with the columns ``id`` and ``key``; none where the raw data counts from 0 itself.
+            with the columns ``id`` and ``key``; none where the raw data counts from 0 itself. The
+            same of the items' domains under ``item_domains``, where there are some.
         features: Modality to its table, in the order of the modalities.
         texts: Name to the table of a text of every item.
         source_files: The raw files it was made from.

@@ -131,7 +131,7 @@ def encoded_without(
         if tuple(preparation.files.values()) != manifest.source_files:
             raise InputError("the source is not what it was")
         keys = None
-        if manifest.id_maps:
+        if "item_ids" in manifest.id_maps:
             keys = read_ids(preparation.store.path(manifest.id_maps["item_ids"].key))
         source = preparation.source
         items = Items(manifest.counts.items, keys, source, no_progress, without=without)
@@ -212,7 +212,7 @@ class Preparation:
         facts = tables.facts(interactions)
         counts = Counts.model_validate(facts["counts"])
         keys = None
-        if id_maps:
+        if "item_ids" in id_maps:
             keys = read_ids(self.store.path(id_maps["item_ids"].key))
         items = Items(counts.items, keys, self.source, self.progress)
         identity = facts.get("items", {"count": counts.items})

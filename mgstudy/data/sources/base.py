@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
@@ -121,6 +122,15 @@ class Source(ABC):
             InputError: If the raw data is wrong; names the file and the row.
         """
 
+    def domain_interactions(self) -> dict[str, RawInteractions]:
+        """The interactions of each domain, for a source of domains: steps up to cold_start are done
+        to each for itself, and what is left is ``joined``."""
+        return {}
+
+    def joined(self, domains: Mapping[str, RawInteractions]) -> RawInteractions:
+        """The domains as one, for a source of domains."""
+        raise NotImplementedError
+
     def feature_recipes(self) -> Mapping[str, Recipe]:
         """Modality to what its table is made from, in the order of the modalities; for a source
         that brings tables of features itself."""
@@ -141,6 +151,10 @@ class Source(ABC):
             InputError: If the raw data is wrong or has another number of rows.
         """
         raise InputError(f"the source {self.name!r} brings no features of its own")
+
+    def feature_rows(self, keys: pa.Array) -> NDArray[np.int64]:
+        """The rows of ``features`` of items, given what the raw data calls them."""
+        return np.array([int(key) for key in keys.to_pylist()])
 
     def item_recipe(self) -> Recipe:
         """What the items' records are read from; for a source that has some."""

@@ -8,6 +8,7 @@ something about items that interactions alone do not, most of all about items wi
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from mgstudy.data.interactions import TRAIN, RawInteractions, StepRecord
 from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.splitting import split_per_user
 
+DOMAINS = ("left", "right")
 FEWEST_INTERACTIONS = 5
 """Per user, as after the published 5-core filter."""
 _PAIRS_AT_ONCE = 1 << 22
@@ -62,26 +64,43 @@ class Synthetic(Source):
             {"image": SyntheticModality(width=64), "text": SyntheticModality(width=32)},
             "modality to its width and noise, in the order of the modalities",
         )
+        domains: int = parameter(
+            1, "2 for the two domains `left` and `right`, each with half the items", ge=1, le=2
+        )
+        overlap: float = parameter(
+            0.15, "share of the users who are in both domains, the first ones", ge=0, le=1
+        )
+        domain_rotation: float = parameter(
+            0.0,
+            "how much the factors of each domain's items are turned, by a map of its own, where "
+            "users look at them; features show them as they are, so that transfer becomes harder",
+            ge=0,
+            le=1,
+        )
         seed: int = parameter(0, "of everything that is drawn", ge=0)
 
         @model_validator(mode="after")
         def _enough_items(self) -> Synthetic.Parameters:
-            if self.interactions_per_user > self.items / 4:
+            if self.interactions_per_user > self.items // self.domains / 4:
+                of_domain = f" of each of {self.domains} domains" if self.domains > 1 else ""
                 raise ValueError(
                     f"interactions_per_user ({self.interactions_per_user:g}) must be at most a "
-                    f"quarter of items ({self.items}), or nothing is left to recommend"
+                    f"quarter of items ({self.items}){of_domain}, or nothing is left to recommend"
                 )
             return self
 
     parameters: Parameters
 
     def interactions_recipe(self) -> Recipe:
-        return Recipe(parameters=self.parameters.model_dump(exclude={"modalities"}))
+        of_domains = {"domains", "overlap", "domain_rotation"} if self._plain else set()
+        return Recipe(parameters=self.parameters.model_dump(exclude={"modalities", *of_domains}))
 
     def interactions(self) -> RawInteractions:
         users, items = self._draw_interactions()
-        cold = self._cold_items()[items]
-        splits = split_per_user(users, self._generator("split"), held_out_first=cold)
+        cold, of_items = self._cold_items()[items], self._item_domains()
+        # Of a user in two domains, each holds out its own.
+        owners = users if self._plain else 2 * users + of_items[items]
+        splits = split_per_user(owners, self._generator("split"), held_out_first=cold)
         # A user can have more cold items than held-out interactions; training has none.
         kept = ~(cold & (splits == TRAIN))
         return RawInteractions(
@@ -91,6 +110,8 @@ class Synthetic(Source):
             user_count=self.parameters.users,
             item_count=self.parameters.items,
             origin="synthetic source",
+            domains=() if self._plain else DOMAINS,
+            item_domains=None if self._plain else of_items,
             steps=(StepRecord(name="generate", rows_in=len(users), rows_out=int(kept.sum())),),
         )
 
@@ -150,33 +171,74 @@ class Synthetic(Source):
         at once.
         """
         settings = self.parameters
-        user_factors, item_factors = self.user_factors(), self.item_factors()
-        popularity = self._popularity()
-        sizes = self._history_sizes()
+        user_factors, item_factors = self.user_factors(), self._seen_factors()
+        popularity, of_items = self._popularity(), self._item_domains()
+        owners, domains = self._histories()
+        user_factors = user_factors[owners]
+        sizes = self._history_sizes(len(owners))
         generator = self._generator("interactions")
         block = max(1, _PAIRS_AT_ONCE // settings.items)
         items = []
-        for start in range(0, settings.users, block):
+        for start in range(0, len(owners), block):
             rows = user_factors[start : start + block]
             scores = rows @ item_factors.T * (settings.preference / np.sqrt(settings.factors))
             scores += popularity
             scores -= np.log(generator.standard_exponential(scores.shape))
+            scores[domains[start : start + block, None] != of_items] = -np.inf
             wanted = sizes[start : start + block]
             most = int(wanted.max())
             best = np.argpartition(-scores, most - 1, axis=1)[:, :most]
             order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
             best = np.take_along_axis(best, order, axis=1)
             items.append(best[np.arange(most) < wanted[:, None]])
-        users = np.repeat(np.arange(settings.users, dtype=np.int64), sizes)
+        users = np.repeat(owners, sizes)
         return users, np.concatenate(items).astype(np.int64)
 
-    def _history_sizes(self) -> NDArray[np.int64]:
-        """Interactions of each user: at least ``FEWEST_INTERACTIONS``, the rest log-normal."""
+    @property
+    def _plain(self) -> bool:
+        """Whether there is one domain."""
+        return self.parameters.domains == 1
+
+    def _item_domains(self) -> NDArray[np.int8]:
+        items, domains = self.parameters.items, self.parameters.domains
+        return (np.arange(items) * domains // items).astype(np.int8)
+
+    def _histories(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """User and domain of each history: one of every user, or two of a user in both domains."""
+        users = self.parameters.users
+        owners = np.arange(users, dtype=np.int64)
+        if self._plain:
+            return owners, np.zeros(users, dtype=np.int64)
+        drawn = self._generator("domains").integers(2, size=users)
+        both = owners[: math.ceil(self.parameters.overlap * users)]
+        in_left = np.union1d(both, owners[drawn == 0])
+        in_right = np.union1d(both, owners[drawn == 1])
+        domains = np.repeat([0, 1], [len(in_left), len(in_right)])
+        return np.concatenate([in_left, in_right]), domains
+
+    def _seen_factors(self) -> NDArray[np.float64]:
+        """The items' factors as users look at them."""
+        factors, turned = self.item_factors(), self.parameters.domain_rotation
+        if self._plain or not turned:
+            return factors
+        of_items = self._item_domains()
+        for domain, name in enumerate(DOMAINS):
+            square = self._generator(f"rotation of {name}").standard_normal(
+                (self.parameters.factors,) * 2
+            )
+            rotation, _ = np.linalg.qr(square)
+            own = factors[of_items == domain]
+            mixed = (1 - turned) * own + turned * own @ rotation
+            factors[of_items == domain] = mixed / np.hypot(1 - turned, turned)
+        return factors
+
+    def _history_sizes(self, count: int) -> NDArray[np.int64]:
+        """Interactions of each history: at least ``FEWEST_INTERACTIONS``, the rest log-normal."""
         settings = self.parameters
-        drawn = self._generator("history sizes").lognormal(mean=-0.5, sigma=1, size=settings.users)
+        drawn = self._generator("history sizes").lognormal(mean=-0.5, sigma=1, size=count)
         extra = np.rint((settings.interactions_per_user - FEWEST_INTERACTIONS) * drawn)
         sizes = FEWEST_INTERACTIONS + extra.astype(np.int64)
-        return np.minimum(sizes, settings.items // 2)
+        return np.minimum(sizes, settings.items // settings.domains // 2)
 
     def _popularity(self) -> NDArray[np.float64]:
         """Logarithm of how popular each item is, whoever the user."""

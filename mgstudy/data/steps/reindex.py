@@ -26,7 +26,7 @@ class Reindex(Step):
         users, old_users = by_first_appearance(interactions.users)
         items, old_items = by_first_appearance(interactions.items)
         counts = {"users": len(old_users), "items": len(old_items)}
-        rows = len(interactions)
+        rows, domains = len(interactions), interactions.item_domains
         record = StepRecord(name="reindex", rows_in=rows, rows_out=rows, counts=counts)
         return replace(
             interactions,
@@ -36,6 +36,7 @@ class Reindex(Step):
             item_count=len(old_items),
             user_keys=_taken(interactions.user_keys, old_users),
             item_keys=_taken(interactions.item_keys, old_items),
+            item_domains=None if domains is None else domains[old_items],
             steps=(*interactions.steps, record),
         )
 

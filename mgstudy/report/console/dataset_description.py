@@ -70,6 +70,12 @@ def description_text(data: DatasetDescription) -> str:
         for split, cold in data.cold_start.items()
     ]
     lines += [
+        f"  domain {name}: {domain.users:,} users, {domain.items:,} items, "
+        + ", ".join(f"{count:,} {split}" for split, count in domain.interactions.items())
+        + f"; {domain.known_in_others:,} users train in another domain, too"
+        for name, domain in data.domains.items()
+    ]
+    lines += [
         f"  {modality}: {table.shape[0]:,} × {table.shape[1]:,} "
         f"({table.encoder or 'from the source'}); "
         f"{table.missing:,} missing items filled ({table.missing_share:.2%}), "

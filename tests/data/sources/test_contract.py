@@ -31,6 +31,18 @@ def amazon_2023(folder: Path) -> dict[str, Any]:
     return {"reviews": folder / "reviews.jsonl", "metadata": folder / "meta.jsonl"}
 
 
+def cross_domain(folder: Path) -> dict[str, Any]:
+    header = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
+    domains = {}
+    for name, rows in (("books", LOG), ("films", LOG[1:])):
+        (folder / name).mkdir(exist_ok=True)
+        _write_table(folder / name / "x.inter", "\t", header, rows)
+        items = [("i1", f"{name} A"), ("i2", "B")]
+        _write_table(folder / name / "x.item", "\t", ("item_id:token", "title:token_seq"), items)
+        domains[name] = {"kind": "recbole", "path": str(folder / name)}
+    return {"domains": domains}
+
+
 def microlens(folder: Path) -> dict[str, Any]:
     rows = [(user, item, time * 1000) for user, item, _, time in LOG[:2]]
     _write_table(folder / "pairs.csv", ",", ("user", "item", "timestamp"), rows)
@@ -94,6 +106,7 @@ WRITTEN: dict[str, Callable[[Path], dict[str, Any]]] = {
     for maker in (
         amazon_2014,
         amazon_2023,
+        cross_domain,
         microlens,
         mmrec,
         movielens,

@@ -104,3 +104,46 @@ def test_features_find_cold_items_their_users_want(
         ]
     )
     assert low < area < high
+
+
+def test_two_domains_share_the_first_users_and_every_other_user_is_in_one() -> None:
+    source = synthetic(domains=2, overlap=0.15, cold_item_share=0.0)
+    drawn = source.interactions()
+    assert drawn.domains == ("left", "right")
+    assert np.bincount(drawn.item_domains).tolist() == [150, 150]
+    domains = drawn.item_domains[drawn.items]
+    seen = np.zeros((600, 2), dtype=bool)
+    seen[drawn.users, domains] = True
+    assert seen[:90].all()
+    assert (seen[90:].sum(axis=1) == 1).all()
+    assert 0.4 < seen[90:, 0].mean() < 0.6
+    held_out = drawn.splits != TRAIN
+    for domain in (0, 1):
+        within = domains == domain
+        users = np.unique(drawn.users[within])
+        assert np.array_equal(users, np.unique(drawn.users[within & held_out]))
+        assert np.array_equal(users, np.unique(drawn.users[within & ~held_out]))
+
+
+def test_one_domain_is_what_there_was_before() -> None:
+    assert synthetic().interactions_recipe() == synthetic(overlap=0.5).interactions_recipe()
+    assert "domains" not in synthetic().interactions_recipe().parameters
+    assert synthetic().interactions().item_domains is None
+
+
+def test_rotation_turns_what_users_look_at_and_not_what_features_show() -> None:
+    def preferred(rotation: float) -> float:
+        """How much more the factors of users' own items agree with theirs than others' do."""
+        source = synthetic(
+            domains=2, domain_rotation=rotation, popularity_skew=0.0, cold_item_share=0.0
+        )
+        drawn = source.interactions()
+        users, items = source.user_factors(), source.item_factors()
+        own = (users[drawn.users] * items[drawn.items]).sum(axis=1).mean()
+        return float(own)
+
+    plain, turned = preferred(0.0), preferred(1.0)
+    assert plain > 1
+    assert abs(turned) < 0.5 * plain
+    same = [synthetic(domains=2, domain_rotation=r).features("text", 300) for r in (0.0, 1.0)]
+    assert np.array_equal(*same)
