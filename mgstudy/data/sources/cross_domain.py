@@ -21,6 +21,7 @@ from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import MODALITY_PATTERN, SourceConfig
 from mgstudy.data.interactions import RawInteractions, StepRecord
 from mgstudy.data.sources.base import Recipe, Source, sources
+from mgstudy.data.steps.reindex import Reindex
 from mgstudy.errors import InputError
 
 
@@ -175,16 +176,12 @@ class CrossDomain(Source):
             f"{right}:{key}" if key in users[0] else key for key in map(keys[1].__getitem__, others)
         ]
         user_keys = [*keys[0], *called]
-        item_keys = [
-            f"{name}:{key}" if self.parameters.prefix_items else key
-            for name, part in domains.items()
-            for key in _keys(part.item_keys, part.item_count)
-        ]
-        for what, names in (("user", user_keys), ("item", item_keys)):
+        item_keys = self._item_keys(domains)
+        for what, names in (("a user", user_keys), ("an item", item_keys)):
             if len(set(names)) < len(names):
                 twice = next(key for key in names if names.count(key) > 1)
                 raise InputError(
-                    f"{left} and {right} both have a {what} that is called {twice!r}; set "
+                    f"{left} and {right} both have {what} that is called {twice!r}; set "
                     "source.prefix_items: true or call one of the domains otherwise"
                 )
         step = StepRecord(
@@ -250,11 +247,9 @@ class CrossDomain(Source):
         return np.concatenate(tables)
 
     def feature_rows(self, keys: pa.Array) -> NDArray[np.int64]:
-        numbers = {
-            key: row
-            for row, key in enumerate(self.interactions().item_keys.to_pylist())  # type: ignore[union-attr]
-        }
-        return np.array([numbers[key] for key in keys.to_pylist()], dtype=np.int64)
+        read = {name: part.interactions() for name, part in self._sources.items()}
+        rows = {key: row for row, key in enumerate(self._item_keys(read))}
+        return np.array([rows[key] for key in keys.to_pylist()], dtype=np.int64)
 
     def item_recipe(self) -> Recipe:
         return self._joined_recipe(lambda part: part.item_recipe())
@@ -288,6 +283,13 @@ class CrossDomain(Source):
             row -= count
         raise IndexError(row)
 
+    def _item_keys(self, domains: Mapping[str, RawInteractions]) -> list[str]:
+        return [
+            f"{name}:{key}" if self.parameters.prefix_items else key
+            for name, part in domains.items()
+            for key in _keys(part.item_keys, part.item_count)
+        ]
+
     def _chosen(self, name: str, read: RawInteractions) -> RawInteractions:
         """The interactions with the items that are meant."""
         declared = self.parameters.domains[name]
@@ -309,7 +311,8 @@ class CrossDomain(Source):
                 f"{read.origin}: the domain {name} has no interactions with items of "
                 f"only: {declared.only}, without: {declared.without}"
             )
-        return read.kept(kept, f"keep items of {name}")
+        # What is left has ids of its own, so that others are not taken for items of the domain.
+        return Reindex(Reindex.Parameters()).apply(read.kept(kept, f"keep items of {name}"))
 
     def _joined_recipe(self, of: Callable[[Source], Recipe]) -> Recipe:
         recipes = {name: of(part) for name, part in self._sources.items()}
