@@ -128,10 +128,14 @@ class Dataset:
             trained[self.train.users, self.item_domains[self.train.items]] = True
         return trained
 
+    def in_domain(self, name: str) -> NDArray[np.bool_]:
+        """Whether each item is of a domain, shape ``[item_count]``."""
+        assert self.item_domains is not None
+        return np.asarray(self.item_domains == self.domains.index(name))
+
     def of_domain(self, name: str) -> Dataset:
         """The interactions with one domain's items alone, under the same ids and counts."""
-        assert self.item_domains is not None
-        within = self.item_domains == self.domains.index(name)
+        within = self.in_domain(name)
         return replace(
             self,
             name=f"{self.name} ({name})",

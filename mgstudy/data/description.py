@@ -186,7 +186,7 @@ def _domain(dataset: Dataset, position: int, name: str) -> DomainDescription:
     splits = {split: getattr(within, split) for split in SPLITS}
     trained = dataset.trained_in
     return DomainDescription(
-        items=int((dataset.item_domains == position).sum()),
+        items=int(dataset.in_domain(name).sum()),
         users=len(np.unique(np.concatenate([rows.users for rows in splits.values()]))),
         interactions={split: len(rows) for split, rows in splits.items()},
         known_in_others=int((trained[:, position] & (trained.sum(axis=1) > 1)).sum()),

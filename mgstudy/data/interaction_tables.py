@@ -120,8 +120,7 @@ def ensure_interactions(
     if "domains" in facts:
         names["item_domains"] = domains
     return stored, {
-        table: maker.ensure(table, made_from, lambda facts, of=of: ids_content(of(), facts))
-        for table, of in names.items()
+        table: maker.ensure(table, made_from, partial(_ids, of)) for table, of in names.items()
     }
 
 
@@ -151,6 +150,10 @@ def _read_and_split(source: Source, steps: Sequence[Step]) -> RawInteractions:
             why = f": all {had:,} are of users without training interactions" if had else ""
             raise InputError(f"{raw.origin}: the {name} split is empty{why}")
     return interactions
+
+
+def _ids(of: Callable[[], pa.Array], facts: dict[str, Any]) -> TableContent:
+    return ids_content(of(), facts)
 
 
 def _after(step: Step, interactions: RawInteractions, origin: str) -> RawInteractions:

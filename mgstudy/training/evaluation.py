@@ -135,7 +135,7 @@ class Evaluator:
                     device=device,
                     block_size=block_size,
                     exclude_validation=exclude_validation,
-                    among=dataset.item_domains == position,
+                    among=dataset.in_domain(name),
                 ),
                 dataset.trained_in[:, position],
             )

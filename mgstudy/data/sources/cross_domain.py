@@ -13,7 +13,14 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 from mgstudy.config.factors import LONGEST_NAME
 from mgstudy.config.metrics import GROUPS
@@ -82,7 +89,7 @@ class CrossDomain(Source):
 
     class Parameters(ParameterSet):
         domains: dict[DomainName, Annotated[Domain, AfterValidator(_known)]] = parameter(
-            ..., "name to the domain's source and its settings", min_length=2, max_length=2
+            ..., "two names, each to the domain's source and its settings"
         )
         known_overlap: KnownOverlap = parameter(
             KnownOverlap(),
@@ -97,6 +104,13 @@ class CrossDomain(Source):
             False,
             "take equal numbers for the same person where a source numbers its users itself",
         )
+
+        @field_validator("domains")
+        @classmethod
+        def _are_two(cls, domains: dict[str, Domain]) -> dict[str, Domain]:
+            if len(domains) != 2:
+                raise ValueError(f"expected two domains, got {', '.join(domains) or 'none'}")
+            return domains
 
     parameters: Parameters
 

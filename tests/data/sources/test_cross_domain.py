@@ -191,7 +191,7 @@ def test_records_that_one_domain_lacks_are_refused(folders) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("books: {kind: recbole, path: x}", "domains"),
+        ("books: {kind: recbole, path: x}", "expected two domains, got books"),
         ("books: {kind: recbole, path: x}, books: {kind: recbole, path: y}", "books"),
         ("books: {kind: recbole, path: x}, tail: {kind: recbole, path: y}", "is a group"),
         ("a: {kind: recbole}, b: {kind: recbole, path: y}", "source.domains.a.path"),
