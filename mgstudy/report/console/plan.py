@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from mgstudy.config.metrics import DOMAINS, split_group
+from mgstudy.config.training import parse_metric
 from mgstudy.data.histories import users_trained_on_later
 from mgstudy.files import is_there
 from mgstudy.models.base import Recommender, models
@@ -104,7 +106,7 @@ def plan_content(
         "seeds": confirmation.seeds,
         "detect": detect,
         "power": power,
-        "notes": _notes_on_order(study),
+        "notes": [*_notes_on_order(study), *_notes_on_domains(study)],
         "left_out": [
             {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
         ],
@@ -177,6 +179,21 @@ def _notes_on_order(study: Study) -> list[str]:
                 "declare split_per_user_temporal, split_global_temporal, or split_leave_out by time"
             ] = None
     return list(notes)
+
+
+def _notes_on_domains(study: Study) -> list[str]:
+    """Where domains are not ranked apart by what selects."""
+    measure, cutoff = parse_metric(study.config.training.objective)
+    name, group = split_group(measure)
+    if group == DOMAINS:
+        return []
+    return [
+        f"{label} has the domains {' and '.join(dataset.domains)}, whose items "
+        f"{measure}@{cutoff} ranks together; set training.objective: {name}-{DOMAINS}@{cutoff} for "
+        "the mean of the domains, each ranked alone"
+        for label, dataset in study.datasets.items()
+        if dataset.domains
+    ]
 
 
 def _power_lines(content: Mapping[str, Any]) -> list[str]:

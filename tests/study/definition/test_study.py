@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna._imports import _LazyImport
@@ -336,3 +337,30 @@ def test_a_launch_that_is_refused_leaves_nothing(override: str, home: Path) -> N
     with pytest.raises(InputError):
         api.launch(study)
     assert not (home / ".mgstudy" / "studies").exists()
+
+
+def test_a_dataset_of_two_domains_is_planned_for_what_needs_them(home: Path) -> None:
+    pipeline = (
+        "{name: two, source: {kind: synthetic, users: 60, items: 80, domains: 2, overlap: 0.2, "
+        "interactions_per_user: 8.0}}"
+    )
+    (home / "two.yaml").write_text(pipeline)
+    api.prepare(home / "two.yaml", home=home)
+
+    def planned(*overrides: str) -> dict[str, Any]:
+        levels = "factors={dataset: [two, tiny], model: [SIEOUG, LightGCN]}"
+        return api.plan(api.read_study(home / "study.yaml", [levels, *overrides], home))
+
+    plan = planned()
+    assert [cell["levels"] for cell in plan["cells"] if "SIEOUG" in cell["levels"].values()] == [
+        cell["levels"] for cell in plan["cells"][:1]
+    ]
+    (left_out,) = plan["left_out"]
+    assert left_out["reason"] == "SIEOUG needs two domains, dataset 'tiny' has none"
+    (note,) = plan["notes"]
+    assert "two has the domains left and right" in note and "recall-domains@5" in note
+    alone = ["factors.dataset=[two]", "training.objective=recall-domains@5"]
+    assert planned(*alone)["notes"] == []
+    assert "tiny has no domains" in refused(home, "training.objective=recall-domains@5")
+    with pytest.raises(InputError, match="ranks all 40 items of two"):
+        planned("factors.dataset=[two]", "training.objective=recall-domains@40")
