@@ -352,9 +352,7 @@ def test_a_dataset_of_two_domains_is_planned_for_what_needs_them(home: Path) -> 
         return api.plan(api.read_study(home / "study.yaml", [levels, *overrides], home))
 
     plan = planned()
-    assert [cell["levels"] for cell in plan["cells"] if "SIEOUG" in cell["levels"].values()] == [
-        cell["levels"] for cell in plan["cells"][:1]
-    ]
+    assert len(plan["cells"]) == 3
     (left_out,) = plan["left_out"]
     assert left_out["reason"] == "SIEOUG needs two domains, dataset 'tiny' has none"
     (note,) = plan["notes"]
