@@ -56,7 +56,7 @@ def pipeline(folders: dict[str, Path], **settings: Any) -> PipelineConfig:
             "name": "both",
             "source": {"kind": "cross_domain", **settings_of(folders, **settings)},
             "steps": [{"k_core": {"users": 6, "items": 2}}, "reindex", {"split_leave_out": {}}],
-            "features": {"text": {"encoder": "tfidf_svd", "template": "{title}", "dimensions": 3}},
+            "features": {"text": {"encoder": "tfidf_svd", "template": "{title}", "dimensions": 2}},
         }
     )
 
