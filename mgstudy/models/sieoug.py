@@ -222,8 +222,7 @@ class SIEOUG(Recommender):
     def scorer(self) -> Scorer:
         domain_users, items = self.representations()
         users = [gather_rows(domain_users, side) for side in self.sides]
-        by_domain = gather_rows(items, self.items_by_domain).split(self.domain_sizes)
-        transposed = [rows.t().contiguous() for rows in by_domain]
+        transposed = [rows.t().contiguous() for rows in self._by_domain(items)]
 
         def scores(user_ids: Tensor) -> Tensor:
             parts = [rows[user_ids] @ those for rows, those in zip(users, transposed, strict=True)]
@@ -250,40 +249,43 @@ class SIEOUG(Recommender):
             for modality, projection in self.projections.items()
         ]
         content = torch.stack(projected).mean(dim=0)
-        views = []
+        views: list[Tensor] = []
         if self.pair_view:
             views.append(propagate_layers(self.item_graph, content, self.settings.item_layers))
         if self.group_view:
             views.append(self._group_view(content))
         if len(views) == 1:
-            return self.item_embedding + views[0]
+            return torch.add(self.item_embedding, views[0])
         logits = torch.cat([self.attention(view) for view in views], dim=1)
         shares = logits.softmax(dim=1)
         weighed = [share[:, None] * view for share, view in zip(shares.t(), views, strict=True)]
-        return self.item_embedding + weighed[0] + weighed[1]
+        combined: Tensor = self.item_embedding + weighed[0] + weighed[1]
+        return combined
 
     def group_shares(self, content: Tensor) -> list[Tensor]:
         """Each domain's items' shares in its groups, ``[items of the domain, hyperedges]``."""
-        by_domain = gather_rows(content, self.items_by_domain).split(self.domain_sizes)
         return [
             sparsemax(
                 _directions(rows) @ _directions(groups).t() / self.settings.hyperedge_temperature
             )
-            for rows, groups in zip(by_domain, self.prototypes, strict=True)
+            for rows, groups in zip(self._by_domain(content), self.prototypes, strict=True)
         ]
 
     def _group_view(self, content: Tensor) -> Tensor:
-        by_domain = gather_rows(content, self.items_by_domain).split(self.domain_sizes)
         views = []
-        for rows, shares in zip(by_domain, self.group_shares(content), strict=True):
+        for rows, shares in zip(self._by_domain(content), self.group_shares(content), strict=True):
             sizes = shares.sum(dim=0).clamp_min(_TINY)
             views.append(shares @ (shares.t() @ rows / sizes[:, None]))
         return gather_rows(torch.cat(views), self.position_of_item)
 
+    def _by_domain(self, items: Tensor) -> Sequence[Tensor]:
+        """The rows of each domain's items, given those of all."""
+        return torch.split(gather_rows(items, self.items_by_domain), self.domain_sizes)
+
     def _distinct(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """The distinct users of each domain, ascending, of rows of users by domain."""
         user_count = self.dataset.user_count
-        distinct = users.unique()
+        distinct: Tensor = torch.unique(users)  # type: ignore[no-untyped-call]
         of_first = int((distinct < user_count).sum())
         return distinct[:of_first], distinct[of_first:] - user_count
 
@@ -328,7 +330,8 @@ class SIEOUG(Recommender):
             cosines = _directions(domain_users[users + side * user_count]) @ anchors.t()
             profiles.append((cosines / settings.anchor_temperature).softmax(dim=1))
         return optimal_plan(
-            *profiles,
+            profiles[0],
+            profiles[1],
             first[:, None] == second,
             settings.matching_smoothness,
             settings.matching_rounds,
@@ -440,7 +443,7 @@ def _consensus(tables: Sequence[NDArray[np.float32]], neighbour_count: int) -> A
     found = []
     for table in tables:
         near = nearest_rows(as_tensor(table), neighbour_count)
-        near.data[:] = near.data.clip(min=0) * table.any(axis=1)[near.indices]
+        near.data[:] = near.data.clip(min=0) * np.asarray(table.any(axis=1))[near.indices]
         near.eliminate_zeros()
         found.append(near)
     total = sum(found[1:], found[0]).multiply(

@@ -7,7 +7,7 @@ setting: it is what studies of transfer vary.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -242,8 +242,7 @@ class CrossDomain(Source):
                         f"{right if name == left else left} has; both must"
                     )
         return {
-            modality: self._joined_recipe(lambda part, m=modality: part.feature_recipes()[m])
-            for modality in first
+            modality: self._joined_recipe(partial(_feature_recipe, modality)) for modality in first
         }
 
     def features(self, modality: str, item_count: int) -> NDArray[np.floating[Any]]:
@@ -354,6 +353,10 @@ class _Prefixed(Container[str]):
 
     def __contains__(self, item: object) -> bool:
         return f"{self._prefix}{item}" in self._wanted
+
+
+def _feature_recipe(modality: str, part: Source) -> Recipe:
+    return part.feature_recipes()[modality]
 
 
 def _renamed(recipe: Recipe, name: str) -> dict[str, Any]:
