@@ -285,7 +285,7 @@ class SIEOUG(Recommender):
     def _distinct(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """The distinct users of each domain, ascending, of rows of users by domain."""
         user_count = self.dataset.user_count
-        distinct: Tensor = torch.unique(users)  # type: ignore[no-untyped-call]
+        distinct: Tensor = torch.unique(users)
         of_first = int((distinct < user_count).sum())
         return distinct[:of_first], distinct[of_first:] - user_count
 
