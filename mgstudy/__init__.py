@@ -66,62 +66,6 @@ if TYPE_CHECKING:
     from mgstudy.training.run import TrainerParts, TrainingRun, build_trainer, train
     from mgstudy.training.trainer import Trainer
 
-_HOMES = {
-    "mgstudy.api": [
-        "Launched",
-        "Synced",
-        "compare",
-        "describe_dataset",
-        "export_study",
-        "fork_study",
-        "import_study",
-        "launch",
-        "load_dataset",
-        "load_study",
-        "measure_robustness",
-        "plan",
-        "prepare",
-        "read_launched_study",
-        "read_study",
-        "read_summary",
-        "resume",
-        "sync",
-        "write_report",
-    ],
-    "mgstudy.config.parameters": [
-        "Space",
-        "Choice",
-        "FloatRange",
-        "IntegerRange",
-        "LogFloatRange",
-        "ParameterSet",
-        "parameter",
-    ],
-    "mgstudy.config.study": ["Robustness", "StudyConfig"],
-    "mgstudy.config.training": ["TrainingSettings"],
-    "mgstudy.data.dataset": ["Dataset", "Interactions"],
-    "mgstudy.data.description": ["DatasetDescription"],
-    "mgstudy.data.manifest": ["Manifest"],
-    "mgstudy.data.sources.base": ["Source"],
-    "mgstudy.errors": ["InputError", "MgstudyError"],
-    "mgstudy.models.base": ["EmbeddingRecommender", "Recommender"],
-    "mgstudy.report.comparison.studies": ["Comparison"],
-    "mgstudy.report.results": ["StudyResults"],
-    "mgstudy.report.robustness.comparison": ["RobustnessTables"],
-    "mgstudy.robustness.risks.base": ["Risk"],
-    "mgstudy.study.definition.study": ["Study"],
-    "mgstudy.study.results.summary": ["StudySummary"],
-    "mgstudy.study.search.events": ["StudyListener", "TrialRequest"],
-    "mgstudy.study.search.state": ["CellState", "RecordedTrial", "Stage", "State"],
-    "mgstudy.training.gradient.base": ["GradientStrategy"],
-    "mgstudy.training.gradient.mirror_gradient": ["MirrorGradient"],
-    "mgstudy.training.optimizers.base": ["OptimizerPart"],
-    "mgstudy.training.results": ["DivergedError", "EpochResult"],
-    "mgstudy.training.robust.base": ["RobustMethod"],
-    "mgstudy.training.run": ["TrainingRun", "TrainerParts", "build_trainer", "train"],
-    "mgstudy.training.trainer": ["Trainer"],
-}
-
 __all__ = [
     "CellState",
     "Choice",
@@ -187,7 +131,7 @@ __all__ = [
 ]
 
 have_a_home()
-__getattr__ = importing(__name__, _HOMES)
+__getattr__ = importing(__name__)
 
 
 def __dir__() -> list[str]:

@@ -3,9 +3,13 @@ nothing, and libraries can be imported where nobody's home is known."""
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
+import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable
 from typing import Any
 
 NOBODYS_HOME = "/nonexistent"
@@ -19,21 +23,33 @@ def have_a_home() -> None:
         os.environ["HOME"] = NOBODYS_HOME
 
 
-def importing(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """A package's ``__getattr__``.
+def importing(package: str) -> Callable[[str], Any]:
+    """A package's ``__getattr__``: what its file imports under ``if TYPE_CHECKING`` is imported
+    when it is first used.
 
     Args:
         package: Its name.
-        homes: Modules to the names that the package offers of them.
 
     Raises:
         AttributeError: When called with a name that is not among them.
     """
-    home_of = {name: module for module, names in homes.items() for name in names}
+
+    @functools.cache
+    def homes() -> dict[str, str]:
+        """The names to the modules that have them."""
+        whole = ast.parse(inspect.getsource(sys.modules[package]))
+        return {
+            alias.name: node.module
+            for block in whole.body
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+            for node in block.body
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
 
     def find(name: str) -> Any:
-        if name not in home_of:
+        if name.startswith("__") or name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(home_of[name]), name)
+        return getattr(importlib.import_module(homes()[name]), name)
 
     return find

@@ -46,50 +46,6 @@ if TYPE_CHECKING:
     )
     from mgstudy.study.definition.study import read_study
 
-_HOMES = {
-    "mgstudy.api.datasets": [
-        "clean_cache",
-        "describe_cached",
-        "describe_dataset",
-        "list_cache",
-        "list_datasets",
-        "load_dataset",
-        "prepare",
-        "verify_cache",
-    ],
-    "mgstudy.api.launching": [
-        "Launched",
-        "file_schema",
-        "launch",
-        "plan",
-        "read_launched_study",
-        "resume",
-    ],
-    "mgstudy.api.results": [
-        "Synced",
-        "compare",
-        "load_study",
-        "serve_pages",
-        "sync",
-        "write_report",
-    ],
-    "mgstudy.api.robustness": ["measure_robustness"],
-    "mgstudy.api.studies": ["read_summary"],
-    "mgstudy.api.upkeep": [
-        "Deletion",
-        "delete_study",
-        "deletion",
-        "export_study",
-        "find_trial",
-        "fork_study",
-        "import_study",
-        "list_studies",
-        "rename_study",
-        "trial_address",
-    ],
-    "mgstudy.study.definition.study": ["read_study"],
-}
-
 __all__ = [
     "Deletion",
     "Launched",
@@ -126,4 +82,4 @@ __all__ = [
     "write_report",
 ]
 
-__getattr__ = importing(__name__, _HOMES)
+__getattr__ = importing(__name__)

@@ -11,10 +11,11 @@ What is listed here is imported when it is first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from mgstudy.lazy import importing
 
 if TYPE_CHECKING:
     from mgstudy.testing.completions import CompletionContract
@@ -24,17 +25,6 @@ if TYPE_CHECKING:
     from mgstudy.testing.risks import RiskContract
     from mgstudy.testing.robust_methods import RobustMethodContract
     from mgstudy.testing.sources import SourceContract
-
-_HOMES = {
-    "CompletionContract": "mgstudy.testing.completions",
-    "GradientStrategyContract": "mgstudy.testing.gradient_strategies",
-    "ModelContract": "mgstudy.testing.models",
-    "RiskContract": "mgstudy.testing.risks",
-    "RobustMethodContract": "mgstudy.testing.robust_methods",
-    "SourceContract": "mgstudy.testing.sources",
-    "dataset_with_cold_ends": "mgstudy.testing.datasets",
-    "small_dataset": "mgstudy.testing.datasets",
-}
 
 __all__ = [
     "CompletionContract",
@@ -48,10 +38,7 @@ __all__ = [
 ]
 
 # A failed assertion shows here, as in a test file, what it compared.
-pytest.register_assert_rewrite(*sorted(set(_HOMES.values())))
+_SUITES = ("completions", "gradient_strategies", "models", "risks", "robust_methods", "sources")
+pytest.register_assert_rewrite(*(f"{__name__}.{file}" for file in _SUITES))
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = importing(__name__)
