@@ -31,18 +31,15 @@ if TYPE_CHECKING:
     )
     from mgstudy.api.results import Synced, compare, load_study, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
-    from mgstudy.api.studies import read_summary
+    from mgstudy.api.studies import find_trial, list_studies, read_summary, trial_address
     from mgstudy.api.upkeep import (
         Deletion,
         delete_study,
         deletion,
         export_study,
-        find_trial,
         fork_study,
         import_study,
-        list_studies,
         rename_study,
-        trial_address,
     )
     from mgstudy.study.definition.study import read_study
 

@@ -49,7 +49,7 @@ from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.models import register_models
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.tracker import Tracker
-from mgstudy.urls import expand_url, first_line
+from mgstudy.urls import first_line
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def launch(
     if waits_for:
         raise study.document.error(("parameters_from",), f"{waits_for}; launch it first")
     store = _open_stores(study)
-    database = expand_url(folder.storage_url(config))
+    database = folder.database(config)
     with (
         left_as_found(),
         terminated_like_interrupt(),
@@ -272,7 +272,7 @@ def _run(
     config = study.config
 
     def run() -> Ending:
-        database = expand_url(study.folder.storage_url(config))
+        database = study.folder.database(config)
         refuse_local_file(database, len(alive_nodes()))
         resources = trial_resources(config.resources, usable_nodes())
         begin()

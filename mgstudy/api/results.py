@@ -25,7 +25,7 @@ from mgstudy.tracking import ui
 from mgstudy.tracking.models import cells_without_model, register_models
 from mgstudy.tracking.projection import Projection
 from mgstudy.tracking.store import TRACKING_VARIABLE, TrackingStore, tracking_uri, using_mlflow
-from mgstudy.urls import PASSWORD_MASK, expand_url, first_line, redacted
+from mgstudy.urls import PASSWORD_MASK, first_line, redacted
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ def sync(
     if PASSWORD_MASK in str(tracking.uri) and TRACKING_VARIABLE in os.environ:
         tracking = tracking.model_copy(update={"uri": None})
     store = TrackingStore(workspace, tracking, name)
-    with lease(folder.path, expand_url(folder.storage_url(manifest.config)), name), using_mlflow():
+    with lease(folder.path, folder.database(manifest.config), name), using_mlflow():
         summary = summarize_as(manifest, folder)
         try:
             projection = Projection(

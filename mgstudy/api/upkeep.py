@@ -1,4 +1,4 @@
-"""Launched studies as things that are carried, listed, renamed and deleted."""
+"""Launched studies as things that are carried, renamed and deleted."""
 
 from __future__ import annotations
 
@@ -6,25 +6,19 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgstudy.config.factors import name_fault
-from mgstudy.errors import InputError, MgstudyError, suggestion
-from mgstudy.files import is_there
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import as_launched, read_study
 from mgstudy.study.results.archive import read_archive, write_archive
 from mgstudy.study.results.fork import fork
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.search.state import RecordedTrial, Stage
 from mgstudy.study.search.stored_trials import store_lines, stored_lines, stored_studies
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
-from mgstudy.study.storage.optuna_storage import (
-    check_storage_url,
-    opened_storage,
-)
+from mgstudy.study.storage.optuna_storage import check_storage_url, opened_storage
 from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
-from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
-from mgstudy.urls import expand_url, first_line
+from mgstudy.tracking.store import TrackingStore
+from mgstudy.urls import first_line
 from mgstudy.workspace import Workspace
 
 
@@ -50,12 +44,11 @@ def fork_study(
     """
     workspace = Workspace.resolve(home)
     summary = summarize(workspace, parent)
-    if fault := name_fault(name):
-        raise InputError(f"a study's name: {fault}")
+    folder = StudyFolder.unused(workspace, name, "give the new one another name")
     if file is None:
         storage = summary.manifest.config.storage
         manifest = summary.manifest.renamed(name, storage)
-        study = as_launched(manifest, StudyFolder.of(workspace, name), workspace)
+        study = as_launched(manifest, folder, workspace)
     else:
         study = read_study(file, [f"name={name}"], home)
     place = TrackingStore(workspace, study.config.tracking, name).place
@@ -128,32 +121,6 @@ class Deletion:
     problem: str = ""
 
 
-def list_studies(home: Path | str | None = None) -> dict[str, StudySummary | MgstudyError]:
-    """Every launched study of a workspace by its name, the newest first; the error of one that
-    cannot be read.
-
-    Raises:
-        MgstudyError: If the workspace cannot be listed.
-    """
-    workspace = Workspace.resolve(home)
-    found: dict[str, StudySummary | MgstudyError] = {}
-    for name in workspace.names(workspace.studies):
-        if name_fault(name):
-            continue
-        try:
-            found[name] = summarize(workspace, name)
-        except InputError:
-            continue  # What has no manifest was never launched.
-        except MgstudyError as error:
-            found[name] = error
-    newest = sorted(found, key=lambda name: _launched(found[name]), reverse=True)
-    return {name: found[name] for name in newest}
-
-
-def _launched(found: StudySummary | MgstudyError) -> str:
-    return found.manifest.launched if isinstance(found, StudySummary) else ""
-
-
 def deletion(name: str, home: Path | str | None = None) -> Deletion:
     """What deleting a study would free.
 
@@ -190,7 +157,7 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
     workspace = Workspace.resolve(home)
     summary = summarize(workspace, name)
     folder, config = summary.folder, summary.manifest.config
-    url = expand_url(folder.storage_url(config))
+    url = folder.database(config)
     with lease(folder.path, url, name):
         store = TrackingStore(workspace, config.tracking, name)
         is_gone = _remove_from_mlflow(store, summary)
@@ -216,17 +183,13 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
     workspace = Workspace.resolve(home)
     summary = summarize(workspace, name)
     folder, config = summary.folder, summary.manifest.config
-    target = StudyFolder.of(workspace, new)
-    if fault := name_fault(new):
-        raise InputError(f"a study's name: {fault}")
     if workspace.shared is not None:
         raise InputError(
             f"nothing is renamed in {workspace.place}; `mgstudy export` and `mgstudy import --as "
             f"{new}` make another study of it"
         )
-    if is_there(target.path):
-        raise InputError(f"there is a study {new!r} already; choose another name")
-    url = expand_url(folder.storage_url(config))
+    target = StudyFolder.unused(workspace, new, "choose another name")
+    url = folder.database(config)
     with lease(folder.path, url, name):
         # First what fails where a server is away: then nothing else has changed.
         _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
@@ -250,67 +213,6 @@ def _remove_from_mlflow(store: TrackingStore, summary: StudySummary) -> bool:
 
 
 def _stored(summary: StudySummary) -> dict[str, int]:
-    url = expand_url(summary.folder.storage_url(summary.manifest.config))
+    url = summary.folder.database(summary.manifest.config)
     with opened_storage(url, create=False) as storage:
         return stored_studies(storage, summary.name)
-
-
-def find_trial(study: str, trial: str, home: Path | str | None = None) -> RecordedTrial:
-    """A trial of a study.
-
-    Args:
-        study: The study's name.
-        trial: Its key, ``CELL/NUMBER``; or its number, where one cell alone has it; or the number
-            after a part of the cell's key, as in ``VBPR/plain/3``.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-
-    Raises:
-        InputError: If there is none, or more than one.
-        MgstudyError: If the study cannot be read.
-    """
-    summary = summarize(Workspace.resolve(home), study)
-    trials = {t.key: t for cell in summary.cells for t in cell.every_trial()}
-    cell, _, number = trial.rpartition("/")
-    found = [trials[trial]] if trial in trials else []
-    found = found or [
-        t
-        for key, t in trials.items()
-        if key.rpartition("/")[2] == number
-        and cell in key
-        and ("confirmation" in trial or t.stage is Stage.SEARCH)
-    ]
-    if not found:
-        raise InputError(f"study {study!r} has no trial {trial!r}; {suggestion(trial, trials)}")
-    if len(found) > 1:
-        keys = ", ".join(t.key for t in found)
-        raise InputError(f"{trial!r} is a trial of more than one cell; give one of {keys}")
-    return found[0]
-
-
-@using_mlflow()
-def trial_address(study: str, key: str, home: Path | str | None = None) -> str:
-    """Where a browser finds a trial's run in MLflow, on its server or on the one that `mgstudy ui`
-    opens; why there is none, in words, where it is not found.
-
-    Args:
-        study: The study's name.
-        key: The trial's key.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-    """
-    workspace = Workspace.resolve(home)
-    manifest = StudyManifest.read(StudyFolder.existing(workspace, study))
-    try:
-        store = TrackingStore(workspace, manifest.config.tracking, study)
-        experiment = store.find_experiment()
-        run = None
-        if experiment is not None:
-            store.experiment_id = experiment.experiment_id
-            run = store.find_run({STUDY_TAG: study, TRIAL_TAG: key})
-    except Exception as error:  # A server fails in any way.
-        return f"unknown: {first_line(error)}"
-    if experiment is None or run is None:
-        return f"none; `mgstudy sync {study}` brings MLflow what it lacks"
-    server = (
-        store.shown_uri.rstrip("/") if store.uri.startswith("http") else "http://127.0.0.1:5000"
-    )
-    return f"{server}/#/experiments/{experiment.experiment_id}/runs/{run}"

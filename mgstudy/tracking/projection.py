@@ -19,7 +19,7 @@ from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.search.state import GPU_SECONDS, CellState, RecordedTrial, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord, recorded_name
 from mgstudy.tracking.store import ROLE_TAG, STUDY_TAG, TRIAL_TAG, TrackingStore
-from mgstudy.tracking.ui import NOTE_TAG, experiment_tags
+from mgstudy.tracking.views import NOTE_TAG, experiment_tags
 
 STAGE_TAG = "mgstudy.stage"
 SEED_TAG = "mgstudy.seed"

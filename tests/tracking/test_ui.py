@@ -7,7 +7,8 @@ import pytest
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import CellEntry, Place, StudyManifest
-from mgstudy.tracking.ui import refuse_taken_port, study_views
+from mgstudy.tracking.ui import refuse_taken_port
+from mgstudy.tracking.views import study_views
 
 RATE, INTERVAL = "optimizer.learning_rate", "gradient.mirror_gradient.interval"
 

@@ -6,12 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mgstudy.config.factors import varying_factors
+from mgstudy.config.factors import Name, varying_factors
 from mgstudy.config.study import StudyConfig
 from mgstudy.environment import describe_environment
 from mgstudy.errors import MgstudyError
@@ -150,10 +149,8 @@ class StudyManifest(_Part):
         environment: Versions, machine and git revision.
     """
 
-    model_config = ConfigDict(extra="ignore")
-
     format: int = FORMAT
-    name: str
+    name: Name
     config: StudyConfig
     tracking: Place
     cells: tuple[CellEntry, ...]
@@ -200,11 +197,19 @@ class StudyManifest(_Part):
             if not (isinstance(content, dict) and content):
                 raise ValueError("it holds no study")
             if content.get("format") != FORMAT:
-                raise MgstudyError(_of_another_format(path, content))
+                raise MgstudyError(
+                    f"{path}: has format {content.get('format', 'none')}, and this version reads "
+                    f"{FORMAT}; {_writer(content)} wrote it and reads it"
+                )
             return cls.model_validate(content)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = ".".join(str(step) for step in fault["loc"])
+            if fault["type"] == "extra_forbidden":  # To go on with it would lose what this says.
+                raise MgstudyError(
+                    f"{path}: has `{where}`, which this version does not know; {_writer(content)} "
+                    "wrote it and reads it"
+                ) from error
             raise MgstudyError(f"{path}: cannot be read: {where}: {fault['msg']}") from error
         except (ValueError, RecursionError) as error:
             raise MgstudyError(f"{path}: cannot be read: {error}") from error
@@ -263,12 +268,9 @@ def _without_passwords(config: StudyConfig) -> StudyConfig:
     )
 
 
-def _of_another_format(path: Path, content: Mapping[str, Any]) -> str:
+def _writer(content: Mapping[str, Any]) -> str:
+    """The version that wrote a manifest which this one does not read."""
     environment = content.get("environment")
     packages = environment.get("packages") if isinstance(environment, dict) else None
     version = packages.get("mgstudy") if isinstance(packages, dict) else None
-    by = f"mgstudy {version}" if version else "another version of mgstudy"
-    return (
-        f"{path}: has format {content.get('format', 'none')}, and this version reads {FORMAT}; "
-        f"{by} wrote it and reads it"
-    )
+    return f"mgstudy {version}" if version else "another version of mgstudy"

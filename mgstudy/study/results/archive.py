@@ -22,10 +22,9 @@ import pyarrow.parquet as pq
 from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from mgstudy.config.factors import name_fault
 from mgstudy.data.reading import refuse_too_much
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import content_of, is_there, locked, refuse_what_is_no_file, written_whole
+from mgstudy.files import content_of, locked, refuse_what_is_no_file, written_whole
 from mgstudy.study.definition.manifest import Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize_as
 from mgstudy.study.search.state import OUTCOME_ATTRIBUTE
@@ -69,7 +68,7 @@ def write_archive(summary: StudySummary, path: Path, with_weights: bool = False)
         MgstudyError: If the study cannot be read, or the file cannot be written.
     """
     folder, manifest = summary.folder, summary.manifest
-    url = expand_url(folder.storage_url(manifest.config))
+    url = folder.database(manifest.config)
     # Weights hardly get smaller.
     effort = 0 if with_weights else 9
     with opened_storage(url, create=False) as storage:
@@ -188,14 +187,8 @@ def read_archive(
             raise InputError(f"{path}: is no whole archive of a study: {error}") from error
         except _WRONG as error:
             raise _is_none(path, unpacked, error) from error
-        folder = StudyFolder.of(workspace, manifest.name)
-        if workspace.shared is not None:
-            workspace.fetch(folder.manifest, anew=True)
-        if is_there(folder.path):
-            raise InputError(
-                f"there is a study {manifest.name!r} in workspace {workspace.place} already; "
-                "`--as NAME` gives this one another name"
-            )
+        advice = "`--as NAME` gives this one another name"
+        folder = StudyFolder.unused(workspace, manifest.name, advice)
         try:
             _settle(unpacked, manifest, folder)
         except InputError:
@@ -203,6 +196,8 @@ def read_archive(
         except _WRONG as error:
             raise _is_none(path, unpacked, error) from error
         folder.path.parent.mkdir(parents=True, exist_ok=True)
+        if workspace.shared is not None:  # Whoever looked for it before has made a folder here.
+            shutil.rmtree(folder.path, ignore_errors=True)
         unpacked.rename(folder.path)
     if folder.workspace is not None:
         for file in sorted(folder.path.rglob("*")):
@@ -289,9 +284,6 @@ def _manifest(unpacked: Path, name: str | None, storage: str | None) -> StudyMan
             f"reads {FORMAT}; use the version that wrote it"
         )
     manifest = _placeless(StudyManifest.read(StudyFolder(unpacked)))
-    for called in (manifest.name, name or manifest.name):
-        if fault := name_fault(called):
-            raise InputError(f"a study's name: {fault}")
     for cell in manifest.cells:
         # Files of its trials are looked for, and deleted, by its key.
         if not _is_known(_CHECKPOINTS + cell.key) or cell.study != f"{manifest.name}/{cell.key}":

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 from mgstudy.errors import InputError
-from mgstudy.files import is_there
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
@@ -16,7 +15,6 @@ from mgstudy.study.search.record import PROTOCOL_ATTRIBUTE, protocol
 from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.optuna_storage import opened_storage
-from mgstudy.urls import expand_url
 
 
 def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[str]:
@@ -26,25 +24,23 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
 
     Args:
         parent: The other study.
-        study: The new one.
+        study: The new one, whose name no other has.
         manifest: The new one, as it will be launched.
 
     Returns:
         Keys of the cells that begin with trials.
 
     Raises:
-        InputError: If there is such a study, or no cell agrees.
+        InputError: If no cell agrees.
         MgstudyError: If either storage cannot be reached.
     """
     folder, name = study.folder, study.config.name
-    if is_there(folder.path):
-        raise InputError(f"there is a study {name!r} already; give the new one another name")
     began = [cell.key for cell in parent.cells if cell.every_trial()]
     family = {"study": parent.name, "cells": began}
     if parent.parent is not None:
         earlier = [key for key in parent.parent.cells if key not in began]
         family = {"study": f"{parent.name}, {parent.parent.study}", "cells": [*began, *earlier]}
-    url = expand_url(parent.folder.storage_url(parent.manifest.config))
+    url = parent.folder.database(parent.manifest.config)
     with opened_storage(url, create=False) as source:
         lines = list(stored_lines(source, parent.name))
     alike = _alike(study, lines)
@@ -55,7 +51,7 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
         )
     with folder.kept_if_launched():
         folder.path.mkdir(parents=True)
-        with opened_storage(expand_url(folder.storage_url(study.config))) as target:
+        with opened_storage(folder.database(study.config)) as target:
             store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
         EpochMetrics(folder.epoch_metrics).put(
             epoch

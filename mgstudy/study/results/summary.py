@@ -18,7 +18,7 @@ from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
 from mgstudy.study.storage.optuna_storage import NOT_WRITTEN_BY_OPTUNA, close_storage, open_storage
-from mgstudy.urls import expand_url, first_line, redacted
+from mgstudy.urls import first_line, redacted
 from mgstudy.workspace import Workspace
 
 
@@ -145,7 +145,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
     Raises:
         MgstudyError: If its storage cannot be read.
     """
-    url = expand_url(folder.storage_url(manifest.config))
+    url = folder.database(manifest.config)
     driver = holder(folder.path, url, manifest.name)
     storage = open_storage(url, create=False)
     try:

@@ -13,7 +13,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import is_there
 from mgstudy.study.storage.checkpoints import CheckpointFolder
-from mgstudy.urls import sqlite_url
+from mgstudy.urls import expand_url, sqlite_url
 from mgstudy.workspace import Workspace
 
 
@@ -54,6 +54,27 @@ class StudyFolder:
         raise InputError(
             f"no study {name!r} in workspace {workspace.place}; {suggestion(name, known)}"
         )
+
+    @classmethod
+    def unused(cls, workspace: Workspace, name: str, advice: str) -> StudyFolder:
+        """The folder of a study that is to be, which is not there yet.
+
+        Args:
+            workspace: The workspace.
+            name: How the study is to be called.
+            advice: What to do where that name is taken.
+
+        Raises:
+            InputError: If no study can have this name, or one has it already.
+            MgstudyError: If that cannot be looked up.
+        """
+        if fault := name_fault(name):
+            raise InputError(f"a study's name: {fault}")
+        if name in workspace.names(workspace.studies):
+            raise InputError(
+                f"there is a study {name!r} already in workspace {workspace.place}; {advice}"
+            )
+        return cls.of(workspace, name)
 
     @contextmanager
     def kept_if_launched(self) -> Iterator[None]:
@@ -117,3 +138,11 @@ class StudyFolder:
                 "write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
             )
         return config.storage or sqlite_url(self.path / "optuna.db")
+
+    def database(self, config: StudyConfig) -> str:
+        """The Optuna storage as it is opened: with the variables in its URL filled in.
+
+        Raises:
+            InputError: As ``storage_url``, or if a variable is not set.
+        """
+        return expand_url(self.storage_url(config))

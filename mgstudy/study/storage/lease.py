@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -30,8 +29,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import MgstudyError
 from mgstudy.files import content_of, written_whole
-from mgstudy.study.storage.optuna_storage import parse_storage_url
-from mgstudy.urls import first_line, redacted
+from mgstudy.study.storage.database_lock import (
+    has_locks,
+    is_lock_held,
+    said_unreachable,
+    take_lock,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,25 +50,6 @@ _LOCK, _SIGN_OF_LIFE = "driver.lock", "driver.json"
 _LONGEST_LOOK_SECONDS = 1
 _RETRY_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
-_CONNECTING = {
-    # A server's machine that vanishes says no goodbye: this ends waiting for its answer.
-    "connect_timeout": 10,
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 4,
-    "tcp_user_timeout": 60_000,
-}
-_TAKE = sqlalchemy.text(
-    # Neither does a driver's machine: the server notices after a minute, not two hours.
-    "SELECT set_config('tcp_keepalives_idle', '20', false),"
-    " set_config('tcp_keepalives_interval', '10', false),"
-    " set_config('tcp_keepalives_count', '4', false), pg_try_advisory_lock(:key)"
-)
-_HOLDS = sqlalchemy.text(
-    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted"
-    " AND objsubid = 1 AND classid::bigint = :high AND objid::bigint = :low"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
-)
 
 
 @dataclass(frozen=True)
@@ -169,16 +153,14 @@ class Lease:
             MgstudyError: As ``lease``.
         """
         self._give_sign_of_life()
-        if not _has_locks(self._database):
+        if not has_locks(self._database):
             return
         deadline = time.monotonic() + _GRACE_SECONDS
-        try:
+        with said_unreachable(self._database):
             # Of a process that was killed a moment ago the server hears at once, but not before.
-            while not (is_held := self._take()) and time.monotonic() < deadline:
+            while not self._take() and time.monotonic() < deadline:
                 self._ended.wait(_RETRY_SECONDS)
-        except SQLAlchemyError as error:
-            raise _unreachable(self._database, error) from error
-        if not is_held:
+        if self._connection is None:
             raise MgstudyError(
                 f"study {self._study!r} is already being driven, perhaps on another machine; on a "
                 "cluster, `mgstudy jobs` shows and `mgstudy stop` ends it"
@@ -207,17 +189,9 @@ class Lease:
             file.write(json.dumps(content).encode())
 
     def _take(self) -> bool:
-        """Connect, and take the study unless another process has it; whether it is held."""
-        # No transaction stays open: it would keep the server from tidying up for as long.
-        connection = _engine(self._database).connect()
-        self._connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        is_held = False
-        try:
-            is_held = bool(self._connection.execute(_TAKE, {"key": _key(self._study)}).one()[-1])
-        finally:
-            if not is_held:
-                self._disconnect()
-        return is_held
+        """Take the study in its database unless another process has it; whether it is held."""
+        self._connection = take_lock(self._database, self._study)
+        return self._connection is not None
 
     def _watch(self) -> None:
         while not self._ended.wait(self._look_seconds if self._connection else _RETRY_SECONDS):
@@ -262,7 +236,7 @@ def holder(folder: Path, database: str, study: str) -> Driver:
     Raises:
         MgstudyError: If the database cannot be reached.
     """
-    is_alive = _is_locked(folder / _LOCK) or _is_held(database, study)
+    is_alive = _is_locked(folder / _LOCK) or is_lock_held(database, study)
     return _last_driver(folder, is_alive)
 
 
@@ -292,38 +266,6 @@ def _is_locked(path: Path) -> bool:
         # Where a file system has no locks, the file itself is one.
         return error.errno == errno.ENOSYS
     return False
-
-
-def _is_held(database: str, study: str) -> bool:
-    if not _has_locks(database):
-        return False
-    unsigned = _key(study) % 2**64
-    try:
-        with _engine(database).connect() as connection:
-            parts = {"high": unsigned >> 32, "low": unsigned % 2**32}
-            return bool(connection.execute(_HOLDS, parts).scalar())
-    except SQLAlchemyError as error:
-        raise _unreachable(database, error) from error
-
-
-def _has_locks(database: str) -> bool:
-    return parse_storage_url(database).get_backend_name() == "postgresql"
-
-
-def _engine(database: str) -> sqlalchemy.Engine:
-    return sqlalchemy.create_engine(
-        parse_storage_url(database), poolclass=sqlalchemy.NullPool, connect_args=_CONNECTING
-    )
-
-
-def _unreachable(database: str, error: SQLAlchemyError) -> MgstudyError:
-    return MgstudyError(f"storage {redacted(database)} cannot be reached: {first_line(error)}")
-
-
-def _key(study: str) -> int:
-    """A signed 64-bit number for the study's name."""
-    digest = hashlib.sha256(f"mgstudy {study}".encode()).digest()
-    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _start_of_machine() -> str:

@@ -9,7 +9,7 @@ from states import summary_of
 
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.study.definition.manifest import FORMAT, StudyManifest
+from mgstudy.study.definition.manifest import FORMAT, CellEntry, StudyManifest
 from mgstudy.study.definition.study import as_launched
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
@@ -69,6 +69,26 @@ def test_what_an_environment_does_not_say_is_unknown(written: StudyFolder) -> No
     written.manifest.write_text(json.dumps(damaged))
     with pytest.raises(MgstudyError, match=r"study\.json: cannot be read: environment\.packages: "):
         StudyManifest.read(written)
+
+
+@pytest.mark.parametrize("where", ["novelty", "config.novelty", "cells.0.novelty"])
+def test_what_a_newer_version_has_written_besides_is_neither_lost_nor_taken(
+    tmp_path: Path, where: str
+) -> None:
+    folder = StudyFolder(tmp_path / "s")
+    entry = CellEntry(key="a", levels={}, study="s/a", budget=1)
+    summary_of([], entries=[entry]).manifest.write(folder)
+    content = json.loads(folder.manifest.read_text())
+    content["environment"] = {"packages": {"mgstudy": "9.9"}}
+    place = content
+    *steps, name = where.split(".")
+    for step in steps:
+        place = place[int(step) if step.isdecimal() else step]
+    place[name] = 1
+    folder.manifest.write_text(json.dumps(content))
+    said = f"has `{where}`, which this version does not know; mgstudy 9.9 wrote it and reads it"
+    with pytest.raises(MgstudyError, match=re.escape(said)):
+        StudyManifest.read(folder)
 
 
 def test_a_missing_manifest_is_said(tmp_path: Path) -> None:

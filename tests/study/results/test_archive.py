@@ -141,11 +141,24 @@ def test_the_same_study_makes_the_same_file_which_names_no_place(
 def test_a_study_of_that_name_is_not_touched(archive: Path, tmp_path: Path) -> None:
     api.import_study(archive, home=tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=r"there is a study 's' .* already; `--as NAME`"):
+    with pytest.raises(InputError, match=r"there is a study 's' already in .*; `--as NAME`"):
         api.import_study(archive, home=tmp_path)
     with pytest.raises(InputError, match="a study's name: expected letters"):
         api.import_study(archive, "../s", home=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_study_is_brought_into_a_workspace_at_a_url(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "cache"))
+    url, storage = f"file://{tmp_path}/shared", f"sqlite:///{tmp_path}/s.db"
+    with pytest.raises(InputError, match="no study 's' in workspace"):
+        api.read_summary("s", url)
+    found = api.import_study(archive, home=url, storage=storage)
+    assert api.read_summary("s", url).cells == found.cells
+    with pytest.raises(InputError, match="there is a study 's' already in workspace file:"):
+        api.import_study(archive, home=url, storage=storage)
 
 
 def files_of(archive: Path) -> dict[str, bytes]:
