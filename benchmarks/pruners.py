@@ -25,7 +25,7 @@ from optuna.pruners import SuccessiveHalvingPruner as HalvingPruner
 from search_replay import Curve, OptunaStudy, Recorded, replay
 
 import mgstudy
-from mgstudy.study.search.state import Stage
+from mgstudy.study.search.trials import Stage
 
 PRUNERS: dict[str, BasePruner] = {
     "none": NopPruner(),

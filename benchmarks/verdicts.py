@@ -28,7 +28,8 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.statistics import ALPHA, exceedance_test, holm
 from mgstudy.study.search.rounds import looks, over_looks, search_luck, with_rounds
-from mgstudy.study.search.state import CellState, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import Stage, State
 
 CONFIGURATIONS, TRAININGS = 0.05, 0.005
 """Spreads of the scores of configurations, around 0.5, and of trainings of one of them."""

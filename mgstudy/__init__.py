@@ -42,7 +42,8 @@ if TYPE_CHECKING:
         Space,
         parameter,
     )
-    from mgstudy.config.study import Robustness, StudyConfig
+    from mgstudy.config.robustness import Robustness
+    from mgstudy.config.study import StudyConfig
     from mgstudy.config.training import TrainingSettings
     from mgstudy.data.dataset import Dataset, Interactions
     from mgstudy.data.description import DatasetDescription
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
     from mgstudy.study.definition.study import Study
     from mgstudy.study.results.summary import StudySummary
     from mgstudy.study.search.events import StudyListener, TrialRequest
-    from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
+    from mgstudy.study.search.state import CellState
+    from mgstudy.study.search.trials import RecordedTrial, Stage, State
     from mgstudy.training.gradient.base import GradientStrategy
     from mgstudy.training.gradient.mirror_gradient import MirrorGradient
     from mgstudy.training.optimizers.base import OptimizerPart

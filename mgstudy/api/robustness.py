@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mgstudy.config.study import Robustness
+from mgstudy.config.robustness import Robustness
 from mgstudy.report.console.progress import RobustnessProgress
 from mgstudy.report.robustness.comparison import (
     RobustnessTables,

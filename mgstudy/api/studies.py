@@ -8,7 +8,7 @@ from mgstudy.config.factors import name_fault
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.search.state import RecordedTrial, Stage
+from mgstudy.study.search.trials import RecordedTrial, Stage
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 from mgstudy.urls import first_line

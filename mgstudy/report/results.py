@@ -17,7 +17,8 @@ from mgstudy.report.robustness.comparison import main_split
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.search.state import CellState, RecordedTrial
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial
 from mgstudy.workspace import Workspace
 
 

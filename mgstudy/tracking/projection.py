@@ -16,7 +16,8 @@ from typing import Any
 
 from mgstudy.files import Progress, no_progress
 from mgstudy.study.definition.manifest import StudyManifest
-from mgstudy.study.search.state import GPU_SECONDS, CellState, RecordedTrial, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import GPU_SECONDS, RecordedTrial, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord, recorded_name
 from mgstudy.tracking.store import ROLE_TAG, STUDY_TAG, TRIAL_TAG, TrackingStore
 from mgstudy.tracking.views import NOTE_TAG, experiment_tags

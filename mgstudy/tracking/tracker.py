@@ -16,7 +16,8 @@ from typing import Any
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.search.events import StudyListener, TrialRequest
-from mgstudy.study.search.state import CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.tracking.projection import Projection
 from mgstudy.tracking.store import PastDeadlineError, TrackingStore, using_mlflow

@@ -20,9 +20,8 @@ from mgstudy.cluster.doctor import (
     check_token,
     check_tracking,
     examine,
-    judge,
-    reachable_servers,
 )
+from mgstudy.cluster.open_ports import judge, reachable_servers
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.urls import sqlite_url

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mgstudy.study.search.events import StudyListener
-from mgstudy.study.search.state import State
+from mgstudy.study.search.trials import State
 
 
 class Heard(StudyListener):

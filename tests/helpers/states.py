@@ -8,7 +8,8 @@ from typing import Any
 from mgstudy.config.study import StudyConfig
 from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, Stage, State
 from mgstudy.study.storage.lease import Driver
 
 SEARCHED = frozenset({"model.regularization"})

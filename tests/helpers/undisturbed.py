@@ -5,7 +5,7 @@ from __future__ import annotations
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.state import State
+from mgstudy.study.search.trials import State
 
 
 def check_against_the_library(summary: StudySummary, study: Study) -> None:

@@ -22,7 +22,8 @@ from mgstudy import api
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.state import CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import State
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 

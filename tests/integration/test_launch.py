@@ -27,7 +27,7 @@ from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.trial import build_cell_trainer
-from mgstudy.study.search.state import RecordedTrial, State
+from mgstudy.study.search.trials import RecordedTrial, State
 from mgstudy.study.storage.lease import holder
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.study.storage.write_behind import study_names

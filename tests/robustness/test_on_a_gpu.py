@@ -6,7 +6,7 @@ import pytest
 import torch
 from pretended_gpu import PretendedGpu
 
-from mgstudy.config.study import FlatnessSettings
+from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Recommender

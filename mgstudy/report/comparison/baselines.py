@@ -30,7 +30,8 @@ from mgstudy.study.search.rounds import (
     looks_taken,
     over_looks,
 )
-from mgstudy.study.search.state import CellState, RecordedTrial
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial
 
 Split = Literal["test", "validation"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mgstudy.report.comparison.baselines import ComparedCell
 from mgstudy.statistics import NO_TESTS, seed_tests
-from mgstudy.study.search.state import RecordedTrial
+from mgstudy.study.search.trials import RecordedTrial
 
 NO_COSTS = dict.fromkeys(
     ("cost_ratio", "equal_cost", "equal_cost_relative", "equal_cost_low", "equal_cost_high"),

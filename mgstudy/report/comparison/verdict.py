@@ -16,7 +16,7 @@ from mgstudy.report.comparison.baselines import ComparedCell, Split
 from mgstudy.report.table import count, percent
 from mgstudy.statistics import ALPHA
 from mgstudy.study.search.rounds import looks, search_luck, search_scores
-from mgstudy.study.search.state import RecordedTrial
+from mgstudy.study.search.trials import RecordedTrial
 
 FEWEST_SEEDS = 3
 _END_OF_TRAINING = 0.1

@@ -20,7 +20,8 @@ from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import summarize_as
 from mgstudy.study.running.estimate import seconds_from_trials, seconds_per_epoch
 from mgstudy.study.running.placement import this_machine, trial_resources
-from mgstudy.study.search.state import CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import State
 
 
 def plan_content(

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mgstudy.report.table import Table, duration, hidden_text, parameter_name
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.state import RecordedTrial, State
+from mgstudy.study.search.trials import RecordedTrial, State
 
 
 def status_content(summary: StudySummary) -> dict[str, Any]:

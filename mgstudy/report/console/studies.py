@@ -15,7 +15,7 @@ from mgstudy.report.console.status import state_of
 from mgstudy.report.console.study_progress import ended_and_total
 from mgstudy.report.table import Table
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.state import RecordedTrial
+from mgstudy.study.search.trials import RecordedTrial
 
 _TITLES = ["study", "state", "cells", "trials", "last launched", "question"]
 

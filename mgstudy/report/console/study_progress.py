@@ -20,7 +20,8 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
-from mgstudy.study.search.state import CellState, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import Stage, State
 
 _PACE_TRIALS = 20
 _MANY_CELLS = 40

@@ -11,7 +11,8 @@ from scipy.interpolate import griddata
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series, Surface
 from mgstudy.report.table import parameter_name
 from mgstudy.study.search.rounds import baseline_of
-from mgstudy.study.search.state import CellState, RecordedTrial, best_of
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, best_of
 
 _MOST_VALUES_WITH_A_MEDIAN = 10
 _TRIALS_BEHIND_A_MEDIAN = 2

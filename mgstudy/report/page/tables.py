@@ -12,7 +12,8 @@ from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.table import Table, duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import baseline_of
-from mgstudy.study.search.state import GPU_SECONDS, CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import GPU_SECONDS, State
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
 _EVALUATOR_SEED = 0

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgstudy.config.study import FlatnessSettings
+from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.data.dataset import as_tensor
 from mgstudy.data.sampling import NegativeSampler, epoch_batches
 from mgstudy.models.base import Batch, Recommender

@@ -27,8 +27,8 @@ from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import content_of, locked, refuse_what_is_no_file, written_whole
 from mgstudy.study.definition.manifest import Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize_as
-from mgstudy.study.search.state import OUTCOME_ATTRIBUTE
 from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
+from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage.checkpoints import TEST_USERS
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
 from mgstudy.study.storage.layout import StudyFolder

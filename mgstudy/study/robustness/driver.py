@@ -12,7 +12,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
-from mgstudy.config.study import Robustness
+from mgstudy.config.robustness import Robustness
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import MgstudyError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mgstudy.config.parameters import Value
-from mgstudy.config.study import Robustness
+from mgstudy.config.robustness import Robustness
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import sha256_of
 from mgstudy.fingerprint import fingerprint
@@ -18,7 +18,8 @@ from mgstudy.robustness.risks.base import Risk, make_risk
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.state import CellState, RecordedTrial, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, State
 from mgstudy.study.storage.layout import StudyFolder
 
 _VERSION = 1

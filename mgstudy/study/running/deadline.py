@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mgstudy.errors import InputError
-from mgstudy.study.search.state import CellState, RecordedTrial, Spent, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, Spent, State
 
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.1, 60.0
 """Of the time, what stays for the end: trials leave their states, MLflow is told, Ray stops."""

@@ -20,7 +20,7 @@ from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.tune_bridge import Heartbeat, OptunaPruner, OptunaSearcher, StartNotice
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import Stage, State, trial_key
+from mgstudy.study.search.trials import Stage, State, trial_key
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Lease

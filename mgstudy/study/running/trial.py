@@ -32,7 +32,7 @@ from mgstudy.study.running.trial_progress import (
     VALUE,
     TrialProgress,
 )
-from mgstudy.study.search.state import Stage
+from mgstudy.study.search.trials import Stage
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.study.storage.epoch_metrics import recorded_name
 from mgstudy.training.results import DivergedError, EpochResult

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.search.state import GPU_SECONDS
+from mgstudy.study.search.trials import GPU_SECONDS
 from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, FINAL, CheckpointFolder
 from mgstudy.training.results import EpochResult
 from mgstudy.training.trainer import Trainer

@@ -34,7 +34,8 @@ from mgstudy.study.running.trial_progress import (
 )
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import GPU_SECONDS, CellState
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import GPU_SECONDS
 from mgstudy.study.storage.lease import Lease
 from mgstudy.urls import redacted
 

@@ -18,11 +18,11 @@ from mgstudy.study.definition.manifest import CellEntry
 from mgstudy.study.search.confirmation import begin_replicate, open_confirmation, replicate_seed
 from mgstudy.study.search.events import Replicate, TrialRequest
 from mgstudy.study.search.samplers import cell_sampler, shared_configuration, suggest
-from mgstudy.study.search.state import (
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import (
     FIRST_FAILED_ATTRIBUTE,
     RETRY_HISTORY_ATTRIBUTE,
     SEED_ATTRIBUTE,
-    CellState,
     replaced,
 )
 

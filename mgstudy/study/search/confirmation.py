@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mgstudy.config.study import StudyConfig
 from mgstudy.fingerprint import fingerprint
 from mgstudy.private.optuna import storage_id
-from mgstudy.study.search.state import SEED_ATTRIBUTE
+from mgstudy.study.search.trials import SEED_ATTRIBUTE
 
 if TYPE_CHECKING:
     from mgstudy.study.definition.cell import Cell

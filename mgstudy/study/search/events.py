@@ -8,7 +8,7 @@ from typing import Any
 
 from mgstudy.config.parameters import Value
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.search.state import Stage, State, trial_key
+from mgstudy.study.search.trials import Stage, State, trial_key
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.hidden import CELL_ATTRIBUTE, hidden_cells, parent_of
 from mgstudy.study.search.rounds import with_rounds
 from mgstudy.study.search.samplers import cell_sampler, queue_grid, queue_published_defaults
-from mgstudy.study.search.state import OPTUNA_STATES, OUTCOME_ATTRIBUTE, CellState, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import OPTUNA_STATES, OUTCOME_ATTRIBUTE, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.write_behind import frozen_studies
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mgstudy.config.study import Confirmation, StudyConfig
-from mgstudy.study.search.state import CellState, RecordedTrial
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial
 
 DEFAULT_BASELINE = {"gradient": "plain"}
 _FEWEST = 3

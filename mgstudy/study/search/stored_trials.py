@@ -15,7 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mgstudy.errors import InputError
-from mgstudy.study.search.state import OUTCOME_ATTRIBUTE
+from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.study.storage.optuna_storage import quiet_optuna
 

@@ -24,7 +24,8 @@ from mgstudy.report.comparison.power import (
 )
 from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.study.search.rounds import search_luck
-from mgstudy.study.search.state import CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import State
 
 PAGES = Path(__file__).parents[3] / "docs/results"
 NUMBER = r"([\d.]+) ± ([\d.]+)"

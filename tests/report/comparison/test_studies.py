@@ -26,7 +26,8 @@ from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import CellEntry
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.state import CellState, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import Stage, State
 
 METRICS = ("recall@20", "ndcg@20")
 Scores = Sequence[np.ndarray[Any, Any]]

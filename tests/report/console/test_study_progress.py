@@ -20,7 +20,8 @@ from mgstudy.report.console.study_progress import LiveDisplay, pace, watch
 from mgstudy.study.definition.expansion import expand
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import CellState, RecordedTrial, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, Stage, State
 
 STUDY = """
 name: s

@@ -14,7 +14,7 @@ from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table
 from mgstudy.study.results.summary import summarize
-from mgstudy.study.search.state import Stage
+from mgstudy.study.search.trials import Stage
 
 SEEDS = 4
 METRICS = ("recall@20", "ndcg@20")

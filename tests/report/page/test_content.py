@@ -12,7 +12,8 @@ from mgstudy.report.page.tables import costs
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table
 from mgstudy.study.results.summary import summarize
-from mgstudy.study.search.state import CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import State
 from mgstudy.workspace import Workspace
 
 PREFIX = "gradient.mirror_gradient."

@@ -16,7 +16,7 @@ from waiting import free_port
 
 from mgstudy import api
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.search.state import Stage
+from mgstudy.study.search.trials import Stage
 from mgstudy.tracking.ui import study_pages
 from mgstudy.workspace import Workspace
 

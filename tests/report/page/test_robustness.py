@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mgstudy import api
-from mgstudy.config.study import Robustness
+from mgstudy.config.robustness import Robustness
 from mgstudy.report.figures import Figure
 from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.results import StudyResults

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mgstudy.config.study import FlatnessSettings
+from mgstudy.config.robustness import FlatnessSettings
 from mgstudy.models.base import models
 from mgstudy.robustness.flatness.loss_surface import LossSurface
 from mgstudy.robustness.flatness.measures import (

@@ -23,7 +23,8 @@ from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import CellState, Stage
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import Stage
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.workspace import Workspace

@@ -14,7 +14,8 @@ from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.report.console.status import driver_lines, status_content
 from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import CellState, RecordedTrial, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, State
 from mgstudy.study.storage.lease import Driver
 from mgstudy.study.storage.optuna_storage import close_storage
 from mgstudy.workspace import Workspace

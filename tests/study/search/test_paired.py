@@ -11,7 +11,8 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.statistics import signed_ranks
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.rounds import search_luck
-from mgstudy.study.search.state import CellState, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import State
 
 FACTORS = "model: [BPR, VBPR]\ngradient: [plain, mirror_gradient]"
 REST = "search: {paired: true}\nconfirmation: {seeds: 0}\nsampler: RandomSampler\n"

@@ -17,7 +17,7 @@ from mgstudy.study.definition.expansion import expand
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import OUTCOME_ATTRIBUTE, Stage, State
+from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE, Stage, State
 from mgstudy.study.storage.write_behind import study_names
 
 SPACE = (

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.state import OUTCOME_ATTRIBUTE, Stage, State, replaced
+from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE, Stage, State, replaced
 
 Open = Callable[..., StudyRecord]
 SPACE = "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}"

@@ -17,7 +17,8 @@ from mgstudy.statistics import ALPHA, holm, sequential_p
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.rounds import looks, over_looks, with_rounds
-from mgstudy.study.search.state import CellState, Stage, State
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import Stage, State
 
 METRIC = "recall@20"
 

@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.study import Budget, StudyConfig
 from mgstudy.study.definition.manifest import CellEntry
-from mgstudy.study.search.state import (
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import (
     OUTCOME_ATTRIBUTE,
     RETRY_HISTORY_ATTRIBUTE,
     SEED_ATTRIBUTE,
-    CellState,
     Spent,
     Stage,
     State,
