@@ -9,9 +9,9 @@ from mgstudy.errors import InputError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.cell_record import search_settings
 from mgstudy.study.search.confirmation import search_of
-from mgstudy.study.search.hidden import CELL_ATTRIBUTE, PARENT_ATTRIBUTE
-from mgstudy.study.search.record import PROTOCOL_ATTRIBUTE, protocol
+from mgstudy.study.search.hidden import PARENT_ATTRIBUTE
 from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.optuna_storage import opened_storage
@@ -67,10 +67,7 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
 def _alike(study: Study, lines: list[Line]) -> set[str]:
     """Keys of the cells whose trials may be those of cells of the new study."""
     wanted = {
-        cell.key: {
-            CELL_ATTRIBUTE: cell.describe(),
-            PROTOCOL_ATTRIBUTE: protocol(study.config, study.datasets[cell.dataset]),
-        }
+        cell.key: search_settings(study.config, cell, study.datasets[cell.dataset])
         for cell in study.plan.cells
     }
     return {

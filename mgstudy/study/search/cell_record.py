@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from mgstudy.config.study import StudyConfig
-from mgstudy.private.optuna import FIXED_PARAMETERS, fixed_parameters, storage_id
+from mgstudy.data.dataset import Dataset
+from mgstudy.errors import InputError
+from mgstudy.private.optuna import fixed_parameters, storage_id
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.definition.manifest import CellEntry
-from mgstudy.study.search.confirmation import begin_replicate, open_confirmation, replicate_seed
-from mgstudy.study.search.events import Replicate, TrialRequest
-from mgstudy.study.search.samplers import cell_sampler, shared_configuration, suggest
-from mgstudy.study.search.state import CellState
-from mgstudy.study.search.trials import (
-    FIRST_FAILED_ATTRIBUTE,
-    RETRY_HISTORY_ATTRIBUTE,
-    SEED_ATTRIBUTE,
-    replaced,
+from mgstudy.study.definition.manifest import FORMAT, CellEntry
+from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
+from mgstudy.study.search.confirmation import (
+    begin_replicate,
+    confirmed_trials,
+    open_confirmation,
+    replicate_seed,
 )
+from mgstudy.study.search.events import Replicate, TrialRequest
+from mgstudy.study.search.hidden import CELL_ATTRIBUTE
+from mgstudy.study.search.samplers import (
+    cell_sampler,
+    queue_failed,
+    queue_grid,
+    queue_published_defaults,
+    shared_configuration,
+    suggest,
+)
+from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import SEED_ATTRIBUTE
+
+FORMAT_ATTRIBUTE = "mgstudy:format"
+PROTOCOL_ATTRIBUTE = "mgstudy:protocol"
 
 
 class CellRecord:
@@ -33,33 +48,103 @@ class CellRecord:
     Args:
         config: The study.
         cell: The cell.
-        study: The Optuna study of its search.
-        storage: Where that is.
-        confirmed: The Optuna studies of replicates, by the number of the trial they repeat.
+        dataset: The dataset of its level.
+        storage: Where its Optuna studies are.
+        known: Names of all Optuna studies there.
         checkpoints: The folder of the study's trials' files.
 
     Attributes:
+        study: The Optuna study of its search, once it is opened.
+        is_new: Whether that was made here.
         at_work: Storage ids of the trials that this driver has handed out and not heard the end of.
         seeds: Replicates that the winner gets by now.
     """
+
+    study: optuna.Study
 
     def __init__(
         self,
         config: StudyConfig,
         cell: Cell,
-        study: optuna.Study,
+        dataset: Dataset,
         storage: BaseStorage,
-        confirmed: Mapping[int, int],
-        checkpoints: Path = Path(),
+        known: Sequence[str],
+        checkpoints: Path,
     ) -> None:
-        self.config, self.cell, self.study = config, cell, study
+        self.config, self.cell = config, cell
         self.entry = CellEntry.of(config.name, cell, cell.budget(config.trials))
+        self.is_new = False
         self.at_work: set[int] = set()
         self.seeds = config.confirmation.seeds
+        self._settings = search_settings(config, cell, dataset)
         self._storage = storage
-        self._confirmed = dict(confirmed)
+        self._is_known = self.entry.study in known
+        # The Optuna studies of replicates, by the number of the trial they repeat.
+        self._confirmed = {
+            winner: storage.get_study_id_from_name(name)
+            for winner, name in confirmed_trials(self.entry.study, known).items()
+        }
         self._checkpoints = checkpoints
         self._state: CellState | None = None
+
+    def open(self) -> None:
+        """Open the search's Optuna study, made when it is missing.
+
+        Raises:
+            InputError: If it is of another format, or was begun with another space or protocol.
+        """
+        config, cell, name = self.config, self.cell, self.entry.study
+        self.is_new = not self._is_known or self._withdrawn_if_outdated()
+        if self.is_new:
+            self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        # ``optuna.create_study`` would open the storage twice more for every cell.
+        self.study = optuna.Study(
+            name,
+            self._storage,
+            cell_sampler(config.sampler, cell, cell.derived_seed(config.seed, "sampler")),
+            build_pruner(config.pruner),
+        )
+        for attribute in self._settings.keys() - self.study.user_attrs:
+            self.study.set_user_attr(attribute, self._settings[attribute])
+        if config.sampler.name in GRID_SAMPLERS:
+            shuffle_seed = cell.derived_seed(config.seed, "grid")
+            queue_grid(self.study, cell, self.entry.budget, shuffle_seed)
+        elif config.start_with_defaults and not config.search.paired:
+            queue_published_defaults(self.study, cell)
+
+    def _withdrawn_if_outdated(self) -> bool:
+        """Whether the Optuna study was made with other settings, and no trial was begun with them;
+        then it is deleted.
+
+        Raises:
+            InputError: If one was begun.
+        """
+        study_id = self._storage.get_study_id_from_name(self.entry.study)
+        recorded = self._storage.get_study_user_attrs(study_id)
+        written = recorded.get(FORMAT_ATTRIBUTE)
+        differences = [
+            difference
+            for attribute, current in self._settings.items()
+            if attribute in recorded
+            for difference in _differences(recorded[attribute], current)
+        ]
+        if not differences and (not recorded or written):
+            return False
+        trials = self._storage.get_all_trials(study_id, deepcopy=False)
+        if all(trial.state is TrialState.WAITING for trial in trials):
+            self._storage.delete_study(study_id)
+            return True
+        where = f"study {self.config.name!r}, cell {self.cell.key}"
+        if written != FORMAT:
+            raise InputError(
+                f"{where}: its storage has format {written or 'none'}, and this version of "
+                f"mgstudy goes on with {FORMAT}; use the version that began it, or give the "
+                "study another `name`"
+            )
+        raise InputError(
+            f"{where}: the study was begun with other settings ({'; '.join(differences)}); "
+            "give the study another `name`, or restore the settings"
+        )
 
     @property
     def state(self) -> CellState:
@@ -134,12 +219,10 @@ class CellRecord:
     def queue_failed(self) -> int:
         """Let the failed trials run again, of the search and of the winner's replicates; how many
         those are. The failures stay in the record."""
-        count = _queue_failed(
-            self._storage, self._storage.get_study_id_from_name(self.study.study_name)
-        )
+        count = queue_failed(self._storage, self._storage.get_study_id_from_name(self.entry.study))
         best = self.state.best
         if best is not None and best.number in self._confirmed:
-            count += _queue_failed(self._storage, self._confirmed[best.number])
+            count += queue_failed(self._storage, self._confirmed[best.number])
         self.changed()
         return count
 
@@ -157,37 +240,43 @@ class CellRecord:
         )
 
 
-def _queue_failed(storage: BaseStorage, study_id: int) -> int:
-    """Queue every failed trial that no other stands for yet; how many those are.
+def search_settings(config: StudyConfig, cell: Cell, dataset: Dataset) -> dict[str, Any]:
+    """The user attributes of a cell's search: what may not change once a trial is begun.
 
-    Optuna keeps a trial that has ended as it is, and so does its record of the failure. The trial
-    runs again under a new number, with the same parameters and seed, and the failed one no longer
-    counts: a cell gets as many trials as it would have had, no more and no fewer. Which trial
-    stands for which is written as Optuna's own retries write it.
+    Args:
+        config: The study.
+        cell: The cell.
+        dataset: The dataset of its level.
     """
-    trials = storage.get_all_trials(study_id, deepcopy=False)
-    gone = replaced(trials)
-    failed = [t for t in trials if t.state is TrialState.FAIL and t.number not in gone]
-    for trial in failed:
-        storage.create_new_trial(study_id, _another_try(trial))
-    return len(failed)
+    return {
+        FORMAT_ATTRIBUTE: FORMAT,
+        CELL_ATTRIBUTE: cell.describe(),
+        PROTOCOL_ATTRIBUTE: protocol(config, dataset),
+    }
 
 
-def _another_try(trial: FrozenTrial) -> FrozenTrial:
-    attributes = trial.system_attrs
-    return optuna.trial.create_trial(
-        state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={
-            name: value for name, value in trial.user_attrs.items() if name == SEED_ATTRIBUTE
-        },
-        system_attrs={
-            FIXED_PARAMETERS: trial.params,
-            FIRST_FAILED_ATTRIBUTE: attributes.get(FIRST_FAILED_ATTRIBUTE, trial.number),
-            RETRY_HISTORY_ATTRIBUTE: [
-                *attributes.get(RETRY_HISTORY_ATTRIBUTE, ()),
-                trial.number,
-            ],
-        },
-    )
+def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
+    """What makes trials of a cell comparable besides its space; it may not change in a study."""
+    return {
+        "training": config.training.model_dump(mode="json", exclude={"evaluation_block_size"}),
+        "seed": config.seed,
+        "interactions": dataset.fingerprint,
+        "features": dict(dataset.feature_fingerprints),
+        **(
+            {}
+            if dataset.observed_fingerprint is None
+            else {"lacking": dataset.observed_fingerprint}
+        ),
+    }
+
+
+def _differences(recorded: Any, current: Any, name: str = "") -> list[str]:
+    if isinstance(recorded, Mapping) and isinstance(current, Mapping):
+        return [
+            difference
+            for key in sorted({*recorded, *current})
+            for difference in _differences(
+                recorded.get(key), current.get(key), f"{name}.{key}".lstrip(".")
+            )
+        ]
+    return [] if recorded == current else [f"{name}: was {recorded!r}, is {current!r}"]

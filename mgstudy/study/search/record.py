@@ -8,30 +8,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import optuna
 from optuna.storages import BaseStorage
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
-from mgstudy.errors import InputError
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.definition.manifest import FORMAT, CellEntry
-from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, build_pruner
 from mgstudy.study.search.cell_record import CellRecord
-from mgstudy.study.search.confirmation import confirmed_trials
 from mgstudy.study.search.events import StudyListener, TrialRequest
-from mgstudy.study.search.hidden import CELL_ATTRIBUTE, hidden_cells, parent_of
+from mgstudy.study.search.hidden import hidden_cells, parent_of
 from mgstudy.study.search.rounds import with_rounds
-from mgstudy.study.search.samplers import cell_sampler, queue_grid, queue_published_defaults
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import OPTUNA_STATES, OUTCOME_ATTRIBUTE, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.write_behind import frozen_studies
 
-FORMAT_ATTRIBUTE = "mgstudy:format"
-PROTOCOL_ATTRIBUTE = "mgstudy:protocol"
 RETRIES_ATTRIBUTE = "mgstudy:retries"
 
 
@@ -70,16 +60,16 @@ class StudyRecord:
         self.listeners = listeners
         self.storage = storage
         self.metrics = metrics
-        self._checkpoints = checkpoints
         studies = frozen_studies(storage)
         known = [study.study_name for study in studies]
-        cells = list(cells)
-        names = {cell.key: CellEntry.of(config.name, cell, 0).study for cell in cells}
-        self._made: list[str] = []
+        records = [
+            CellRecord(config, cell, datasets[cell.dataset], storage, known, checkpoints)
+            for cell in cells
+        ]
         # What is there may be refused, and then nothing is made beside it.
-        order = sorted(cells, key=lambda cell: names[cell.key] not in known)
-        opened = {cell.key: self._open(cell, names[cell.key], known) for cell in order}
-        self.cells = {cell.key: opened[cell.key] for cell in cells}
+        for record in sorted(records, key=lambda record: record.entry.study not in known):
+            record.open()
+        self.cells = {record.cell.key: record for record in records}
         self.parent = parent_of(studies, config.name)
         self._hidden = hidden_cells(
             studies,
@@ -106,8 +96,10 @@ class StudyRecord:
 
     def withdraw(self) -> None:
         """Delete the Optuna studies that were made here: the launch is refused, and began none."""
-        for name in self._made:
-            self.storage.delete_study(self.storage.get_study_id_from_name(name))
+        for record in self.cells.values():
+            if record.is_new:
+                name = record.entry.study
+                self.storage.delete_study(self.storage.get_study_id_from_name(name))
 
     def retry_failed(self) -> int:
         """Let the trials that failed run again, before any is handed out; how many those are."""
@@ -245,89 +237,6 @@ class StudyRecord:
                 record.seeds = state.seeds
                 record.changed()
 
-    def _open(self, cell: Cell, name: str, known: Sequence[str]) -> CellRecord:
-        config = self.config
-        settings = {
-            FORMAT_ATTRIBUTE: FORMAT,
-            CELL_ATTRIBUTE: cell.describe(),
-            PROTOCOL_ATTRIBUTE: protocol(config, self.datasets[cell.dataset]),
-        }
-        if name not in known or self._is_outdated(cell, name, settings):
-            self.storage.create_new_study([StudyDirection.MAXIMIZE], name)
-            self._made.append(name)
-        # ``optuna.create_study`` would open the storage twice more for every cell.
-        study = optuna.Study(
-            name,
-            self.storage,
-            cell_sampler(config.sampler, cell, cell.derived_seed(config.seed, "sampler")),
-            build_pruner(config.pruner),
-        )
-        for attribute in settings.keys() - study.user_attrs:
-            study.set_user_attr(attribute, settings[attribute])
-        if config.sampler.name in GRID_SAMPLERS:
-            queue_grid(
-                study,
-                cell,
-                budget=cell.budget(config.trials),
-                shuffle_seed=cell.derived_seed(config.seed, "grid"),
-            )
-        elif config.start_with_defaults and not config.search.paired:
-            queue_published_defaults(study, cell)
-        confirmed = {
-            winner: self.storage.get_study_id_from_name(confirmation)
-            for winner, confirmation in confirmed_trials(name, known).items()
-        }
-        return CellRecord(config, cell, study, self.storage, confirmed, self._checkpoints)
-
-    def _is_outdated(self, cell: Cell, name: str, settings: Mapping[str, Any]) -> bool:
-        """Whether the cell's Optuna study was made with other settings, and no trial was begun with
-        them; then it is deleted.
-
-        Raises:
-            InputError: If one was begun.
-        """
-        study_id = self.storage.get_study_id_from_name(name)
-        recorded = self.storage.get_study_user_attrs(study_id)
-        written = recorded.get(FORMAT_ATTRIBUTE)
-        differences = [
-            difference
-            for attribute, current in settings.items()
-            if attribute in recorded
-            for difference in _differences(recorded[attribute], current)
-        ]
-        if not differences and (not recorded or written):
-            return False
-        trials = self.storage.get_all_trials(study_id, deepcopy=False)
-        if all(trial.state is TrialState.WAITING for trial in trials):
-            self.storage.delete_study(study_id)
-            return True
-        where = f"study {self.config.name!r}, cell {cell.key}"
-        if written != FORMAT:
-            raise InputError(
-                f"{where}: its storage has format {written or 'none'}, and this version of "
-                f"mgstudy goes on with {FORMAT}; use the version that began it, or give the "
-                "study another `name`"
-            )
-        raise InputError(
-            f"{where}: the study was begun with other settings ({'; '.join(differences)}); "
-            "give the study another `name`, or restore the settings"
-        )
-
-
-def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
-    """What makes trials of a cell comparable besides its space; it may not change in a study."""
-    return {
-        "training": config.training.model_dump(mode="json", exclude={"evaluation_block_size"}),
-        "seed": config.seed,
-        "interactions": dataset.fingerprint,
-        "features": dict(dataset.feature_fingerprints),
-        **(
-            {}
-            if dataset.observed_fingerprint is None
-            else {"lacking": dataset.observed_fingerprint}
-        ),
-    }
-
 
 def _turn(record: CellRecord) -> tuple[bool, float]:
     state = record.state
@@ -339,15 +248,3 @@ def _json_like(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _json_like(value) for key, value in content.items()}
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _differences(recorded: Any, current: Any, name: str = "") -> list[str]:
-    if isinstance(recorded, Mapping) and isinstance(current, Mapping):
-        return [
-            difference
-            for key in sorted({*recorded, *current})
-            for difference in _differences(
-                recorded.get(key), current.get(key), f"{name}.{key}".lstrip(".")
-            )
-        ]
-    return [] if recorded == current else [f"{name}: was {recorded!r}, is {current!r}"]

@@ -1,4 +1,4 @@
-"""Sample a cell's space: with Optuna's sampler, or from a grid."""
+"""Sample a cell's space: with Optuna's sampler, from a grid, or what was tried before once more."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import random
 import optuna
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.config.parameters import Choice, FloatRange, IntegerRange, LogFloatRange, Space, Value
 from mgstudy.config.study import OptunaPart, StudyConfig
 from mgstudy.fingerprint import fingerprint
-from mgstudy.private.optuna import fixed_parameters
+from mgstudy.private.optuna import FIXED_PARAMETERS, fixed_parameters
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.optuna_parts import GRID_SAMPLERS, LARGEST_GRID, build_sampler
+from mgstudy.study.search.trials import (
+    FIRST_FAILED_ATTRIBUTE,
+    RETRY_HISTORY_ATTRIBUTE,
+    SEED_ATTRIBUTE,
+    replaced,
+)
 from mgstudy.study.search.unrepeated import UnrepeatedSampler
 
 _SHARED = ("model.", "optimizer.")
@@ -124,3 +132,39 @@ def queue_published_defaults(study: optuna.Study, cell: Cell) -> None:
     defaults = cell.published_defaults()
     if defaults and not study.get_trials(deepcopy=False):
         study.enqueue_trial(defaults)
+
+
+def queue_failed(storage: BaseStorage, study_id: int) -> int:
+    """Queue every failed trial that no other stands for yet; how many those are.
+
+    Optuna keeps a trial that has ended as it is, and so does its record of the failure. The trial
+    runs again under a new number, with the same parameters and seed, and the failed one no longer
+    counts: a cell gets as many trials as it would have had, no more and no fewer. Which trial
+    stands for which is written as Optuna's own retries write it.
+    """
+    trials = storage.get_all_trials(study_id, deepcopy=False)
+    gone = replaced(trials)
+    failed = [t for t in trials if t.state is TrialState.FAIL and t.number not in gone]
+    for trial in failed:
+        storage.create_new_trial(study_id, _another_try(trial))
+    return len(failed)
+
+
+def _another_try(trial: FrozenTrial) -> FrozenTrial:
+    attributes = trial.system_attrs
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={
+            name: value for name, value in trial.user_attrs.items() if name == SEED_ATTRIBUTE
+        },
+        system_attrs={
+            FIXED_PARAMETERS: trial.params,
+            FIRST_FAILED_ATTRIBUTE: attributes.get(FIRST_FAILED_ATTRIBUTE, trial.number),
+            RETRY_HISTORY_ATTRIBUTE: [
+                *attributes.get(RETRY_HISTORY_ATTRIBUTE, ()),
+                trial.number,
+            ],
+        },
+    )

@@ -13,7 +13,7 @@ from mgstudy.config.document import parse_document
 from mgstudy.errors import InputError
 from mgstudy.study.definition.manifest import DatasetEntry
 from mgstudy.study.definition.study import Study, check_study
-from mgstudy.study.search.record import protocol
+from mgstudy.study.search.cell_record import protocol
 from mgstudy.workspace import Workspace
 
 ROOT = Path(__file__).parents[3]
