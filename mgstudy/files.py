@@ -291,6 +291,23 @@ def said_of_writing(path: Path) -> Iterator[None]:
         raise MgstudyError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
+def cut_half_line(path: Path) -> None:
+    """Remove what a writer that was killed, or a full disk, left of its last line."""
+    with path.open("r+b") as file:
+        size = file.seek(0, 2)
+        place = size
+        while place > 0:
+            start = max(0, place - 65536)
+            file.seek(start)
+            found = file.read(place - start).rfind(b"\n")
+            if found >= 0:
+                place = start + found + 1
+                break
+            place = start
+        if place < size:
+            file.truncate(place)
+
+
 def _flush_folder(folder: Path) -> None:
     """Make a rename inside ``folder`` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from mgstudy.errors import InputError
+from mgstudy.files import absolute
 
 PASSWORD_MASK = "***"
 RAY_CLIENT_PORT = 10001
@@ -75,6 +77,35 @@ def expand_url(url: str) -> str:
         shown = redacted(_without_spaces(url))
         raise InputError(f"{shown}: the environment variable {unset[0]} is not set")
     return _without_spaces(expanded)
+
+
+def ray_token_file() -> Path:
+    """Where the token of Ray's token authentication lies that the environment does not hold.
+
+    Raises:
+        InputError: If nobody's home is known.
+    """
+    return absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+
+
+def reach_ray(address: str, seconds: float) -> None:
+    """See that something listens at an address of Ray's: it would try for minutes itself. One that
+    names no port, such as ``auto``, is left to it.
+
+    Args:
+        address: As ``RAY_ADDRESS`` has it.
+        seconds: How long it may take to answer.
+
+    Raises:
+        ValueError: If it names no host where it has to, or its port is none.
+        OSError: If nothing listens there.
+    """
+    there = urlsplit(address if "://" in address else f"//{address}")
+    port = there.port or (RAY_CLIENT_PORT if there.scheme == "ray" else None)
+    if there.hostname and port:
+        socket.create_connection((there.hostname, port), seconds).close()
+    elif there.scheme == "ray":
+        raise ValueError("it names no host")
 
 
 def _without_spaces(url: str) -> str:

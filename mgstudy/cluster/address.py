@@ -5,20 +5,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import absolute
-from mgstudy.urls import RAY_CLIENT_PORT, first_line
+from mgstudy.urls import first_line, ray_token_file, reach_ray
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _THIS_MACHINE = "http://127.0.0.1:8265"
@@ -119,13 +116,8 @@ def find_token() -> str | None:
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
     with suppress(OSError, InputError):  # Without a home there is none.
-        return token_file().read_text(encoding="utf-8").strip() or None
+        return ray_token_file().read_text(encoding="utf-8").strip() or None
     return None
-
-
-def token_file() -> Path:
-    """Where the token lies that the environment does not hold."""
-    return absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
 
 
 def is_loopback(host: str) -> bool:
@@ -177,26 +169,16 @@ def _dashboard_url(address: str) -> str:
         with suppress(MgstudyError):
             asks_for_token(f"http://{address}")
             return f"http://{address}"
-    _refuse_what_nobody_listens_at(address)
-    from mgstudy.private.ray import use_token_that_is_here  # noqa: PLC0415
-
-    use_token_that_is_here()
-    return str(_client(address).get_address())
-
-
-def _refuse_what_nobody_listens_at(address: str) -> None:
-    """Ray would wait for half a minute, and tell of it in words of its own."""
     try:
-        there = urlsplit(address if "://" in address else f"//{address}")
-        port = there.port or (RAY_CLIENT_PORT if there.scheme == "ray" else None)
-        if there.hostname and port:
-            socket.create_connection((there.hostname, port), _TIMEOUT_SECONDS).close()
-        elif there.scheme == "ray":
-            raise ValueError("it names no host")
+        reach_ray(address, _TIMEOUT_SECONDS)
     except (OSError, ValueError) as error:
         raise MgstudyError(
             f"no cluster answers at {address!r}: {first_line(error)}; write http://HEAD:8265"
         ) from error
+    from mgstudy.private.ray import use_token_that_is_here  # noqa: PLC0415
+
+    use_token_that_is_here()
+    return str(_client(address).get_address())
 
 
 def _client(address: str, headers: dict[str, str] | None = None) -> Any:

@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from mgstudy.cluster.address import asks_for_token, find_token, token_file
+from mgstudy.cluster.address import asks_for_token, find_token
 from mgstudy.cluster.machines import (
     Finding,
     check_versions,
@@ -41,7 +41,7 @@ from mgstudy.study.running.ray_session import ray_session
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage, refuse_local_file
 from mgstudy.tracking.store import tracking_uri
-from mgstudy.urls import expand_url, first_line, redacted
+from mgstudy.urls import expand_url, first_line, ray_token_file, redacted
 from mgstudy.workspace import HOME_VARIABLE, Workspace
 
 _LEAST_WORKSPACE = 2 * 10**9
@@ -139,7 +139,7 @@ def check_token() -> Finding:
     """Whether there is a key to clusters, and only its owner can read it."""
     if find_token() is None:
         return fine("token", "none here; `ray get-auth-token --generate` makes one for clusters")
-    path = token_file()
+    path = ray_token_file()
     if not os.environ.get("RAY_AUTH_TOKEN") and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         advice = f"chmod 600 {shlex.quote(str(path))}"
         return warning("token", f"others on this machine can read {path}", advice)

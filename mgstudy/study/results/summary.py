@@ -9,9 +9,9 @@ from typing import Any
 
 from mgstudy.config.factors import ChangedDataset, varying_factors
 from mgstudy.errors import MgstudyError
-from mgstudy.study.definition.manifest import CellEntry, LeftOutEntry, StudyManifest
+from mgstudy.study.definition.manifest import LeftOutEntry, StudyManifest
 from mgstudy.study.results.popularity import Scores, read_popularity
-from mgstudy.study.search.confirmation import confirmed_trials
+from mgstudy.study.search.confirmation import replicates_of, trials_of
 from mgstudy.study.search.hidden import Parent, hidden_cells, parent_of
 from mgstudy.study.search.rounds import with_rounds
 from mgstudy.study.search.state import CellState
@@ -145,38 +145,33 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
     Raises:
         MgstudyError: If its storage cannot be read.
     """
-    url = folder.database(manifest.config)
+    config = manifest.config
+    url = folder.database(config)
     driver = holder(folder.path, url, manifest.name)
     storage = open_storage(url, create=False)
     try:
         studies = storage.get_all_studies()
-        ids = {study.study_name: study._study_id for study in studies}
-
-        def trials(study_name: str) -> list[Any]:
-            known = study_name in ids
-            return storage.get_all_trials(ids[study_name], deepcopy=False) if known else []
-
-        def state(entry: CellEntry) -> CellState:
-            confirmed = confirmed_trials(entry.study, list(ids))
-            return CellState.from_trials(
+        names = [study.study_name for study in studies]
+        cells = [
+            CellState.from_trials(
                 entry,
-                manifest.config,
-                trials(entry.study),
-                {winner: trials(study) for winner, study in confirmed.items()},
+                config,
+                trials_of(storage, entry.study, names),
+                replicates_of(storage, entry.study, names),
                 runs=lambda trial: driver.is_alive,
                 checkpoints=folder.checkpoints,
             )
-
-        cells = [state(entry) for entry in manifest.cells]
+            for entry in manifest.cells
+        ]
         parent = parent_of(studies, manifest.name)
-        cells += hidden_cells(studies, manifest.cells, manifest.config, trials, folder.checkpoints)
+        cells += hidden_cells(storage, studies, manifest.cells, config, folder.checkpoints)
     except NOT_WRITTEN_BY_OPTUNA as error:
         why = f"{type(error).__name__}: {first_line(error)}"
         raise MgstudyError(f"storage {redacted(url)} cannot be read: {why}") from error
     finally:
         close_storage(storage)
-    if manifest.config.confirmation.up_to is not None:
-        cells = with_rounds(cells, manifest.config)
+    if config.confirmation.up_to is not None:
+        cells = with_rounds(cells, config)
     return StudySummary(manifest, cells, folder, driver, read_popularity(folder), parent)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import content_of
+from mgstudy.files import content_of, cut_half_line
 from mgstudy.study.storage.layout import StudyFolder
 
 
@@ -99,19 +99,11 @@ class RobustnessResults:
         except OSError as error:
             raise MgstudyError(f"{self.path}: cannot be written to: {error.strerror}") from error
         try:
-            self._drop_unfinished_line()
+            if self.log.exists():
+                cut_half_line(self.log)
             yield
         finally:
             lock.release()
-
-    def _drop_unfinished_line(self) -> None:
-        if not self.log.exists():
-            return
-        with self.log.open("rb+") as file:
-            content = file.read()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                file.truncate(whole)
 
 
 def without_samples(measurement: Mapping[str, Any]) -> dict[str, Any]:

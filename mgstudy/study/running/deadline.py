@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mgstudy.errors import InputError
 from mgstudy.study.search.state import CellState
-from mgstudy.study.search.trials import RecordedTrial, Spent, State
+from mgstudy.study.search.trials import RecordedTrial
 
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.1, 60.0
 """Of the time, what stays for the end: trials leave their states, MLflow is told, Ray stops."""
@@ -77,27 +77,22 @@ def seconds_of_next(cell: CellState, cells: Sequence[CellState]) -> float | None
         ``None`` where none has run to its end: the first is begun and leaves its state at the
         deadline, from which the next launch goes on.
     """
-    alike = [cell]
-    for factors in ((), ("dataset", "model"), ("dataset",)):
-        if factors:
-            alike = [c for c in cells if all(c.levels[f] == cell.levels[f] for f in factors)]
-        whole = [t for c in alike for t in c.every_trial() if t.state is State.COMPLETE]
+    if cell.longest is not None:
+        return _seconds_left(cell, cell.longest)
+    for factors in (("dataset", "model"), ("dataset",)):
+        alike = (c for c in cells if all(c.levels[f] == cell.levels[f] for f in factors))
+        whole = [c.longest for c in alike if c.longest is not None]
         if whole:
-            longest = max(whole, key=_seconds_of)
-            return _seconds_of(longest) * _share_left(cell, longest)
+            return _seconds_left(cell, max(whole, key=lambda trial: trial.seconds))
     return None
 
 
-def _share_left(cell: CellState, longest: RecordedTrial) -> float:
+def _seconds_left(cell: CellState, longest: RecordedTrial) -> float:
     begun = next((t for t in (*cell.confirmations, *cell.trials) if t.stale), None)
     epochs = longest.outcome.get("epochs", 0)
     if begun is None or not epochs:
-        return 1.0
-    return max(0.0, 1 - max(begun.values, default=0) / float(epochs))
-
-
-def _seconds_of(trial: RecordedTrial) -> float:
-    return Spent.on([trial.outcome]).seconds
+        return longest.seconds
+    return longest.seconds * max(0.0, 1 - max(begun.values, default=0) / float(epochs))
 
 
 def _seconds(words: str) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ import ray
 
 from mgstudy.environment import for_a_while, usable_cpus
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import absolute
 from mgstudy.private.ray import (
     dead_process,
     end_session,
@@ -25,7 +23,7 @@ from mgstudy.private.ray import (
     use_token_that_is_here,
 )
 from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
-from mgstudy.urls import RAY_CLIENT_PORT, first_line
+from mgstudy.urls import first_line, ray_token_file, reach_ray
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +139,7 @@ def _token() -> dict[str, str]:
     """What protects a Ray that is started here, as a variable: Ray keeps a token in HOME, if
     there is one that can be written to."""
     try:
-        path = absolute(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+        path = ray_token_file()
     except InputError:  # Nobody knows where HOME is.
         return {"RAY_AUTH_TOKEN": _TOKEN}
     nearest = path
@@ -177,24 +175,21 @@ def _last_words() -> Iterator[None]:
 
 
 def require_cluster(address: str) -> None:
-    """Look whether anything answers at an address of ``RAY_ADDRESS``: Ray itself would try for
-    minutes.
+    """See that something answers at an address of ``RAY_ADDRESS``.
 
     Raises:
+        InputError: If it cannot be one.
         MgstudyError: If nothing does.
     """
-    scheme, _, rest = address.rpartition("://")
-    host, _, port = rest.rpartition(":")
-    if scheme == "ray" and not port.isdecimal():
-        host, port = rest.rstrip(":"), str(RAY_CLIENT_PORT)
-        if not host:
-            raise InputError(f"RAY_ADDRESS={address}: names no host")
-    if not host or not port.isdecimal():
-        return  # ``auto`` and ``local``, or something that Ray knows better.
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+        reach_ray(address, _REACH_SECONDS)
+    except ValueError as error:
+        raise InputError(f"RAY_ADDRESS={address}: {error}") from error
     except OSError as error:
-        raise _no_cluster(address, error) from error
+        raise MgstudyError(
+            f"no Ray cluster answers at RAY_ADDRESS={address}: {error.strerror or error}; start "
+            "it, correct the address, or unset RAY_ADDRESS to run on this machine"
+        ) from error
 
 
 def _cannot_begin(address: str, error: Exception) -> MgstudyError:
@@ -208,11 +203,4 @@ def _cannot_begin(address: str, error: Exception) -> MgstudyError:
     return MgstudyError(
         f"RAY_ADDRESS={address}: cannot connect: {reason}; check the address and the token, or "
         "unset RAY_ADDRESS to run here"
-    )
-
-
-def _no_cluster(address: str, error: OSError) -> MgstudyError:
-    return MgstudyError(
-        f"no Ray cluster answers at RAY_ADDRESS={address}: {error.strerror or error}; start it, "
-        "correct the address, or unset RAY_ADDRESS to run on this machine"
     )

@@ -6,7 +6,7 @@ pruned there, so that the storage is all it takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import optuna
@@ -45,6 +45,33 @@ def confirmed_trials(search_name: str, study_names: Sequence[str]) -> dict[int, 
     prefix = confirmation_study_name(search_name, 0)[:-1]
     found = {name.removeprefix(prefix): name for name in study_names if name.startswith(prefix)}
     return {int(number): name for number, name in found.items() if number.isdecimal()}
+
+
+def trials_of(storage: BaseStorage, study: str, known: Collection[str]) -> list[FrozenTrial]:
+    """The trials of an Optuna study; none of one that is not there.
+
+    Args:
+        storage: Where it is.
+        study: Its name.
+        known: Names of all Optuna studies there.
+    """
+    if study not in known:
+        return []
+    return storage.get_all_trials(storage.get_study_id_from_name(study), deepcopy=False)
+
+
+def replicates_of(
+    storage: BaseStorage, search_name: str, known: Sequence[str]
+) -> dict[int, list[FrozenTrial]]:
+    """The replicates of every trial of a search that was ever confirmed, by its number.
+
+    Args:
+        storage: Where they are.
+        search_name: Name of the search's Optuna study.
+        known: Names of all Optuna studies there.
+    """
+    confirmed = confirmed_trials(search_name, known)
+    return {winner: trials_of(storage, name, known) for winner, name in confirmed.items()}
 
 
 def open_confirmation(storage: BaseStorage, search_name: str, winner: int) -> int:

@@ -6,17 +6,17 @@ out what does not work would find the rest significant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.storages import BaseStorage
 
 from mgstudy.config.study import StudyConfig
 from mgstudy.private.optuna import FrozenStudy
 from mgstudy.study.definition.manifest import CellEntry
-from mgstudy.study.search.confirmation import confirmed_trials
+from mgstudy.study.search.confirmation import replicates_of, trials_of
 from mgstudy.study.search.state import CellState
 
 CELL_ATTRIBUTE = "mgstudy:cell"
@@ -54,19 +54,19 @@ def parent_of(studies: Iterable[FrozenStudy], name: str) -> Parent | None:
 
 
 def hidden_cells(
-    studies: Iterable[FrozenStudy],
+    storage: BaseStorage,
+    studies: Sequence[FrozenStudy],
     shown: Iterable[CellEntry],
     config: StudyConfig,
-    trials: Callable[[str], Sequence[FrozenTrial]],
     checkpoints: Path = Path(),
 ) -> list[CellState]:
     """The cells of a study that were begun and are not among those that are shown.
 
     Args:
-        studies: All Optuna studies of the storage.
+        storage: The storage.
+        studies: All of its Optuna studies.
         shown: The cells of the study as it is launched.
         config: The study.
-        trials: Gives the trials of an Optuna study, by its name.
         checkpoints: The folder of the study's trials' files.
     """
     prefix, known = f"{config.name}/", {entry.study for entry in shown}
@@ -77,7 +77,7 @@ def hidden_cells(
         name = study.study_name
         if not name.startswith(prefix) or name in known or described is None:
             continue
-        search = trials(name)
+        search = trials_of(storage, name, names)
         spaces = described["spaces"]
         entry = CellEntry(
             key=name.removeprefix(prefix),
@@ -87,12 +87,11 @@ def hidden_cells(
             fixed={n: space for n, space in spaces.items() if not isinstance(space, dict)},
             spaces=spaces,
         )
-        confirmed = confirmed_trials(name, names)
         state = CellState.from_trials(
             entry,
             config,
             search,
-            {winner: trials(replicates) for winner, replicates in confirmed.items()},
+            replicates_of(storage, name, names),
             runs=lambda trial: False,
             checkpoints=checkpoints,
         )

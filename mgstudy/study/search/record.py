@@ -71,13 +71,8 @@ class StudyRecord:
             record.open()
         self.cells = {record.cell.key: record for record in records}
         self.parent = parent_of(studies, config.name)
-        self._hidden = hidden_cells(
-            studies,
-            [record.entry for record in self.cells.values()],
-            config,
-            lambda name: storage.get_all_trials(storage.get_study_id_from_name(name)),
-            checkpoints,
-        )
+        shown = [record.entry for record in self.cells.values()]
+        self._hidden = hidden_cells(storage, studies, shown, config, checkpoints)
         self._settle_rounds()
 
     @property

@@ -122,6 +122,12 @@ class CellState:
         return best_of(trial for trial in self.trials if trial.state is State.COMPLETE)
 
     @cached_property
+    def longest(self) -> RecordedTrial | None:
+        """The one that took most time of all that have run to their end, replicates too."""
+        whole = (trial for trial in self.every_trial() if trial.state is State.COMPLETE)
+        return max(whole, key=lambda trial: trial.seconds, default=None)
+
+    @cached_property
     def total(self) -> Spent:
         """What the trials of the search have cost, however they ended."""
         return Spent.on(trial.outcome for trial in self.trials)

@@ -180,6 +180,11 @@ class RecordedTrial:
         return str(self.outcome.get("reason", "unknown"))
 
     @property
+    def seconds(self) -> float:
+        """What it has taken: set-up, training and evaluation."""
+        return Spent.on([self.outcome]).seconds
+
+    @property
     def test_metrics(self) -> Mapping[str, float]:
         """The mean of each metric over the users of the test split; empty unless it is a complete
         confirmation."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import refuse_what_is_no_file
+from mgstudy.files import cut_half_line, refuse_what_is_no_file
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ class EpochMetrics:
         """Make ready to append; the last step of every trial that is there, and when it was."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            _cut_half_line(self.path)
+            cut_half_line(self.path)
         if not self.path.exists() or self.path.stat().st_size == 0:
             self._append(_HEAD)
         return {epoch.trial: (epoch.step, epoch.at) for epoch, _ in self.read()}
@@ -159,20 +159,3 @@ class EpochMetrics:
 
 def _line(content: Mapping[str, object]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
-
-
-def _cut_half_line(path: Path) -> None:
-    """Remove what a writer that was killed, or a full disk, left of its last line."""
-    with path.open("r+b") as file:
-        size = file.seek(0, 2)
-        place = size
-        while place > 0:
-            start = max(0, place - 65536)
-            file.seek(start)
-            found = file.read(place - start).rfind(b"\n")
-            if found >= 0:
-                place = start + found + 1
-                break
-            place = start
-        if place < size:
-            file.truncate(place)

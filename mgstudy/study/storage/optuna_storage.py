@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import refuse_where_no_file_can_be
+from mgstudy.files import cut_half_line, refuse_where_no_file_can_be
 from mgstudy.study.storage.storage_writer import said
 from mgstudy.urls import redacted
 
@@ -260,11 +260,7 @@ def _open_journal(path: Path, for_writing: bool) -> JournalStorage:
         # A writer that was killed may have left half a line, which would spoil the next one.
         lock.acquire()
         try:
-            content = path.read_bytes()
-            whole = content.rfind(b"\n") + 1
-            if whole < len(content):
-                with path.open("r+b") as file:
-                    file.truncate(whole)
+            cut_half_line(path)
         finally:
             lock.release()
     try:
