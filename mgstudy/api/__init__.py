@@ -21,17 +21,15 @@ if TYPE_CHECKING:
         prepare,
         verify_cache,
     )
-    from mgstudy.api.launching import (
-        Launched,
-        file_schema,
-        launch,
-        plan,
-        read_launched_study,
-        resume,
-    )
+    from mgstudy.api.launching import Launched, launch, plan, resume
     from mgstudy.api.results import Synced, compare, load_study, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
-    from mgstudy.api.studies import find_trial, list_studies, read_summary, trial_address
+    from mgstudy.api.studies import (
+        find_trial,
+        list_studies,
+        read_summary,
+        trial_address,
+    )
     from mgstudy.api.upkeep import (
         Deletion,
         delete_study,
@@ -41,7 +39,8 @@ if TYPE_CHECKING:
         import_study,
         rename_study,
     )
-    from mgstudy.study.definition.study import read_study
+    from mgstudy.study.definition.schema import file_schema
+    from mgstudy.study.definition.study import read_launched_study, read_study
 
 __all__ = [
     "Deletion",

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
 from rich.console import Console
 
-from mgstudy.api.results import keep_report
+from mgstudy.api.results import keep_report, mlflow_may_fail
 from mgstudy.api.robustness import measure, unmeasured
-from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.errors import InputError
 from mgstudy.features.completions.base import held_out_errors
@@ -28,8 +26,7 @@ from mgstudy.report.console.study_progress import LiveDisplay
 from mgstudy.report.page.report import render, report_content
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
-from mgstudy.study.definition.schema import study_schema
-from mgstudy.study.definition.study import Study, as_launched
+from mgstudy.study.definition.study import Study, read_launched_study
 from mgstudy.study.results.carried import with_carried_parameters
 from mgstudy.study.results.popularity import read_popularity
 from mgstudy.study.results.summary import StudySummary
@@ -42,17 +39,12 @@ from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.rehearsal import rehearse
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
-from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Lease, lease
 from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.models import register_models
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.tracker import Tracker
-from mgstudy.urls import first_line
-from mgstudy.workspace import Workspace
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,11 +68,6 @@ class Launched:
     def compared(self) -> Comparison:
         """Every cell beside its baseline, by the objective and NDCG."""
         return compare_studies([self.summary], metrics=default_metrics([self.summary]))
-
-
-def file_schema(kind: Literal["study", "pipeline"]) -> dict[str, Any]:
-    """The JSON Schema of study or pipeline files, with the names of every installed part."""
-    return study_schema() if kind == "study" else pipeline_schema()
 
 
 def plan(
@@ -163,9 +150,7 @@ def launch(
         if retry_failed:
             record.retry_failed()
         manifest = StudyManifest.of(study, store.place)
-        policy = config.checkpoints
-        keeps_states = policy.keep_last or policy.keep_every is not None
-        checkpoints = KeepBestCheckpoint(record, folder.trial_files, keeps_states)
+        checkpoints = KeepBestCheckpoint(record, folder.trial_files)
         checkpoints.sweep()
         tracker = Tracker(
             store, manifest, metrics, lambda: record.every_state, installed_packages()
@@ -188,7 +173,8 @@ def launch(
         known = read_popularity(folder)
         summary = StudySummary(manifest, cells, folder, popularity=known, parent=record.parent)
         if ending is Ending.FINISHED and tracker.undelivered == 0:
-            _register_models(store, study, summary)
+            with mlflow_may_fail(store, "no models are registered", "launching again tries again"):
+                register_models(store, study, summary)
     results = StudyResults.of(summary, study.workspace, study.datasets)
     left = 0
     if ending is Ending.FINISHED:
@@ -224,18 +210,6 @@ def resume(
         MgstudyError: As in ``launch``.
     """
     return launch(read_launched_study(name, home), console, listeners, retry_failed, within)
-
-
-def read_launched_study(name: str, home: Path | str | None = None) -> Study:
-    """Read a study as it was launched last, from the workspace.
-
-    Raises:
-        InputError: If there is no such study, or its datasets are no longer there.
-        MgstudyError: If what is kept of it is damaged.
-    """
-    workspace = Workspace.resolve(home)
-    folder = StudyFolder.existing(workspace, name)
-    return as_launched(StudyManifest.read(folder), folder, workspace)
 
 
 def _open_stores(study: Study) -> TrackingStore:
@@ -329,14 +303,3 @@ def _measure(
         return Ending.INTERRUPTED, 0
     left = unmeasured(study, summary) if deadline.is_set else 0
     return (Ending.OUT_OF_TIME if left else Ending.FINISHED), left
-
-
-def _register_models(store: TrackingStore, study: Study, summary: StudySummary) -> None:
-    try:
-        register_models(store, study, summary)
-    except Exception as error:  # Whatever goes wrong here, the study has its results.
-        logger.warning(
-            "no models are registered in MLflow at %s: %s; launching again tries again",
-            store.shown_uri,
-            first_line(error),
-        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,8 +240,24 @@ def keep_report(store: TrackingStore, document: Callable[[], str]) -> bool:
         store: The tracking store.
         document: Makes the page.
     """
+    is_kept = False
+    with mlflow_may_fail(store, "no report is kept"):
+        is_kept = store.attach(REPORT_FILE, document())
+    return is_kept
+
+
+@contextmanager
+def mlflow_may_fail(store: TrackingStore, lack: str, then: str = "") -> Iterator[None]:
+    """Go on, whatever goes wrong in a block that writes to MLflow: the study has its results. What
+    failed is logged.
+
+    Args:
+        store: The tracking store.
+        lack: What is not there then.
+        then: What makes it good.
+    """
     try:
-        return store.attach(REPORT_FILE, document())
-    except Exception as error:  # Whatever goes wrong here, the study has its results.
-        logger.warning("no report is kept in MLflow at %s: %s", store.shown_uri, first_line(error))
-        return False
+        yield
+    except Exception as error:
+        said = "; ".join(filter(None, (first_line(error), then)))
+        logger.warning("%s in MLflow at %s: %s", lack, store.shown_uri, said)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from mgstudy.api.results import mlflow_may_fail
 from mgstudy.config.robustness import Robustness
 from mgstudy.report.console.progress import RobustnessProgress
 from mgstudy.report.robustness.comparison import (
@@ -27,10 +27,7 @@ from mgstudy.study.running.placement import trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
-from mgstudy.urls import first_line
 from mgstudy.workspace import Workspace
-
-logger = logging.getLogger(__name__)
 
 
 def measure_robustness(
@@ -110,10 +107,6 @@ def measure(
         files += write_plots(tables, everything.summary, results.path / "plots", risk_names)
         config = everything.study.config
         store = TrackingStore(everything.study.workspace, config.tracking, config.name)
-        try:
+        with mlflow_may_fail(store, "no measurements of robustness are kept"):
             record_robustness(store, measurements(everything, results), files)
-        except Exception as error:  # Whatever the server does, the measurements are on disk.
-            logger.warning(
-                "MLflow at %s does not take records: %s", store.shown_uri, first_line(error)
-            )
     return tables

@@ -1,11 +1,12 @@
-"""The JSON Schema of study files, with the names of every installed part, for editors."""
+"""The JSON Schemas of the files that people write, with the names of every installed part."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from mgstudy.config.study import StudyConfig
+from mgstudy.data.pipeline import pipeline_schema
 from mgstudy.features.completions.base import completions
 from mgstudy.models.base import models
 from mgstudy.registry import Registry
@@ -14,6 +15,11 @@ from mgstudy.training.optimizers.base import optimizers
 from mgstudy.training.robust.base import robust_methods
 
 _SPACE = {"description": "a value, or a space: {choice: [..]}, {integer: [low, high]}, ..."}
+
+
+def file_schema(kind: Literal["study", "pipeline"]) -> dict[str, Any]:
+    """The JSON Schema of study or pipeline files, with the names of every installed part."""
+    return study_schema() if kind == "study" else pipeline_schema()
 
 
 def study_schema() -> dict[str, Any]:

@@ -99,6 +99,18 @@ def read_study(
     return check_study(load_document(Path(path), overrides), Workspace.resolve(home))
 
 
+def read_launched_study(name: str, home: Path | str | None = None) -> Study:
+    """Read a study as it was launched last, from the workspace.
+
+    Raises:
+        InputError: If there is no such study, or its datasets are no longer there.
+        MgstudyError: If what is kept of it is damaged.
+    """
+    workspace = Workspace.resolve(home)
+    folder = StudyFolder.existing(workspace, name)
+    return as_launched(StudyManifest.read(folder), folder, workspace)
+
+
 def check_study(document: Document, workspace: Workspace) -> Study:
     """Check a study file that has been read: its names, spaces, datasets and risks.
 

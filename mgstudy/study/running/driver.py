@@ -34,15 +34,14 @@ class KeepBestCheckpoint(StudyListener):
     Args:
         record: The study's record, which says what is best.
         checkpoints: The study's checkpoints.
-        keeps_states: Whether states that trials left on purpose stay.
     """
 
-    def __init__(
-        self, record: StudyRecord, checkpoints: CheckpointFolder, keeps_states: bool = False
-    ) -> None:
+    def __init__(self, record: StudyRecord, checkpoints: CheckpointFolder) -> None:
         self.record = record
         self.checkpoints = checkpoints
-        self.keeps_states = keeps_states
+        policy = record.config.checkpoints
+        # States that trials left on purpose stay.
+        self._keeps_states = policy.keep_last or policy.keep_every is not None
         self._kept = {
             state.key: {state.best.number} for state in record.states if state.best is not None
         }
@@ -70,7 +69,7 @@ class KeepBestCheckpoint(StudyListener):
         trial's."""
         best = self.record.cells[cell].state.best
         kept = set() if best is None else {best.number}
-        if not self.keeps_states:
+        if not self._keeps_states:
             for number in (numbers | self._kept.get(cell, set())) - kept:
                 self.checkpoints.discard(trial_key(cell, number))
         self._kept[cell] = kept

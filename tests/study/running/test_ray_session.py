@@ -149,7 +149,7 @@ def test_an_address_at_which_nothing_listens_is_said_at_once(
         ray_session.require_cluster(address)
     for name in ("auto", "local"):
         ray_session.require_cluster(name)
-    with pytest.raises(InputError, match="RAY_ADDRESS=ray://: names no host"):
+    with pytest.raises(InputError, match="RAY_ADDRESS=ray://: it names no host"):
         ray_session.require_cluster("ray://")
     with pytest.raises(MgstudyError, match="no Ray cluster answers at RAY_ADDRESS=ray:"):
         ray_session.require_cluster("ray://nowhere.invalid")
