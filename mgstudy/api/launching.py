@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
-from mgstudy.api.results import keep_report, mlflow_may_fail
+from mgstudy.api.results import keep_report, try_mlflow
 from mgstudy.api.robustness import measure, unmeasured
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.errors import InputError
@@ -173,8 +173,12 @@ def launch(
         known = read_popularity(folder)
         summary = StudySummary(manifest, cells, folder, popularity=known, parent=record.parent)
         if ending is Ending.FINISHED and tracker.undelivered == 0:
-            with mlflow_may_fail(store, "no models are registered", "launching again tries again"):
-                register_models(store, study, summary)
+            try_mlflow(
+                store,
+                lambda: register_models(store, study, summary),
+                "no models are registered",
+                "launching again tries again",
+            )
     results = StudyResults.of(summary, study.workspace, study.datasets)
     left = 0
     if ending is Ending.FINISHED:

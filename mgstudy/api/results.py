@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
@@ -31,6 +31,8 @@ from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 REPORT_FILE = "report.html"
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -240,24 +242,25 @@ def keep_report(store: TrackingStore, document: Callable[[], str]) -> bool:
         store: The tracking store.
         document: Makes the page.
     """
-    is_kept = False
-    with mlflow_may_fail(store, "no report is kept"):
-        is_kept = store.attach(REPORT_FILE, document())
-    return is_kept
+    return bool(
+        try_mlflow(store, lambda: store.attach(REPORT_FILE, document()), "no report is kept")
+    )
 
 
-@contextmanager
-def mlflow_may_fail(store: TrackingStore, lack: str, then: str = "") -> Iterator[None]:
-    """Go on, whatever goes wrong in a block that writes to MLflow: the study has its results. What
-    failed is logged.
+def try_mlflow(
+    store: TrackingStore, write: Callable[[], Result], lack: str, then: str = ""
+) -> Result | None:
+    """Write something to MLflow that the study has anyway; ``None``, and a warning, if that fails.
 
     Args:
         store: The tracking store.
+        write: What writes it.
         lack: What is not there then.
         then: What makes it good.
     """
     try:
-        yield
-    except Exception as error:
+        return write()
+    except Exception as error:  # Whatever goes wrong here, the study has its results.
         said = "; ".join(filter(None, (first_line(error), then)))
         logger.warning("%s in MLflow at %s: %s", lack, store.shown_uri, said)
+        return None

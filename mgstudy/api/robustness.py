@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mgstudy.api.results import mlflow_may_fail
+from mgstudy.api.results import try_mlflow
 from mgstudy.config.robustness import Robustness
 from mgstudy.report.console.progress import RobustnessProgress
 from mgstudy.report.robustness.comparison import (
@@ -107,6 +107,9 @@ def measure(
         files += write_plots(tables, everything.summary, results.path / "plots", risk_names)
         config = everything.study.config
         store = TrackingStore(everything.study.workspace, config.tracking, config.name)
-        with mlflow_may_fail(store, "no measurements of robustness are kept"):
-            record_robustness(store, measurements(everything, results), files)
+        try_mlflow(
+            store,
+            lambda: record_robustness(store, measurements(everything, results), files),
+            "no measurements of robustness are kept",
+        )
     return tables

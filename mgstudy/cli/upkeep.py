@@ -1,4 +1,5 @@
-"""Commands that handle studies as things: carry, list, rename and delete them."""
+"""Commands that look after studies: carry, list, show, rename and delete them, and bring MLflow up
+to them."""
 
 from __future__ import annotations
 
@@ -177,3 +178,28 @@ def rename(
 
     api.rename_study(study, name, home)
     typer.echo(f"study {study} is {name}; {typed('sync', name, home=home)} makes its MLflow runs")
+
+
+@app.command()
+def sync(
+    study: StudyName,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Restore what was deleted there too")
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Bring MLflow what it lacks of a study, after its server was away or lost what it had.
+
+    The models of a finished study are registered too.
+    """
+    from mgstudy import api  # noqa: PLC0415
+    from mgstudy.report.console.progress import progress_bar  # noqa: PLC0415
+
+    console = make_console()
+    with progress_bar(console) as progress:
+        synced = api.sync(study, home, rebuild, progress)
+    console.print(f"{synced.delivered} records delivered to MLflow", highlight=False)
+    if synced.models:
+        console.print(f"models registered there: {len(synced.models)}", highlight=False)
+    if synced.problem:
+        console.print(synced.problem, style="yellow", markup=False, soft_wrap=True)

@@ -11,12 +11,11 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
-from mgstudy.environment import usable_cpus
+from mgstudy.environment import package_versions, usable_cpus
 from mgstudy.urls import first_line
 
 _MARK = "mgstudy-findings: "
@@ -117,13 +116,7 @@ def look(folder: Path = Path("/tmp")) -> Machine:
 def installed_versions() -> dict[str, str]:
     """Versions that must agree between machines: of Python, and of the packages that results
     depend on."""
-    found = {"Python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"Python": platform.python_version(), **package_versions(_PACKAGES)}
 
 
 def check_versions(machines: Iterable[Machine], theirs: Mapping[str, str]) -> list[Finding]:
