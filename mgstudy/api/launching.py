@@ -28,7 +28,6 @@ from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study, read_launched_study
 from mgstudy.study.results.carried import with_carried_parameters
-from mgstudy.study.results.popularity import read_popularity
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.deadline import Deadline
 from mgstudy.study.running.driver import Ending, KeepBestCheckpoint, run_trials
@@ -169,9 +168,7 @@ def launch(
         finally:
             tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
-        cells = record.every_state
-        known = read_popularity(folder)
-        summary = StudySummary(manifest, cells, folder, popularity=known, parent=record.parent)
+        summary = StudySummary(manifest, record.every_state, folder, parent=record.parent)
         if ending is Ending.FINISHED and tracker.undelivered == 0:
             try_mlflow(
                 store,
@@ -250,8 +247,7 @@ def _run(
     config = study.config
 
     def run() -> Ending:
-        database = study.folder.database(config)
-        refuse_local_file(database, len(alive_nodes()))
+        refuse_local_file(study.folder.database(config), len(alive_nodes()))
         resources = trial_resources(config.resources, usable_nodes())
         begin()
         display = None

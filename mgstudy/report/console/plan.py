@@ -108,9 +108,7 @@ def plan_content(
         "detect": detect,
         "power": power,
         "notes": [*_notes_on_order(study), *_notes_on_domains(study)],
-        "left_out": [
-            {"levels": dict(entry.levels), "reason": entry.reason} for entry in study.plan.left_out
-        ],
+        "left_out": [entry.model_dump() for entry in study.plan.left_out],
     }
 
 

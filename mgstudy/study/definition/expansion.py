@@ -16,14 +16,7 @@ from mgstudy.features.completions.base import Completion
 from mgstudy.models.base import ModalityNeed, Recommender
 from mgstudy.study.definition.cell import FACTORS, REGISTRIES, Cell, declared_parameters
 from mgstudy.study.definition.cell_spaces import cell_spaces, each_level, refuse_unused_space
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A combination of levels that cannot be trained, and why."""
-
-    levels: Mapping[str, str]
-    reason: str
+from mgstudy.study.definition.manifest import LeftOutEntry
 
 
 @dataclass(frozen=True)
@@ -31,7 +24,7 @@ class CellPlan:
     """The cells of a study, and the combinations that were left out."""
 
     cells: tuple[Cell, ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[LeftOutEntry, ...]
 
 
 def expand(
@@ -53,7 +46,7 @@ def expand(
     _refuse_repeated_methods(config, document)
     refuse_unused_space(config, document, parts)
     cells: list[Cell] = []
-    left_out: list[LeftOut] = []
+    left_out: list[LeftOutEntry] = []
     # A factor without levels, completion, is not crossed.
     crossed = [getattr(config.factors, factor) or (None,) for factor in FACTORS]
     for combination in itertools.product(*crossed):
@@ -64,7 +57,7 @@ def expand(
         reason = _completion_refusal(config, model, choice, parts["completion"], dataset)
         reason = reason or _refusal(model, choice, parts["robust"], dataset)
         if reason is not None:
-            left_out.append(LeftOut(levels, reason))
+            left_out.append(LeftOutEntry(levels=levels, reason=reason))
             continue
         cells.append(
             Cell(

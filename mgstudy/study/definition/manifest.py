@@ -172,10 +172,7 @@ class StudyManifest(_Part):
             config=_without_passwords(study.config),
             tracking=Place.model_validate(tracking),
             cells=cell_entries(study),
-            left_out=tuple(
-                LeftOutEntry(levels=dict(entry.levels), reason=entry.reason)
-                for entry in study.plan.left_out
-            ),
+            left_out=study.plan.left_out,
             datasets={name: DatasetEntry.of(dataset) for name, dataset in study.datasets.items()},
             launched=datetime.now(UTC).isoformat(timespec="seconds"),
             environment=Environment.model_validate(describe_environment()),

@@ -9,6 +9,7 @@ import pytest
 from mgstudy.errors import InputError
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline, seconds_of_next
 from mgstudy.study.running.tune_bridge import OptunaSearcher
+from mgstudy.study.search.state import CellState
 
 SPACE = (
     "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0.1}}\n"
@@ -61,6 +62,25 @@ def test_a_trial_takes_as_long_as_the_longest_like_it(opened: Any) -> None:
     completed(record, mirrored, 30.0)
     completed(record, vbpr, 5.0)
     assert [expected(cell) for cell in (bpr, mirrored, vbpr)] == [20.0, 30.0, 5.0]
+
+
+def test_trials_are_looked_through_again_only_where_one_has_changed(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = opened("model: [BPR, VBPR]", f"{SPACE}trials: 5")
+    bpr, vbpr = record.cells
+    completed(record, bpr, 20.0)
+    looked, every_trial = [], CellState.every_trial
+    monkeypatch.setattr(
+        CellState, "every_trial", lambda cell: [looked.append(cell.key), *every_trial(cell)][1:]
+    )
+    for _ in range(3):
+        assert seconds_of_next(record.cells[vbpr].state, record.states) == 20.0
+    assert sorted(looked) == sorted([bpr, vbpr])
+    completed(record, vbpr, 30.0)
+    assert seconds_of_next(record.cells[bpr].state, record.states) == 20.0
+    assert seconds_of_next(record.cells[vbpr].state, record.states) == 30.0
+    assert sorted(looked) == sorted([bpr, vbpr, vbpr])
 
 
 def test_a_trial_that_goes_on_takes_what_is_left_of_it(opened: Any) -> None:
