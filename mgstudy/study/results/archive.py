@@ -22,11 +22,11 @@ import pyarrow.parquet as pq
 from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from mgstudy.data.reading import refuse_too_much
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import content_of, locked, refuse_what_is_no_file, written_whole
+from mgstudy.files import content_of, locked, written_whole
 from mgstudy.study.definition.manifest import Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize_as
+from mgstudy.study.results.unpacking import unpack
 from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
 from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage.checkpoints import TEST_USERS
@@ -46,11 +46,9 @@ _KNOWN = frozenset({_HEAD, "study.json", _TRIALS, _EPOCHS, *_KEPT})
 _CHECKPOINTS = "checkpoints/"
 _DIGITS = 6
 """Of what an epoch measured, where weights stay behind: what selects lies exact in its trial."""
-_MOST_MEMORY = 128 << 20
 _WRONG = (MgstudyError, OSError, ValueError, LookupError, TypeError, AttributeError,
           RecursionError, SQLAlchemyError)  # fmt: skip
 """What comes of reading as a study what is none."""
-_BLOCK = 1 << 16
 
 
 def write_archive(summary: StudySummary, path: Path, with_weights: bool = False) -> None:
@@ -179,7 +177,7 @@ def read_archive(
     with tempfile.TemporaryDirectory(prefix="import-", dir=workspace.state) as temporary:
         unpacked = Path(temporary, "study")
         try:
-            _unpack(path, unpacked)
+            unpack(path, unpacked, _is_known)
             manifest = _manifest(unpacked, name, storage)
         except InputError:
             raise
@@ -211,34 +209,6 @@ def _is_none(path: Path, unpacked: Path, error: Exception) -> InputError:
     return InputError(f"{path}: is no archive of a study: {said}")
 
 
-def _unpack(path: Path, target: Path) -> None:
-    """Write the files of an archive below a folder.
-
-    Raises:
-        InputError: If it holds anything else, or unpacks to too much.
-        EOFError: If it is cut short.
-    """
-    size = refuse_what_is_no_file(path).st_size
-    with (
-        path.open("rb") as packed,
-        io.BufferedReader(_Unpacked(packed, path, size)) as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
-    ):
-        for member in archive:
-            place = target / member.name
-            if not (member.isreg() and not member.issparse() and _is_known(member.name)):
-                raise InputError(f"{path}: {member.name!r} has no place in the archive of a study")
-            if place.exists():
-                raise InputError(f"{path}: holds {member.name!r} twice")
-            content = archive.extractfile(member)
-            assert content is not None
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with content, place.open("wb") as file:
-                shutil.copyfileobj(content, file)
-        while stream.read(_BLOCK):
-            pass  # Its checksum is at the end.
-
-
 def _is_known(name: str) -> bool:
     """Whether an archive may hold a file of this name; none leads out of its folder."""
     if name in _KNOWN:
@@ -247,32 +217,6 @@ def _is_known(name: str) -> bool:
     return name.startswith(_CHECKPOINTS) and not any(
         part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in parts
     )
-
-
-class _Unpacked(io.RawIOBase):
-    """What is packed in a file, with bounds on the memory that takes and on what comes out."""
-
-    def __init__(self, packed: Any, path: Path, size: int) -> None:
-        self._packed, self._path, self._size, self._count = packed, path, size, 0
-        self._unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_MEMORY)
-
-    def readable(self) -> bool:
-        """It is read."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Unpack as much as fits, or less."""
-        while not self._unpacking.eof:
-            block = self._packed.read(_BLOCK) if self._unpacking.needs_input else b""
-            if self._unpacking.needs_input and not block:
-                raise EOFError("it is cut short")
-            found = self._unpacking.decompress(block, max_length=len(buffer))
-            if found:
-                self._count += len(found)
-                refuse_too_much(self._path, self._count, self._size)
-                buffer[: len(found)] = found
-                return len(found)
-        return 0
 
 
 def _manifest(unpacked: Path, name: str | None, storage: str | None) -> StudyManifest:
