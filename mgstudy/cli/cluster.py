@@ -115,7 +115,8 @@ def submit(
 @app.command()
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
     """List the studies' jobs on a cluster."""
-    from mgstudy.report.table import Table, duration  # noqa: PLC0415
+    from mgstudy.report.table import Table  # noqa: PLC0415
+    from mgstudy.report.texts import duration  # noqa: PLC0415
 
     cluster = _connect(address)
     found = studies.jobs(cluster)

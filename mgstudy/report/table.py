@@ -1,10 +1,8 @@
-"""Tables of texts, described once and shown in a terminal, in Markdown, in LaTeX and in HTML; and
-numbers as the texts in them."""
+"""Tables of texts, described once and shown in a terminal, in Markdown, in LaTeX and in HTML."""
 
 from __future__ import annotations
 
 import functools
-import math
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -300,43 +298,6 @@ class Table:
         return Markup('<td class="{}{}"{}>{}</td>').format(kind, strong, style, cell)
 
 
-def duration(seconds: float) -> str:
-    """For example ``8 s``, ``3 min 20 s`` or ``2 h 5 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def score(value: float | None, low: float = math.nan, high: float = math.nan) -> str:
-    """Four decimals, with half of the interval where there is one: ``0.0312 ± 0.0008``; empty where
-    there is no score."""
-    if value is None or math.isnan(value):
-        return ""
-    half = (high - low) / 2
-    return f"{value:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
-
-
-def percent(share: float | None) -> str:
-    """A change in percent with its sign, for example ``+3.2%``; empty where there is none."""
-    return "" if share is None or math.isnan(share) else f"{share:+z.1%}"
-
-
-def count(number: float) -> str:
-    """For example ``950``, ``38k`` or ``1.2M``."""
-    if number >= 1e6:
-        return f"{number / 1e6:.1f}M"
-    return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"
-
-
-def parameter_name(full: str) -> str:
-    """A parameter's name without those of its part: ``alpha2`` of
-    ``gradient.mirror_gradient.alpha2``."""
-    return full.rpartition(".")[2]
-
-
 def _wrapped(text: Text, console: Console, room: int, indent: str = "") -> Iterator[Text]:
     for line in text.wrap(console, max(1, room - len(indent))):
         line.rstrip()
@@ -366,10 +327,3 @@ def _reconstructed_from(label: str) -> str | None:
         if label.startswith(name) and model.reconstructed_from is not None:
             return model.reconstructed_from
     return None
-
-
-def hidden_text(cells: Sequence[str]) -> str:
-    """A sentence on cells that the last launch did not ask for."""
-    return (
-        f"Begun earlier, not in the study file now, and counted in corrections: {', '.join(cells)}"
-    )

@@ -7,7 +7,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from mgstudy.report.table import Table, count, duration, parameter_name, percent, score
+from mgstudy.report.table import Table
+from mgstudy.report.texts import count, duration, parameter_name, percent, score
 
 TABLE = Table(
     ["mo_del", "recall@20", "source"],

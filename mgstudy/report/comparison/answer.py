@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mgstudy.report.comparison.studies import Comparison
-from mgstudy.report.table import percent
+from mgstudy.report.texts import percent
 
 _NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

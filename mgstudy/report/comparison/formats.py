@@ -16,7 +16,8 @@ from mgstudy.report.comparison.answer import answer, pooled, said_together
 from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison, known_metrics
 from mgstudy.report.comparison.verdict import mark
-from mgstudy.report.table import Table, count, duration, hidden_text, percent, score
+from mgstudy.report.table import Table
+from mgstudy.report.texts import count, duration, hidden_text, percent, score
 from mgstudy.study.results.summary import StudySummary
 
 COSTS = ("trials", "gradients", "time")

@@ -8,7 +8,8 @@ import io
 import pandas as pd
 
 from mgstudy.report.comparison.studies import Comparison
-from mgstudy.report.table import Table, percent, score
+from mgstudy.report.table import Table
+from mgstudy.report.texts import percent, score
 from mgstudy.study.definition.manifest import CellEntry
 
 CAVEAT = (

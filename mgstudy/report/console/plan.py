@@ -14,7 +14,8 @@ from mgstudy.data.histories import users_trained_on_later
 from mgstudy.files import is_there
 from mgstudy.models.base import Recommender, models
 from mgstudy.report.comparison.power import MOST_SEEDS, planned_power
-from mgstudy.report.table import Table, duration, hidden_text
+from mgstudy.report.table import Table
+from mgstudy.report.texts import duration, hidden_text
 from mgstudy.study.definition.manifest import StudyManifest, cell_entries
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import summarize_as

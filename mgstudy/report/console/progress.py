@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from mgstudy.files import Progress as ProgressCallback
-from mgstudy.report.table import duration
+from mgstudy.report.texts import duration
 from mgstudy.study.robustness.driver import Progress as OnResult
 from mgstudy.study.robustness.plan import Task, TrainedCell
 

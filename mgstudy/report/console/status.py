@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mgstudy.report.table import Table, duration, hidden_text, parameter_name
+from mgstudy.report.table import Table
+from mgstudy.report.texts import duration, hidden_text, parameter_name
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.trials import RecordedTrial, State
 

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from mgstudy.config.factors import varying_factors
 from mgstudy.report.console.status import failed_trials, failure_lines, state_of
-from mgstudy.report.table import Table, duration
+from mgstudy.report.table import Table
+from mgstudy.report.texts import duration
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord

@@ -31,7 +31,8 @@ from mgstudy.report.drawn import plotly_figure, svg
 from mgstudy.report.figures import Drawing, Figure
 from mgstudy.report.page import scores, strengths, tables
 from mgstudy.report.results import StudyResults
-from mgstudy.report.table import Table, duration, percent
+from mgstudy.report.table import Table
+from mgstudy.report.texts import duration, percent
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import DEFAULT_BASELINE, is_baseline

@@ -11,7 +11,8 @@ import pandas as pd
 from mgstudy.report.comparison.answer import pooled, tested
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series
-from mgstudy.report.table import Table, percent, score
+from mgstudy.report.table import Table
+from mgstudy.report.texts import percent, score
 from mgstudy.study.search.state import CellState
 
 _AREA = "area/"

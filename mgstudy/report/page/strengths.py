@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import griddata
 
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series, Surface
-from mgstudy.report.table import parameter_name
+from mgstudy.report.texts import parameter_name
 from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial, best_of

@@ -9,7 +9,8 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from mgstudy.report.comparison.studies import Comparison
-from mgstudy.report.table import Table, duration, parameter_name, score
+from mgstudy.report.table import Table
+from mgstudy.report.texts import duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState

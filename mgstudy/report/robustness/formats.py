@@ -12,7 +12,8 @@ from rich.console import Console
 
 from mgstudy.files import written_whole
 from mgstudy.report.robustness.comparison import RobustnessTables
-from mgstudy.report.table import Table, percent, score
+from mgstudy.report.table import Table
+from mgstudy.report.texts import percent, score
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.statistics import CONFIDENCE
 from mgstudy.study.robustness.plan import RobustnessPlan
