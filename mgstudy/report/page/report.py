@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,14 +86,11 @@ class ReportContent:
     configuration: str
 
 
-def report_content(
-    summary: StudySummary, baseline: Mapping[str, str] | None = None
-) -> ReportContent:
+def report_content(summary: StudySummary) -> ReportContent:
     """Collect what the report of a study says."""
     manifest = summary.manifest
-    chosen = DEFAULT_BASELINE if baseline is None else baseline
-    comparison = compare_studies([summary], chosen)
-    drawing = Drawing(summary, chosen, _logarithmic(manifest))
+    comparison = compare_studies([summary], DEFAULT_BASELINE)
+    drawing = Drawing(summary, DEFAULT_BASELINE, _logarithmic(manifest))
     sections = (
         Section(
             "comparison",
@@ -139,7 +137,7 @@ def report_content(
                 tables.left_out(summary),
             ),
         ),
-        Section("cost", "Cost", [tables.costs(summary, chosen, manifest.config.resources.cpu)]),
+        Section("cost", "Cost", [tables.costs(summary, manifest.config.resources.cpu)]),
     )
     return ReportContent(
         study=summary.name,
@@ -147,7 +145,7 @@ def report_content(
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=_facts(summary),
         verdict=_verdict(comparison),
-        missing=_missing(summary, chosen),
+        missing=_missing(summary),
         sections=sections,
         commands=[
             f"mgstudy launch {summary.name}.yaml    # the configuration below, saved under this "
@@ -174,10 +172,7 @@ def _logarithmic(manifest: StudyManifest) -> frozenset[str]:
 
 
 def _facts(summary: StudySummary) -> list[tuple[str, str]]:
-    totals = {
-        state: sum(cell.counts[state] for cell in summary.cells)
-        for state in ("complete", "pruned", "failed", "running", "waiting")
-    }
+    totals = sum((Counter(cell.counts) for cell in summary.cells), Counter[str]())
     seconds = sum(cell.seconds() for cell in summary.cells)
     state = "finished" if summary.finished else "running" if summary.driven else "not finished"
     return [
@@ -185,7 +180,7 @@ def _facts(summary: StudySummary) -> list[tuple[str, str]]:
         ("cells", str(len(summary.cells))),
         *([("origin", summary.forked)] if summary.forked else ()),
         *([("no longer asked for", ", ".join(summary.hidden))] if summary.hidden else ()),
-        ("trials", ", ".join(f"{count} {name}" for name, count in totals.items() if count)),
+        ("trials", ", ".join(f"{count} {name}" for name, count in totals.items())),
         ("training time", duration(seconds)),
     ]
 
@@ -209,7 +204,7 @@ def _verdict(comparison: Comparison) -> list[str]:
     ] or ["Nothing could be compared on the test split."]
 
 
-def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
+def _missing(summary: StudySummary) -> list[str]:
     missing = []
     waiting = sum(cell.counts["waiting"] + cell.counts["running"] for cell in summary.cells)
     if waiting:
@@ -230,8 +225,8 @@ def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
         missing.append(f"Without a completed trial: {', '.join(without)}.")
     if len(summary.cells) == 1:
         missing.append("The study has one cell: there is nothing to compare it with.")
-    elif not any(is_baseline(cell, baseline) for cell in summary.cells):
-        wanted = ", ".join(f"{name}={level}" for name, level in baseline.items())
+    elif not any(is_baseline(cell, DEFAULT_BASELINE) for cell in summary.cells):
+        wanted = ", ".join(f"{name}={level}" for name, level in DEFAULT_BASELINE.items())
         missing.append(f"No cell has the baseline's levels ({wanted}).")
     return missing
 

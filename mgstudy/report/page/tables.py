@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
@@ -12,7 +11,7 @@ from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.rounds import baseline_of
+from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import GPU_SECONDS, State
 
@@ -141,19 +140,18 @@ def importances(summary: StudySummary) -> Table | None:
     )
 
 
-def costs(summary: StudySummary, baseline: Mapping[str, str], processors: float) -> Table:
+def costs(summary: StudySummary, processors: float) -> Table:
     """What the trials of every cell took.
 
     Args:
         summary: The study.
-        baseline: Levels that make a cell a baseline.
         processors: Processors that one trial has.
     """
     has_gpus = any(cell.spent(GPU_SECONDS) for cell in summary.cells)
     rows = []
     for cell in summary.cells:
         computations = _per_epoch(cell)
-        other = baseline_of(cell, summary.cells, baseline)
+        other = baseline_of(cell, summary.cells, DEFAULT_BASELINE)
         reference = _per_epoch(other) if other is not None else None
         parts = (cell.spent(f"seconds_{part}") for part in ("setup", "training", "evaluation"))
         row = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -36,25 +36,21 @@ def stored_studies(storage: BaseStorage, name: str) -> dict[str, int]:
     }
 
 
-def stored_lines(
-    storage: BaseStorage, name: str, keeps: Callable[[str], bool] = lambda study: True
-) -> Iterator[Line]:
+def stored_lines(storage: BaseStorage, name: str) -> Iterator[Line]:
     """Every Optuna study of a study, each followed by its trials; nothing in it names a place.
 
     Args:
         storage: Where they are.
         name: The study's name.
-        keeps: Whether an Optuna study goes along, by what follows the study's name.
     """
     for study, study_id in stored_studies(storage, name).items():
-        if keeps(study):
-            yield {
-                "study": study,
-                "user": storage.get_study_user_attrs(study_id),
-                "system": storage.get_study_system_attrs(study_id),
-            }
-            for trial in storage.get_all_trials(study_id, deepcopy=False):
-                yield _line(trial)
+        yield {
+            "study": study,
+            "user": storage.get_study_user_attrs(study_id),
+            "system": storage.get_study_system_attrs(study_id),
+        }
+        for trial in storage.get_all_trials(study_id, deepcopy=False):
+            yield _line(trial)
 
 
 def _line(trial: FrozenTrial) -> Line:

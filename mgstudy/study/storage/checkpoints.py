@@ -14,16 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError
 from mgstudy.files import is_at
-
-if TYPE_CHECKING:  # Imported where trials need it: whoever looks where files lie waits for nothing.
-    import torch
 
 BEST_WEIGHTS = "best.pt"
 """Weights of a trial's best epoch, in the trial's folder."""
@@ -120,7 +117,7 @@ class CheckpointFolder:
         files.mv(self._open(fresh)[1], last)
         return self.location(trial, LAST)
 
-    def load(self, trial: str, name: str, device: torch.device | str = "cpu") -> dict[str, Any]:
+    def load(self, trial: str, name: str) -> dict[str, Any]:
         """Read one file of a trial.
 
         Raises:
@@ -130,7 +127,7 @@ class CheckpointFolder:
 
         location = self.location(trial, name)
         if not self._is_remote:
-            return load_checkpoint(Path(location), device)
+            return load_checkpoint(Path(location))
         files, path = self._open(location)
         try:
             content = files.cat_file(path)
@@ -138,16 +135,16 @@ class CheckpointFolder:
             raise InputError(f"there is no checkpoint {location}") from None
         except OSError as error:
             raise InputError(f"cannot read checkpoint {location}: {error}") from error
-        return read_checkpoint(io.BytesIO(content), location, device)
+        return read_checkpoint(io.BytesIO(content), location)
 
-    def load_last(self, trial: str, device: torch.device | str = "cpu") -> TrialState:
+    def load_last(self, trial: str) -> TrialState:
         """The newest state of a trial that can be read; a damaged one is passed over, and said."""
         problems: list[str] = []
         for name in (LAST, BEFORE_LAST):
             if not self.exists(trial, name):
                 continue
             try:
-                return TrialState(self.load(trial, name, device), tuple(problems))
+                return TrialState(self.load(trial, name), tuple(problems))
             except InputError as error:
                 problems.append(str(error))
         return TrialState(None, tuple(problems))

@@ -142,7 +142,7 @@ def test_gpu_time_is_of_the_shares_held() -> None:
 
     cells = [cell("plain", 1800.0, 900.0), cell("sam")]
     summary = summary_of(cells)
-    assert column(costs(summary, {"gradient": "plain"}, 1.0), "GPU time") == ["45 min 0 s", "0 s"]
+    assert column(costs(summary, 1.0), "GPU time") == ["45 min 0 s", "0 s"]
 
 
 def test_provenance_names_seeds_revision_and_data(content: ReportContent) -> None:
