@@ -127,7 +127,12 @@ def using_mlflow(request_seconds: int = PATIENT_SECONDS) -> Iterator[None]:
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     # That it makes tables is no news to anyone, and what fails is said by whoever uses it.
-    quiet = {"mlflow.store": logging.CRITICAL, "alembic": logging.WARNING}
+    quiet = {
+        "mlflow.store": logging.CRITICAL,
+        "alembic": logging.WARNING,
+        # An environment that uv made has no pip; what a model needs is given.
+        "mlflow.utils.environment": logging.ERROR,
+    }
     with for_a_while(variables, quiet):
         yield
 
