@@ -102,6 +102,11 @@ class TrainingSettings(Settings):
         description="passes over the training interactions, unless stopped earlier",
     )
     batch_size: int = Field(2048, ge=1, description="training pairs in a batch")
+    rows_per_epoch: int | None = Field(
+        None,
+        ge=1,
+        description="training pairs in an epoch, others in each; null for all",
+    )
     validate_every: int = Field(
         1, ge=1, description="epochs between validations; the last epoch is always validated"
     )

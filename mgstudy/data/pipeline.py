@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from mgstudy.config.document import Document, together
 from mgstudy.config.parameters import ParameterSet
-from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig
+from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig, TextConfig
 from mgstudy.config.reading import Location
 from mgstudy.data.encoder import Encoder, FeatureStep, encoders, feature_steps
 from mgstudy.data.sources.base import Source, sources
@@ -168,7 +168,8 @@ def pipeline_schema() -> dict[str, Any]:
         model["properties"]["steps"] = listed
     properties["features"]["patternProperties"] = {MODALITY_PATTERN: {"oneOf": branches}}
     properties["features"]["additionalProperties"] = False
-    schema["$defs"] = definitions
+    properties["texts"]["additionalProperties"] = False
+    schema["$defs"] = {TextConfig.__name__: schema["$defs"][TextConfig.__name__], **definitions}
     return schema
 
 

@@ -123,6 +123,12 @@ class Recommender(nn.Module, ABC):
     plan`` says of this one where a dataset's order is not to be had, or tells too much."""
     optimizer_spaces: ClassVar[Mapping[str, Space]] = {}
     """Published optimizer settings that differ from the optimizer's own defaults, by name."""
+    tried_with: ClassVar[Mapping[str, Value]] = {}
+    """Parameters to try the model out with on a few users and items, where the defaults need what
+    may not be there, such as a language model."""
+    given: ClassVar[tuple[str, ...]] = ()
+    """Submodules whose weights come from elsewhere and stay as they are but for what requires a
+    gradient. They are read again wherever the model is built, so they are in no checkpoint."""
 
     class Parameters(ParameterSet):
         """Hyper-parameters with the published defaults and search spaces."""
@@ -137,6 +143,8 @@ class Recommender(nn.Module, ABC):
             {} if self.modality_need is ModalityNeed.NONE else dataset.features,
             trained=getattr(parameters, "train_features", False),
         )
+        self.register_state_dict_post_hook(_leave_out_given)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_add_given)  # type: ignore[no-untyped-call]
 
     @classmethod
     def refusal(cls, dataset: Dataset) -> str | None:
@@ -155,6 +163,25 @@ class Recommender(nn.Module, ABC):
         study does not search them there."""
         return {}
 
+    @classmethod
+    def cost(cls, dataset: Dataset, parameters: ParameterSet, pairs: int) -> str | None:
+        """What an epoch of so many training pairs and a validation cost, in words, where it is out
+        of the ordinary: ``mgstudy plan`` says it."""
+        return None
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What an optimizer is to step."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
+    def given_weights(self) -> dict[str, Tensor]:
+        """What is ``given`` and not trained, by its name in the model."""
+        return {
+            f"{module}.{name}": weight
+            for module in self.given
+            for name, weight in self.get_submodule(module).named_parameters(remove_duplicate=False)
+            if not weight.requires_grad
+        }
+
     def before_epoch(self, epoch: int) -> None:
         """Do what the published code does at the start of an epoch (0-based), such as pruning."""
 
@@ -166,6 +193,15 @@ class Recommender(nn.Module, ABC):
     def scorer(self) -> Scorer:
         """Compute what ranking needs once, with the current weights, and return the scoring
         function. Called in evaluation mode and without gradients."""
+
+
+def _leave_out_given(model: Recommender, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for name in model.given_weights():
+        state.pop(prefix + name, None)
+
+
+def _add_given(model: Recommender, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    state.update({prefix + name: weight for name, weight in model.given_weights().items()})
 
 
 class EmbeddingRecommender(Recommender):

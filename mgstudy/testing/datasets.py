@@ -34,7 +34,8 @@ def small_dataset() -> Dataset:
         Interactions(users[kept], items[kept], times[kept])
         for kept in (split == part for part in range(3))
     )
-    return Dataset.from_arrays("small", 60, 40, train, validation, test, features)
+    made = Dataset.from_arrays("small", 60, 40, train, validation, test, features)
+    return made.with_texts({"title": [f"taste {taste}" for taste in item_taste]})
 
 
 def dataset_with_cold_ends(modalities: int = 2) -> Dataset:
@@ -59,9 +60,9 @@ def dataset_with_cold_ends(modalities: int = 2) -> Dataset:
         for modality, width in list(COLD_WIDTHS.items())[:modalities]
     }
     train = Interactions(users, items, random.permutation(len(users)))
-    return with_two_domains(
-        Dataset.from_arrays("tastes", COLD_USERS, COLD_ITEMS, train, none, none, features)
-    )
+    made = Dataset.from_arrays("tastes", COLD_USERS, COLD_ITEMS, train, none, none, features)
+    texts = [f"taste {item % 4}" for item in range(COLD_ITEMS)]
+    return with_two_domains(made.with_texts({"title": texts}))
 
 
 def with_two_domains(dataset: Dataset) -> Dataset:

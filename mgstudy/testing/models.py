@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgstudy.config.parameters import ParameterSet
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.errors import InputError
@@ -43,7 +44,11 @@ class ModelContract:
     def build(self, dataset: Dataset) -> Recommender:
         """The model on a dataset, from the same random numbers every time."""
         torch.manual_seed(3)
-        return self.model(dataset, self.model.Parameters(**self.parameters))
+        return self.model(dataset, self.chosen())
+
+    def chosen(self) -> ParameterSet:
+        """The parameters the model is built with."""
+        return self.model.Parameters(**{**self.model.tried_with, **self.parameters})
 
     def test_two_epochs_lower_the_loss(self) -> None:
         self._needs_training()
@@ -115,7 +120,7 @@ class ModelContract:
         if model.trainable:
             train(model, dataset)
         torch.manual_seed(99)
-        restored = self.model(dataset, self.model.Parameters(**self.parameters))
+        restored = self.model(dataset, self.chosen())
         restored.load_state_dict(copy.deepcopy(model.state_dict()))
         assert torch.equal(scores(model), scores(restored))
 
@@ -136,19 +141,33 @@ class ModelContract:
         assert torch.equal(*results)
 
     def test_every_parameter_receives_a_gradient(self) -> None:
-        """What is not trained is a buffer."""
+        """What is not trained is a buffer, or given. The first factor of an adapter receives one
+        when the second is no longer zero."""
         self._needs_training()
         dataset = dataset_with_cold_ends()
         model = self.build(dataset)
         model.train()
         model.before_epoch(0)
-        model.loss(batches(model, dataset)[0]).backward()  # type: ignore[no-untyped-call]
-        without = [
+        optimizer = torch.optim.SGD(model.trained_parameters(), lr=1e-3)
+        without = trained_names(model)
+        for batch in batches(model, dataset)[: 2 if model.given else 1]:
+            optimizer.zero_grad()
+            model.loss(batch).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
+            without -= {key for key, grad in gradients.items() if grad is not None and grad.any()}
+        assert without == set()
+
+    def test_a_checkpoint_holds_what_is_trained_and_nothing_that_is_given(self) -> None:
+        model = self.build(dataset_with_cold_ends())
+        kept = set(model.state_dict())
+        assert trained_names(model) <= kept
+        given = {
             key
             for key, parameter in model.named_parameters()
-            if parameter.grad is None or not parameter.grad.any()
-        ]
-        assert without == []
+            if not parameter.requires_grad and key.startswith(tuple(f"{n}." for n in model.given))
+        }
+        assert bool(given) == bool(model.given) and not given & kept
 
     def test_the_loss_leaves_the_batch_as_it_was_and_gives_one_finite_number(self) -> None:
         self._needs_training()
@@ -172,21 +191,23 @@ class ModelContract:
         model = self.build(dataset)
         model.train()
         model.before_epoch(0)
-        before = {key: value.clone() for key, value in model.named_parameters()}
-        steps = gradient_strategies.get(strategy)(torch.optim.Adam(model.parameters(), lr=1e-3))
+        before = {
+            key: value.clone() for key, value in model.named_parameters() if value.requires_grad
+        }
+        optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-3)
+        steps = gradient_strategies.get(strategy)(optimizer)
         steps.start_epoch(0)
         for batch in batches(model, dataset)[:2]:
             loss = steps.step(partial(model.loss, batch))
             assert math.isfinite(loss.item())
-        unmoved = [
-            key for key, value in model.named_parameters() if torch.equal(value, before[key])
-        ]
+        now = dict(model.named_parameters())
+        unmoved = [key for key, value in before.items() if torch.equal(value, now[key])]
         assert unmoved == []
 
     @pytest.mark.parametrize("method", robust_methods.names())
     def test_every_robust_method_acts_on_it_or_refuses_it(self, method: str) -> None:
         self._needs_training()
-        problem = Problem.of(self.model, **self.parameters)
+        problem = Problem.of(self.model, **{**self.model.tried_with, **self.parameters})
         assert_acts_or_refuses(robust_methods.get(method), problem)
 
     def test_training_never_changes_the_dataset(self) -> None:
@@ -213,6 +234,11 @@ class ModelContract:
     def _needs_training(self) -> None:
         if not self.model.trainable:
             pytest.skip(f"{self.model.name} is not trained")
+
+
+def trained_names(model: Recommender) -> set[str]:
+    """The names of the parameters that are trained."""
+    return {key for key, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def batches(model: Recommender, dataset: Dataset, device: str = "cpu") -> list[Batch]:
@@ -242,7 +268,7 @@ def total_loss(model: Recommender, dataset: Dataset) -> float:
 def train(model: Recommender, dataset: Dataset, epochs: int = 2, device: str = "cpu") -> None:
     """Train by Adam, from the same random numbers every time."""
     torch.manual_seed(5)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.trained_parameters(), lr=1e-3)
     model.train()
     for epoch in range(epochs):
         model.before_epoch(epoch)

@@ -99,7 +99,7 @@ def build_trainer(
     strategy = None
     if model_class.trainable:
         strategy = strategy_class(
-            optimizer_class(optimizer_set).build(built.parameters()),
+            optimizer_class(optimizer_set).build(built.trained_parameters()),
             strategy_set,
             clip_norm=settings.clip_norm,
         )

@@ -259,7 +259,8 @@ class Trainer:
         """The training pairs in a new order, with new negatives, cut into batches."""
         size = self.settings.batch_size
         # All of an epoch is moved to the device at once, and cut there.
-        pairs = as_tensor(self._sampler.next_epoch()).to(self.device).long()
+        drawn = self._sampler.next_epoch()[:, : self.settings.rows_per_epoch]
+        pairs = as_tensor(drawn).to(self.device).long()
         for users, positives, *negatives in torch.split(pairs, size, dim=1):
             yield Batch(users, positives, negatives[0] if negatives else None, size)
 

@@ -362,3 +362,19 @@ def test_trains_on_a_gpu_with_the_same_numbers_twice(
     continued.load_state_dict(load_checkpoint(tmp_path / "trainer.pt"))
     assert results + [numbers(result) for result in continued.epochs()] == expected
     assert continued.test_metrics()["recall@10"] > 0
+
+
+def test_an_epoch_of_some_rows_takes_others_each_time(small_dataset: Dataset) -> None:
+    settings = SETTINGS.model_copy(update={"rows_per_epoch": 40, "epochs": 2})
+    model, trainer = recording_trainer(small_dataset, settings)
+    list(trainer.epochs())
+    assert [len(batch) for batch in model.batches] == [32, 8, 32, 8]
+    first, second = (
+        [
+            pair
+            for batch in epoch
+            for pair in zip(batch.users.tolist(), batch.positives.tolist(), strict=True)
+        ]
+        for epoch in (model.batches[:2], model.batches[2:])
+    )
+    assert set(first) != set(second)

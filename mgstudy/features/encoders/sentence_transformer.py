@@ -13,7 +13,8 @@ from mgstudy.config.pipeline import Template
 from mgstudy.data.encoder import Encoded, Encoder, EncoderParameters, Items
 from mgstudy.data.sentences import read_sentences
 from mgstudy.data.sources.base import Recipe
-from mgstudy.errors import InputError, MgstudyError
+from mgstudy.errors import InputError
+from mgstudy.features.hub import from_hub
 from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
 from mgstudy.files import absolute
 
@@ -112,30 +113,9 @@ class SentenceTransformer(Encoder):
             return local
         if name.startswith((".", "/", "~")):
             raise InputError(f"{local}: no such folder of a model")
-        return _from_hub(name if "/" in name else f"sentence-transformers/{name}", self.parameters)
-
-
-def _from_hub(name: str, parameters: SentenceTransformer.Parameters) -> Path:
-    """The folder of a model of the Hugging Face hub, fetched if it is not there yet."""
-    _library()
-    from huggingface_hub import snapshot_download  # noqa: PLC0415
-
-    wanted: dict[str, Any] = {
-        "repo_id": name,
-        "revision": parameters.revision,
-        "allow_patterns": [*_FILES, "*/*"],
-    }
-    wanted["ignore_patterns"] = ["onnx/*", "openvino/*", "*.bin", "*.h5", "*.ot"]
-    try:
-        return Path(snapshot_download(**wanted, local_files_only=True))
-    except Exception:  # Whatever the copy on this machine lacks, the hub may have.
-        try:
-            return Path(snapshot_download(**wanted))
-        except Exception as error:  # Network, authentication and naming each have their own.
-            raise MgstudyError(
-                f"model {name!r}: cannot be fetched from the Hugging Face hub: "
-                f"{str(error).splitlines()[0]}; give the folder of a downloaded model instead"
-            ) from error
+        _library()
+        full = name if "/" in name else f"sentence-transformers/{name}"
+        return from_hub(full, [*_FILES, "*/*"], self.parameters.revision)
 
 
 def _library() -> Any:

@@ -108,7 +108,7 @@ def plan_content(
         "seeds": confirmation.seeds,
         "detect": detect,
         "power": power,
-        "notes": [*_notes_on_order(study), *_notes_on_domains(study)],
+        "notes": [*_notes_on_order(study), *_notes_on_domains(study), *_notes_on_cost(study)],
         "left_out": [entry.model_dump() for entry in study.plan.left_out],
     }
 
@@ -194,6 +194,22 @@ def _notes_on_domains(study: Study) -> list[str]:
         for label, dataset in study.datasets.items()
         if dataset.domains
     ]
+
+
+def _notes_on_cost(study: Study) -> list[str]:
+    """What models cost that cost much, with the first value of what is searched."""
+    notes: dict[str, None] = {}
+    rows = study.config.training.rows_per_epoch
+    for cell in study.plan.cells:
+        model: type[Recommender] = models.get(cell.model)
+        dataset = study.datasets[cell.dataset]
+        values = {name: space.ends()[0] for name, space in cell.spaces.items()}
+        own = cell.own("model", cell.model, values)
+        pairs = min(rows or len(dataset.train), len(dataset.train))
+        said = model.cost(dataset, model.Parameters.validated(cell.model, own), pairs)
+        if said is not None:
+            notes[said] = None
+    return list(notes)
 
 
 def _power_lines(content: Mapping[str, Any]) -> list[str]:

@@ -98,7 +98,7 @@ def training_surface(
 ) -> LossSurface:
     """The training loss of a model in evaluation mode as a function of all its trained weights."""
     model.eval()
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = model.trained_parameters()
     return LossSurface(weights, batch_losses(model, settings, batch_size))
 
 

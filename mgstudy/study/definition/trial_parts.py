@@ -74,7 +74,7 @@ def _build(
             method(model, own)
         for part in by_factor["optimizer"]:
             kind, own = _declared(part)
-            optimizer = kind(own).build(model.parameters())
+            optimizer = kind(own).build(model.trained_parameters())
         for part in by_factor["gradient"]:
             kind, own = _declared(part)
             strategy = kind(optimizer, own, clip_norm=config.training.clip_norm)

@@ -33,7 +33,8 @@ class Reach(Enum):
 
 @functools.cache
 def reach_of(model: type[Recommender]) -> frozenset[Reach]:
-    """What the loss of ``model`` passes through, with its default parameters.
+    """What the loss of ``model`` passes through, with the parameters that it is tried out with: its
+    defaults, as a rule.
 
     The model is built on a dataset of a few users and items and its loss computed once, so nothing
     has to be declared and nothing can be declared wrongly. Torch's generator is left as it was.
@@ -62,7 +63,8 @@ def embedding_tables(model: Recommender) -> Mapping[str, nn.Parameter]:
     return {
         name: weight
         for name, weight in model.named_parameters()
-        if weight.dim() == 2
+        if weight.requires_grad
+        and weight.dim() == 2
         and len(weight) in (users, items, users + items)
         and id(weight) not in others
     }
@@ -73,7 +75,7 @@ _USERS, _ITEMS, _BATCH = 13, 29, 8
 
 def _try_out(kind: type[Recommender]) -> frozenset[Reach]:
     dataset = _small_dataset()
-    model = kind(dataset, kind.Parameters()).train()
+    model = kind(dataset, kind.Parameters(**kind.tried_with)).train()
     model.before_epoch(0)
     found: set[Reach] = set()
 
@@ -120,6 +122,7 @@ def _small_dataset() -> Dataset:
     }
     # Domains are for models that need them; others do not look at them.
     of_items = (np.arange(_ITEMS) % 2).astype(np.int8)
-    return Dataset.from_arrays(
+    made = Dataset.from_arrays(
         "small", _USERS, _ITEMS, train, train, train, features, ("a", "b"), of_items
     )
+    return made.with_texts({"title": [f"item {item}" for item in range(_ITEMS)]})
