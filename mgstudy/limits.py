@@ -26,6 +26,8 @@ LIMITS = {
     "MGSTUDY_TABLE_BYTES": 16 << 30,
     # Of a model: the largest of its whole numbers, such as columns, layers and neighbours.
     "MGSTUDY_MODEL_SIZE": 4096,
+    # Of a language model: the bytes of its files, which lie in memory in every trial's process.
+    "MGSTUDY_LANGUAGE_MODEL_BYTES": 16 << 30,
 }
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         import_study,
         rename_study,
     )
+    from mgstudy.models.gguf import convert_language_model
     from mgstudy.study.definition.schema import file_schema
     from mgstudy.study.definition.study import read_launched_study, read_study
 
@@ -48,6 +49,7 @@ __all__ = [
     "Synced",
     "clean_cache",
     "compare",
+    "convert_language_model",
     "delete_study",
     "deletion",
     "describe_cached",

@@ -37,7 +37,7 @@ def train(small_dataset: Dataset) -> Train:
             trainer = build_trainer(
                 dataset,
                 model=name,
-                model_parameters=parameters,
+                model_parameters={**models.get(name).tried_with, **parameters},
                 optimizer_parameters={"learning_rate": 0.02},
                 settings=settings,
             )
