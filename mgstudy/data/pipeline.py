@@ -140,7 +140,7 @@ class _Building:
 def pipeline_schema() -> dict[str, Any]:
     """JSON Schema of a pipeline file, with the settings of every installed part."""
     schema = PipelineConfig.model_json_schema()
-    definitions: dict[str, Any] = {}
+    definitions: dict[str, Any] = schema.get("$defs", {})
 
     def referred(model: Any) -> dict[str, Any]:
         wrapper: Any = create_model("Branch", content=(model, ...))

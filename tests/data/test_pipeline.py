@@ -1,3 +1,5 @@
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,8 @@ def test_a_wrong_setting_is_located_in_the_pipeline_file(
 
 def test_schema_describes_every_setting_of_every_source() -> None:
     schema = pipeline_schema()
+    referred = set(re.findall(r'"#/\$defs/([^"]+)"', json.dumps(schema)))
+    assert referred <= set(schema["$defs"])
     branches = schema["properties"]["source"]["oneOf"]
     kinds = []
     for branch in branches:
