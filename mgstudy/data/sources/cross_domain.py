@@ -275,10 +275,16 @@ class CrossDomain(Source):
     def item_records(
         self, fields: Collection[str], wanted: Container[str]
     ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        prefixed = self.parameters.prefix_items
+        # Without a prefix, another domain's items of the same file would be there twice.
+        domains = {} if prefixed else self.domain_interactions()
         for name, part in self._sources.items():
-            prefix = f"{name}:" if self.parameters.prefix_items else ""
+            prefix, of_domain = f"{name}:" if prefixed else "", wanted
+            if not prefixed:
+                own = _keys(domains[name].item_keys, domains[name].item_count)
+                of_domain = {key for key in own if key in wanted}
             yielded = filled = 0
-            for place, item, record in part.item_records(fields, _Prefixed(prefix, wanted)):
+            for place, item, record in part.item_records(fields, _Prefixed(prefix, of_domain)):
                 yielded += 1
                 filled += any(record.get(field) for field in fields)
                 yield place, f"{prefix}{item}", record

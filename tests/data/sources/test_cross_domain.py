@@ -135,6 +135,10 @@ def test_a_domain_is_of_the_items_that_are_meant(folders) -> None:
         *((0, f"i{n}") for n in (1, 3, 5, 7)), *((1, f"i{n}") for n in (0, 2, 4, 6)),
     ]  # fmt: skip
     assert len(joined) == 72 and set(joined.items.tolist()) == set(range(8))
+    # Both domains read the same file, each its own items of it.
+    source = CrossDomain(CrossDomain.Parameters.model_validate(settings)).resolved()
+    records = [(item, record["title"]) for _, item, record in source.item_records(["title"], keys)]
+    assert sorted(records) == [(f"i{n}", ["books", "number", str(n)]) for n in range(8)]
 
 
 def test_items_that_both_domains_call_alike_need_a_prefix(folders) -> None:
