@@ -149,9 +149,13 @@ def identify(
 
 
 def sha256_of(path: Path, progress: Progress = no_progress) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
+    """SHA-256 of a file's content, hexadecimal.
+
+    Raises:
+        InputError: If it is no file.
+    """
     digest = hashlib.sha256()
-    done, total = 0, path.stat().st_size
+    done, total = 0, refuse_what_is_no_file(path).st_size
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)

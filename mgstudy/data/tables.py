@@ -19,7 +19,14 @@ import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mgstudy.errors import InputError
-from mgstudy.files import Progress, locked, no_progress, sha256_of, written_whole
+from mgstudy.files import (
+    Progress,
+    locked,
+    no_progress,
+    refuse_what_is_no_file,
+    sha256_of,
+    written_whole,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -194,8 +201,9 @@ def read_facts(path: Path) -> dict[str, Any]:
         InputError: If it has another format.
     """
     try:
+        refuse_what_is_no_file(path)
         facts = from_schema_metadata(pyarrow.parquet.read_schema(path))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, InputError, OSError) as error:
         raise DamagedTableError(f"{path}: damaged: {error}") from error
     refuse_other_format(path, facts.get("format_version"), facts.get("versions"))
     return facts

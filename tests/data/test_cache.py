@@ -15,7 +15,9 @@ from mgstudy.cli import cache as cache_commands
 from mgstudy.data.cache import collect_garbage, find_entry, list_cache, verify_cache
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
-from mgstudy.errors import InputError
+from mgstudy.data.tables import DamagedTableError, read_facts
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import sha256_of
 
 assert cache_commands.cache  # Its import registers the commands.
 
@@ -66,6 +68,19 @@ def test_what_nothing_refers_to_is_removed_and_nothing_else(raw, workspace) -> N
     assert verify_cache(workspace) == (3, [])
     assert prepare(raw.pipeline(), workspace) == second
     assert kinds(collect_garbage(workspace, all_derived=True)) == ["derived halves"]
+
+
+def test_a_pipe_in_place_of_a_table_is_not_waited_for(raw, workspace) -> None:
+    manifest = prepare(raw.pipeline(), workspace)
+    path = workspace.tables / f"{manifest.features['image'].key}.parquet"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DamagedTableError, match="is a pipe, socket or device, expected a file"):
+        read_facts(path)
+    with pytest.raises(InputError, match="is a pipe, socket or device, expected a file"):
+        sha256_of(path)
+    with pytest.raises(MgstudyError, match="is a pipe, socket or device, expected a file"):
+        prepare(raw.pipeline(), workspace)
 
 
 def test_what_a_process_is_writing_stays(workspace) -> None:

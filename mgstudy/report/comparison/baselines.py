@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyarrow.parquet import read_schema
 
 from mgstudy.errors import InputError, suggestion
+from mgstudy.files import refuse_what_is_no_file
 from mgstudy.statistics import (
     NO_TESTS,
     UserTests,
@@ -262,9 +263,10 @@ def _mean_users(paths: Sequence[Path], metrics: Sequence[str], problems: list[st
     tables = []
     for path in paths:
         try:
+            refuse_what_is_no_file(path)
             columns = [name for name in read_schema(path).names if name in wanted]
             tables.append(pd.read_parquet(path, columns=columns))
-        except (OSError, ValueError) as error:
+        except (InputError, OSError, ValueError) as error:
             said = " ".join(str(error).split())
             problem = f"{path}: users' test scores cannot be read: {said}"
             problems += [] if problem in problems else [problem]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
@@ -359,10 +360,16 @@ def test_the_baseline_is_read_and_checked(cell: Simulate) -> None:
         compare_studies(studies, metrics=["recal@20"])
 
 
-def test_scores_by_user_that_are_gone_are_named_and_users_not_tested(cell: Simulate) -> None:
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_scores_by_user_that_are_gone_are_named_and_users_not_tested(
+    cell: Simulate, is_pipe: bool
+) -> None:
     cells = [cell("A", g, constant(0.1, 0.2, 0.3)) for g in ("plain", "mg")]
     path = cells[1].confirmations[2].test_users
     path.write_bytes(b"nothing")
+    if is_pipe:  # Which nobody ever writes to.
+        path.unlink()
+        os.mkfifo(path)
     comparison = compare_studies([study(*cells)])
     assert f"Not tested over users: {path}: users' test scores" in formats.caption(comparison)
     row = mirrored(comparison).iloc[0]
