@@ -110,7 +110,8 @@ class Leakage(_Described):
         repeated_within: Split to interactions of a pair that the split has already.
         shared_pairs: Two splits, as ``train/test``, to the pairs of user and item in both.
         training_after_held_out: Share of users with held-out interactions who have a training
-            interaction later than one of those; ``None`` without timestamps.
+            interaction later than one of those, in the same domain (the largest share of one);
+            ``None`` without timestamps.
         training_after_first_test: Share of training interactions later than the first of test;
             ``None`` without timestamps.
         findings: What of this breaks what the pipeline declares, in words; empty if nothing does.
@@ -234,7 +235,8 @@ def _leakage(manifest: Manifest, dataset: Dataset) -> Leakage:
         f"{first}/{second}": len(np.intersect1d(unique[first], unique[second]))
         for first, second in (("train", "validation"), ("train", "test"), ("validation", "test"))
     }
-    after_held_out, after_first_test = users_trained_on_later(dataset), None
+    after_held_out = users_trained_on_later(dataset, within_domains=True)
+    after_first_test = None
     train, test = dataset.train.times, dataset.test.times
     if train is not None and test is not None:
         after_first_test = float((train > test.min()).mean())

@@ -81,13 +81,22 @@ def histories(dataset: Dataset) -> Histories:
     )
 
 
-def users_trained_on_later(dataset: Dataset) -> float | None:
+def users_trained_on_later(dataset: Dataset, within_domains: bool = False) -> float | None:
     """Of the users with something held out, the share who train on something later than it, as
     under a random split: their histories then tell of what is to be predicted. ``None`` without
-    times."""
+    times.
+
+    Args:
+        dataset: The dataset.
+        within_domains: Whether times are compared within each domain alone, as domains are split;
+            the largest share of a domain is given.
+    """
     train = dataset.train
     if train.times is None:
         return None
+    if within_domains and dataset.domains:
+        within = (users_trained_on_later(dataset.of_domain(name)) for name in dataset.domains)
+        return max(share for share in within if share is not None)
     latest = np.full(dataset.user_count, np.iinfo(np.int64).min)
     np.maximum.at(latest, train.users, train.times)
     first = np.full(dataset.user_count, np.iinfo(np.int64).max)

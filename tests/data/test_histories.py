@@ -92,6 +92,23 @@ def test_a_random_split_trains_users_on_what_is_later() -> None:
     assert users_trained_on_later(late.pairs_only()) is None
 
 
+def test_domains_that_are_split_by_themselves_do_not_leak_into_each_other() -> None:
+    one = [(0, 0, 1, 0), (0, 1, 2, 2), (0, 2, 9, 0), (0, 3, 10, 2)]  # User, item, time, split.
+    rows = {split: [row[:3] for row in one if row[3] == split] for split in range(3)}
+    parted = replace(
+        dataset_of(ROWS),
+        train=interactions(rows[0]),
+        validation=interactions(rows[1]),
+        test=interactions(rows[2]),
+        domains=("a", "b"),
+        item_domains=np.array([0, 0, 1, 1, 0, 0, 0, 0, 0], dtype=np.int8),
+    )
+    assert users_trained_on_later(parted) == 1
+    assert users_trained_on_later(parted, within_domains=True) == 0
+    late = replace(parted, train=interactions([*rows[0], (0, 4, 3)]))
+    assert users_trained_on_later(late, within_domains=True) == 1
+
+
 def test_a_prepared_dataset_brings_its_times_and_ratings(tmp_path, workspace) -> None:
     lines = ["user,item,rating,when", *(f"u{u},i{i},{r},{t}" for u, i, r, t in PREPARED)]
     (tmp_path / "log.csv").write_text("\n".join(lines) + "\n", "utf-8")
