@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from mgstudy.config.document import Document, together
 from mgstudy.config.parameters import ParameterSet
-from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig, TextConfig
+from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig
 from mgstudy.config.reading import Location
 from mgstudy.data.encoder import Encoder, FeatureStep, encoders, feature_steps
 from mgstudy.data.sources.base import Source, sources
@@ -140,7 +140,7 @@ class _Building:
 def pipeline_schema() -> dict[str, Any]:
     """JSON Schema of a pipeline file, with the settings of every installed part."""
     schema = PipelineConfig.model_json_schema()
-    definitions: dict[str, Any] = schema.get("$defs", {})
+    definitions: dict[str, Any] = schema["$defs"]
 
     def referred(model: Any) -> dict[str, Any]:
         wrapper: Any = create_model("Branch", content=(model, ...))
@@ -169,7 +169,6 @@ def pipeline_schema() -> dict[str, Any]:
     properties["features"]["patternProperties"] = {MODALITY_PATTERN: {"oneOf": branches}}
     properties["features"]["additionalProperties"] = False
     properties["texts"]["additionalProperties"] = False
-    schema["$defs"] = {TextConfig.__name__: schema["$defs"][TextConfig.__name__], **definitions}
     return schema
 
 
