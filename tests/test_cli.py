@@ -17,7 +17,7 @@ from programs import MGSTUDY, finished
 from rich.console import Console
 
 from mgstudy import api
-from mgstudy.api import launching
+from mgstudy.api import planning
 from mgstudy.cli.app import typed
 from mgstudy.config.document import load_document
 from mgstudy.config.reading import yaml_text
@@ -151,7 +151,7 @@ def test_a_plan_says_of_gpus_that_torch_cannot_use_what_launch_says(
 ) -> None:
     command("prepare", raw / "toy.yaml")
     broken = {"CPU": 8.0, "GPU": 0.0, UNUSABLE_GPUS: 1.0}
-    for module in (plans, launching):
+    for module in (plans, planning):
         monkeypatch.setattr(module, "this_machine", lambda: broken)
     assert api.plan(api.read_study(study_file))["gpu_per_trial"] == 0
     study = api.read_study(study_file, ["resources.gpu=0.5"])

@@ -26,6 +26,9 @@ finally:
     [
         ("--help", set(), 0),
         ("status no-such-study", {"optuna"}, 2),
+        ("ls", {"optuna"}, 0),
+        ("cache ls", {"pyarrow"}, 0),
+        ("compare no-such-study", {"optuna", "pandas", "pyarrow", "scipy", "torch"}, 2),
     ],
 )
 def test_a_command_imports_only_what_it_uses(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mgstudy.lazy import importing
 
 if TYPE_CHECKING:
+    from mgstudy.api.comparison import compare, load_study
     from mgstudy.api.datasets import (
         clean_cache,
         describe_cached,
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
         prepare,
         verify_cache,
     )
-    from mgstudy.api.launching import Launched, launch, plan, resume
-    from mgstudy.api.results import Synced, compare, load_study, serve_pages, sync, write_report
+    from mgstudy.api.launching import Launched, launch, resume
+    from mgstudy.api.planning import plan
+    from mgstudy.api.results import Synced, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
     from mgstudy.api.studies import (
         find_trial,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import ray
 from rich.console import Console
 
+from mgstudy.api.planning import open_stores
 from mgstudy.api.results import keep_report, try_mlflow
 from mgstudy.api.robustness import measure, unmeasured
 from mgstudy.environment import installed_packages, left_as_found
-from mgstudy.errors import InputError
 from mgstudy.features.completions.base import held_out_errors
-from mgstudy.files import is_there
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
-from mgstudy.report.console.plan import plan_content
 from mgstudy.report.console.progress import progress_bar
 from mgstudy.report.console.study_progress import LiveDisplay
 from mgstudy.report.page.report import render, report_content
@@ -32,17 +27,15 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.deadline import Deadline
 from mgstudy.study.running.driver import Ending, KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
-from mgstudy.study.running.placement import alive_nodes, this_machine, trial_resources, usable_nodes
+from mgstudy.study.running.placement import alive_nodes, trial_resources, usable_nodes
 from mgstudy.study.running.ray_session import with_ray
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.rehearsal import rehearse
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.lease import Lease, lease
 from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.models import register_models
-from mgstudy.tracking.store import TrackingStore
 from mgstudy.tracking.tracker import Tracker
 
 
@@ -67,31 +60,6 @@ class Launched:
     def compared(self) -> Comparison:
         """Every cell beside its baseline, by the objective and NDCG."""
         return compare_studies([self.summary], metrics=default_metrics([self.summary]))
-
-
-def plan(
-    study: Study,
-    measure: bool = False,
-    nodes: Sequence[Mapping[str, float]] | None = None,
-    detect: float | None = None,
-) -> dict[str, Any]:
-    """What a study would run, as JSON-like data: cells, trials, parameters, time, and which
-    differences it would see. Runs nothing.
-
-    Args:
-        study: The study.
-        measure: Whether to train two epochs of every cell, to time one.
-        nodes: What each machine of a cluster has, as ``ray.nodes()`` names it; this machine when
-            not given.
-        detect: The relative difference that it is to see: how many seeds that takes is said.
-
-    Raises:
-        InputError: If not even one trial fits, or MLflow can never record where it is to.
-    """
-    if nodes is None:
-        _open_stores(study)
-    study, waits_for = with_carried_parameters(study)
-    return {**plan_content(study, measure, nodes, detect), "waits_for": waits_for}
 
 
 def launch(
@@ -126,7 +94,7 @@ def launch(
     study, waits_for = with_carried_parameters(study)
     if waits_for:
         raise study.document.error(("parameters_from",), f"{waits_for}; launch it first")
-    store = _open_stores(study)
+    store = open_stores(study)
     database = folder.database(config)
     with (
         left_as_found(),
@@ -211,27 +179,6 @@ def resume(
         MgstudyError: As in ``launch``.
     """
     return launch(read_launched_study(name, home), console, listeners, retry_failed, within)
-
-
-def _open_stores(study: Study) -> TrackingStore:
-    """Try all that can be tried without starting anything; where MLflow is to record the study.
-
-    Raises:
-        InputError: If something that the study file names cannot be used; with its place.
-        MgstudyError: If the storage cannot be reached.
-    """
-    rehearse(study)
-    is_known = is_there(study.folder.manifest) or ray.is_initialized()
-    if not (is_known or os.environ.get("RAY_ADDRESS")):
-        trial_resources(study.config.resources, [this_machine()])
-    tracking = study.config.tracking
-    try:
-        return TrackingStore(study.workspace, tracking, study.config.name)
-    except InputError as error:
-        if tracking.uri is None:
-            raise
-        told = str(error).removeprefix("tracking.uri: ")
-        raise study.document.error(("tracking", "uri"), told) from error
 
 
 def _run(

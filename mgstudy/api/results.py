@@ -1,4 +1,4 @@
-"""What a study has come to: tables, the report, and MLflow brought up to it."""
+"""What a study has come to, for others to read: its report, and MLflow brought up to it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from typing import TypeVar
 
 from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
-from mgstudy.report.comparison.baselines import parse_baseline
-from mgstudy.report.comparison.formats import default_metrics
-from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.page.report import render, report_content, save_report
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
@@ -49,49 +46,6 @@ class Synced:
     delivered: int
     models: Sequence[str]
     problem: str
-
-
-def load_study(name: str, home: Path | str | None = None) -> StudyResults:
-    """What a launched study has come to, as pandas tables, also while it runs.
-
-    >>> mgstudy.load_study("tiktok").comparison()  # doctest: +SKIP
-
-    Args:
-        name: The study's name.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-
-    Raises:
-        InputError: If the workspace has no study of that name.
-    """
-    return StudyResults.load(Workspace.resolve(home), name)
-
-
-def compare(
-    names: Sequence[str],
-    baseline: str | None = None,
-    metrics: Sequence[str] = (),
-    everything: bool = False,
-    home: Path | str | None = None,
-) -> Comparison:
-    """Set every cell of launched studies beside its baseline, see ``Comparison``.
-
-    Args:
-        names: The studies.
-        baseline: ``factor=level`` pairs, separated by commas, that make a cell a baseline;
-            ``gradient=plain`` when not given.
-        metrics: What to compare; the objective and NDCG when not given.
-        everything: Whether, with no metrics given, all that was measured is compared.
-        home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-
-    Raises:
-        InputError: If there is no such study, factor, level or metric, or the studies have
-            different objectives.
-        MgstudyError: If a study cannot be read.
-    """
-    summaries = [load_study(name, home).summary for name in dict.fromkeys(names)]
-    chosen = parse_baseline(baseline, summaries) if baseline else None
-    shown = metrics or (None if everything else default_metrics(summaries))
-    return compare_studies(summaries, chosen, shown)
 
 
 def write_report(study: str, path: Path | str, home: Path | str | None = None) -> bool:

@@ -6,6 +6,17 @@ from pydantic import Field, model_validator
 
 from mgstudy.config.factors import Level, PartLevel, Seed, Settings
 
+FLATNESS_MEASURES = {
+    "loss": "training loss",
+    "weight_norm": "norm of the weights",
+    "gradient_norm": "gradient norm",
+    "sam_sharpness": "SAM sharpness",
+    "weight_noise_rise": "loss rise under weight noise",
+    "top_eigenvalue": "largest Hessian eigenvalue",
+    "hessian_trace": "Hessian trace",
+}
+"""What is measured of flatness, and how it is called in tables."""
+
 
 class FlatnessSettings(Settings):
     """How the flatness of a minimum is measured, on batches that are the same for every model."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgstudy.robustness.flatness.measures import MEASURES
+from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 
@@ -62,7 +62,7 @@ def metrics_by_model(
     for found in measured:
         of_model = values.setdefault(found["model"], {})
         if found["kind"] == "flatness":
-            for name in MEASURES:
+            for name in FLATNESS_MEASURES:
                 if name in found:
                     of_model[f"flatness/{name}", 0] = [found[name]]
         elif found["kind"] in ("clean", "risk"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.console import Console
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, hidden_text, parameter_name
 from mgstudy.study.results.summary import StudySummary
+from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial, State
 
 
@@ -180,3 +181,12 @@ def _best_content(best: RecordedTrial | None) -> dict[str, Any] | None:
         "parameters": dict(best.parameters),
         "metrics": best.outcome.get("best_metrics", {}),
     }
+
+
+def ended_and_total(cells: Iterable[CellState]) -> tuple[int, int]:
+    """Trials and confirmations that have ended, and those there will be."""
+    ended = total = 0
+    for cell in cells:
+        ended += cell.ended + cell.confirmed
+        total += sum(cell.counts.values()) + sum(cell.confirmation_counts.values())
+    return ended, total

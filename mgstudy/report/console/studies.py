@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from mgstudy.errors import MgstudyError
-from mgstudy.report.console.status import state_of
-from mgstudy.report.console.study_progress import ended_and_total
+from mgstudy.report.console.status import ended_and_total, state_of
 from mgstudy.report.table import Table
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.trials import RecordedTrial

@@ -14,7 +14,12 @@ from rich.live import Live
 from rich.text import Text
 
 from mgstudy.config.factors import varying_factors
-from mgstudy.report.console.status import failed_trials, failure_lines, state_of
+from mgstudy.report.console.status import (
+    ended_and_total,
+    failed_trials,
+    failure_lines,
+    state_of,
+)
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration
 from mgstudy.study.results.summary import StudySummary
@@ -174,15 +179,6 @@ def pace(summary: StudySummary) -> float | None:
     since = datetime.fromisoformat(summary.manifest.launched).timestamp()
     recent = [end for end in ends if end >= since]
     return trials_per_hour(recent if len(recent) > 1 else ends)
-
-
-def ended_and_total(cells: Iterable[CellState]) -> tuple[int, int]:
-    """Trials and confirmations that have ended, and those there will be."""
-    ended = total = 0
-    for cell in cells:
-        ended += cell.ended + cell.confirmed
-        total += sum(cell.counts.values()) + sum(cell.confirmation_counts.values())
-    return ended, total
 
 
 def trials_per_hour(moments: Iterable[float]) -> float | None:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.report.robustness.scores import CellScores, interval, significance
-from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.statistics import ALPHA, holm
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
@@ -141,7 +141,7 @@ def _flatness(
 ) -> pd.DataFrame:
     values: dict[tuple[str, str], list[float]] = {}
     for found in measured:
-        for name in MEASURES if found["kind"] == "flatness" else ():
+        for name in FLATNESS_MEASURES if found["kind"] == "flatness" else ():
             if name in found:
                 values.setdefault((found["cell"], name), []).append(float(found[name]))
     rows = []

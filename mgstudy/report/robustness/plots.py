@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.report.drawn import write_figure
 from mgstudy.report.figures import Drawing, Figure, Panel, Series, Surface
 from mgstudy.report.robustness.comparison import RobustnessTables, main_split
-from mgstudy.robustness.flatness.measures import MEASURES
 from mgstudy.robustness.risks.base import risks
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.statistics import CONFIDENCE
@@ -110,7 +110,7 @@ def _curve(drawing: Drawing, cell: CellState, graph: str, curve: pd.DataFrame) -
 def _flatness_figure(drawing: Drawing, rows: pd.DataFrame) -> Figure:
     """A panel for each measure: a row for each model, a dot for each strategy."""
     panels = []
-    for measure, title in MEASURES.items():
+    for measure, title in FLATNESS_MEASURES.items():
         measured = rows[rows["measure"] == measure].fillna({"deviation": 0.0})
         named = list(_panels(drawing, measured["cell"]))
         means = measured["mean"]

@@ -24,17 +24,6 @@ from mgstudy.robustness.flatness.loss_surface import (
 )
 from mgstudy.training.checkpoint import seeded
 
-MEASURES = {
-    "loss": "training loss",
-    "weight_norm": "norm of the weights",
-    "gradient_norm": "gradient norm",
-    "sam_sharpness": "SAM sharpness",
-    "weight_noise_rise": "loss rise under weight noise",
-    "top_eigenvalue": "largest Hessian eigenvalue",
-    "hessian_trace": "Hessian trace",
-}
-"""The numbers of ``measure_flatness`` and how they are called in tables."""
-
 
 def measure_flatness(
     model: Recommender, settings: FlatnessSettings, batch_size: int
@@ -52,8 +41,8 @@ def measure_flatness(
         batch_size: Pairs in a batch, as in training.
 
     Returns:
-        The numbers of ``MEASURES`` that are asked for; ``weight_noise_rises``, of every draw;
-        ``hessian_trace_error``; and ``curvature``, how Hessian products were made.
+        The numbers of ``FLATNESS_MEASURES`` that are asked for; ``weight_noise_rises``, of every
+        draw; ``hessian_trace_error``; and ``curvature``, how Hessian products were made.
     """
     surface = training_surface(model, settings, batch_size)
     rises = weight_noise_rises(surface, settings.noise, settings.noise_draws, settings.seed)

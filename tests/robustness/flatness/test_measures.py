@@ -8,11 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from mgstudy.config.robustness import FlatnessSettings
+from mgstudy.config.robustness import FLATNESS_MEASURES, FlatnessSettings
 from mgstudy.models.base import models
 from mgstudy.robustness.flatness.loss_surface import LossSurface
 from mgstudy.robustness.flatness.measures import (
-    MEASURES,
     batch_losses,
     measure_flatness,
     measure_landscape,
@@ -65,8 +64,13 @@ def test_everything_is_measured_and_repeats_to_the_bit(train: Train) -> None:
     model = train("VBPR", epochs=2).model
     found = measure_flatness(model, QUICK, batch_size=64)
     assert found == measure_flatness(model, QUICK, batch_size=64)
-    assert set(found) == {*MEASURES, "weight_noise_rises", "hessian_trace_error", "curvature"}
-    assert all(math.isfinite(found[name]) for name in MEASURES)
+    assert set(found) == {
+        *FLATNESS_MEASURES,
+        "weight_noise_rises",
+        "hessian_trace_error",
+        "curvature",
+    }
+    assert all(math.isfinite(found[name]) for name in FLATNESS_MEASURES)
     assert found["curvature"] == "double_backward"
     assert len(found["weight_noise_rises"]) == 2
     less = QUICK.model_copy(update={"eigenvalue": False, "trace_probes": 0})
