@@ -116,3 +116,58 @@ def test_every_record_says_which_features(launched: Launched, home: Path) -> Non
     api.write_report("noise", home / "noise.html", home)
     page = (home / "noise.html").read_text()
     assert "gaussian_noise" in page
+
+
+CARRIED = """\
+name: carried
+parameters_from: noise
+factors:
+  dataset: [{name: tiny, label: gaps, missing: {pattern: protected, rate: 0.4, seed: 0}}]
+  model: [VBPR, MoDiCF]
+space:
+  model:
+    embedding_size: 8
+    MoDiCF: {joint: true, visibility_weight: 0.5, feature_weight: 0.4, reference: 0.01}
+  optimizer: {learning_rate: 0.02}
+trials: 3
+confirmation: {seeds: 2}
+training:
+  {epochs: 2, batch_size: 128, objective: coverage@5, measures: [recall, coverage, fairness],
+   cutoffs: [5]}
+"""
+
+
+def test_a_study_of_gaps_takes_its_parameters_from_it_and_is_judged_by_coverage(
+    launched: Launched, home: Path
+) -> None:
+    """One that trains a diffusion beside its recommender, too."""
+    (home / "carried.yaml").write_text(CARRIED)
+    study = api.read_study(home / "carried.yaml", home=home)
+    result = api.launch(study)
+    assert result.finished and result.undelivered == 0
+    cells = {cell.levels["model"]: cell for cell in result.summary.cells}
+    for cell in cells.values():
+        # One trial with validation, and both replicates, of coverage in steps of an item.
+        assert (cell.counts["complete"], cell.confirmed) == (1, 2)
+        for trial in (*cell.trials, *cell.confirmations):
+            shown = (trial.test_metrics or {"coverage@5": trial.value})["coverage@5"] * 60
+            assert 5 <= shown <= 60 and shown == pytest.approx(round(shown))
+    (winner,) = (c for c in launched.cells if c.key.startswith("tiny/VBPR/plain"))
+    (trial,) = cells["VBPR"].trials
+    assert trial.parameters == winner.best.parameters
+    assert trial.parameters["model.VBPR.regularization"] == 0.01
+
+    client = MlflowClient(f"sqlite:///{home}/mlflow.db")
+    experiment = client.get_experiment_by_name("carried")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`mgstudy.role` = 'trial'")
+    values = {run.data.params["model"]: run.data.metrics for run in runs}
+    for model, cell in cells.items():
+        assert values[model]["best/coverage_at_5"] == cell.best.value
+    api.write_report("carried", home / "carried.html", home)
+    assert "coverage@5" in (home / "carried.html").read_text()
+    table = mgstudy.load_study("carried", home=home).comparison()
+    rows = table[table["metric"] == "coverage@5"].set_index("model")
+    for model, cell in cells.items():
+        mean = sum(each.test_metrics["coverage@5"] for each in cell.confirmations) / 2
+        assert rows.loc[model, "mean"] == pytest.approx(mean)
