@@ -91,12 +91,17 @@ def test_levels_are_called_by_their_label_or_their_short_name() -> None:
         ({"trials": "true"}, "s.yaml:5: trials: input should be a valid integer, got True"),
         ({"trials": "'3'"}, "s.yaml:5: trials: input should be a valid integer, got '3'"),
         (
-            {"trials": f"1{'0' * 400}"},
+            {"trials": f"1{'0' * 18}"},
             "s.yaml:5: trials: input should be less than or equal to 10000",
         ),
         (
-            {"confirmation": f"{{seeds: 1{'0' * 400}}}"},
-            "s.yaml:6: confirmation.seeds: input should be less than or equal to 1000000, got a nu",
+            {"confirmation": f"{{seeds: 1{'0' * 18}}}"},
+            "s.yaml:6: confirmation.seeds: input should be less than or equal to 1000000, got",
+        ),
+        (
+            {"trials": f"1{'0' * 400}"},
+            "s.yaml:5: trials: '100000000000000000000000000000000000000000000000000000000...' is a "
+            "whole number of more than 64 bits",
         ),
         ({"confirmation": "{shared: yes}"}, "confirmation.shared: expected `true` or `false`, got"),
         (

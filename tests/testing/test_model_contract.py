@@ -139,8 +139,24 @@ class ChangesTheDatasetInTraining(VBPR):
         self.dataset.features["text"][0, 0] += 1.0
 
 
+class LosesAWeight(VBPR):
+    name = "LosesAWeight"
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        kept: dict[str, Any] = super().state_dict(*args, **kwargs)
+        kept.pop(next(iter(kept)))
+        return kept
+
+
 BROKEN: list[tuple[str, type[VBPR], dict[str, Any], type[Exception], str]] = [
     ("test_two_epochs_lower_the_loss", LossGrows, {}, AssertionError, r"\d < \d"),
+    (
+        "test_a_checkpoint_holds_what_is_trained_and_nothing_that_is_given",
+        LosesAWeight,
+        {},
+        AssertionError,
+        "<=",
+    ),
     (
         "test_shared_read_only_arrays_give_the_same_scores",
         WritesToItsFeatures,

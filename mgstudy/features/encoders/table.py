@@ -124,4 +124,4 @@ def as_number(value: Any) -> float | None:
         return None
     number = float(text.lstrip("$€£ ").replace(",", ""))
     # What float32 does not hold has no deviation that float64 holds.
-    return number if abs(number) <= np.finfo(np.float32).max else None
+    return number if abs(number) <= float(np.finfo(np.float32).max) else None

@@ -96,5 +96,5 @@ def test_the_forest_plot_has_every_comparison_and_the_pooled_one() -> None:
     assert all(
         low < x < high for low, x, high in zip(series.low, series.x, series.high, strict=True)
     )
-    assert together.title == "pooled" and "mg, 2 comparisons" in together.categories[0]
+    assert together.title == "pooled (comparisons)" and list(together.categories) == ["mg (2)"]
     assert differences(drawing, compared(cell("plain", [0.3], PLAIN))) is None
