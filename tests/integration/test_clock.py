@@ -90,7 +90,7 @@ def test_a_clock_that_jumps_changes_nothing(home: Path, shifted_clock: dict[str,
     # Nor does a HOME that nobody can write to, not even root.
     environment["HOME"] = str(home / "jumping.yaml" / "nobody")
     ended = finished(MGSTUDY, "launch", "jumping.yaml", environment=environment, cwd=home)
-    assert (ended.err, "nobody" in ended.out) == ("", False)
+    assert (ended.stderr, "nobody" in ended.stdout) == ("", False)
 
     # It did jump, for the driver itself; but no trial's story goes back in time.
     epochs = [epoch for epoch, _ in EpochMetrics(study.folder.epoch_metrics).read()]
