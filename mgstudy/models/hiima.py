@@ -19,7 +19,7 @@ from mgstudy.models.interaction_graphs import (
     user_to_item_graph,
 )
 from mgstudy.models.item_graphs import binary_neighbour_matrix
-from mgstudy.models.layers import feature_projections, linear, xavier_uniform_embedding
+from mgstudy.models.layers import attention, feature_projections, linear, xavier_uniform_embedding
 from mgstudy.models.losses import half_squared_sum, info_nce, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
 from mgstudy.models.rows import gather_rows
@@ -101,7 +101,7 @@ class HIIMA(GraphRecommender):
         )
         self.projections = feature_projections(self.features, size)
         self.purifiers = nn.ModuleDict({name: linear(size, size) for name in modalities})
-        self.attention = nn.Sequential(linear(size, size), nn.Tanh(), linear(size, 1, bias="none"))
+        self.attention = attention(size)
         self.behaviour_gate = linear(size, size)
         self.graph = symmetric_graph(dataset)
         self.user_graph = user_to_item_graph(dataset, normalized=True, epsilon=DEGREE_EPSILON)

@@ -79,6 +79,17 @@ def feature_projections(
     )
 
 
+def attention(columns: int, outputs: int = 1) -> nn.Sequential:
+    """What is attended to of rows, ``W2 tanh(W1 x + b)``: logits of the rows, or of their columns
+    where there are as many outputs.
+
+    Args:
+        columns: Of the rows.
+        outputs: Logits of a row.
+    """
+    return nn.Sequential(linear(columns, columns), nn.Tanh(), linear(columns, outputs, bias="none"))
+
+
 def dropout(values: Tensor, rate: float, training: bool) -> Tensor:
     """Set entries to zero with probability ``rate`` and scale the rest by ``1 / (1 - rate)``.
 

@@ -21,7 +21,7 @@ from mgstudy.models.base import (
 from mgstudy.models.graph import SparseGraph
 from mgstudy.models.interaction_graphs import symmetric_graph, user_to_item_graph
 from mgstudy.models.item_graphs import weighted_neighbour_matrix
-from mgstudy.models.layers import feature_projections, linear
+from mgstudy.models.layers import attention, feature_projections, linear
 from mgstudy.models.losses import half_squared_sum, info_nce, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
 from mgstudy.models.rows import gather_rows
@@ -144,7 +144,7 @@ class MGCN(MultiViewRecommender):
         self.item_layers = parameters.item_layers
         self.regularization = parameters.regularization
         self.contrastive_weight = parameters.contrastive_weight
-        self.attention = nn.Sequential(linear(size, size), nn.Tanh(), linear(size, 1, bias="none"))
+        self.attention = attention(size)
         self.purifiers = nn.ModuleDict({modality: linear(size, size) for modality in modalities})
         self.preferences = nn.ModuleDict({modality: linear(size, size) for modality in modalities})
         self.item_graphs = nn.ModuleList(

@@ -19,7 +19,7 @@ from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper, Re
 from mgstudy.models.graph import SparseGraph, arrays_of
 from mgstudy.models.interaction_graphs import symmetric_graph
 from mgstudy.models.item_graphs import nearest_rows
-from mgstudy.models.layers import feature_projections, linear, xavier_uniform_embedding
+from mgstudy.models.layers import attention, feature_projections, xavier_uniform_embedding
 from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate_layers
 from mgstudy.models.rows import gather_rows
@@ -145,9 +145,7 @@ class SIEOUG(Recommender):
                 xavier_uniform_embedding(parameters.hyperedges, size) for _ in dataset.domains
             )
         if self.pair_view and self.group_view:
-            self.attention = nn.Sequential(
-                linear(size, size), nn.Tanh(), linear(size, 1, bias="none")
-            )
+            self.attention = attention(size)
         self.graph = symmetric_graph(with_users_by_domain(dataset))
         domains = dataset.item_domains.astype(np.int64)
         order = np.argsort(domains, kind="stable")

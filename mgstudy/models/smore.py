@@ -18,7 +18,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import GraphRecommender, Paper, train_features_parameter
 from mgstudy.models.graph import SparseGraph, arrays_of
 from mgstudy.models.item_graphs import VISUAL_MODALITY, weighted_neighbour_matrix
-from mgstudy.models.layers import dropout, linear
+from mgstudy.models.layers import attention, dropout, linear
 from mgstudy.models.mgcn import MultiViewRecommender
 from mgstudy.models.propagation import propagate_layers
 from mgstudy.models.rows import gather_rows
@@ -110,12 +110,7 @@ class SMORE(MultiViewRecommender):
         self.regularization = parameters.regularization
         self.contrastive_weight = parameters.contrastive_weight
         self.attentions = nn.ModuleDict(
-            {
-                modality: nn.Sequential(
-                    linear(size, size), nn.Tanh(), linear(size, size, bias="none")
-                )
-                for modality in modalities
-            }
+            {modality: attention(size, size) for modality in modalities}
         )
         self.purifiers = nn.ModuleDict({view: SpectralLinear(size) for view in views})
         self.preferences = nn.ModuleDict({view: linear(size, size) for view in views})
