@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.features.completions.diffusion import WIDEST, Diffusion, generator_of
 from mgstudy.files import no_progress
 from mgstudy.models.item_features import ItemFeatures
@@ -46,7 +46,7 @@ class JointCompletion(nn.Module):
         known, _ = diffusion.parted(dataset)
         for position, name in enumerate(self.names):
             width = min(WIDEST, int(known[name].sum()), features.width(name))
-            observed = torch.from_numpy(dataset.observed[name])
+            observed = as_tensor(dataset.observed[name])
             self._state(position, "observed", observed, persistent=False)
             self._state(position, "directions", torch.zeros(features.width(name), width))
             self._state(position, "start", torch.zeros(width))

@@ -35,7 +35,7 @@ class Catalogue:
     def __init__(self, dataset: Dataset, device: torch.device | str = "cpu") -> None:
         self._dataset = dataset
         self.user_count = dataset.user_count
-        self.incomplete = torch.from_numpy(dataset.incomplete).to(device)
+        self.incomplete = as_tensor(dataset.incomplete).to(device)
         self.interactions = torch.from_numpy(dataset.train_counts.astype(np.float64)).to(device)
 
     @cached_property
@@ -52,7 +52,7 @@ class Catalogue:
         found, known = [], []
         for modality, table in self._dataset.features.items():
             rows = as_tensor(table).to(self.incomplete.device)
-            observed = torch.from_numpy(self._dataset.observed[modality]).to(rows.device)
+            observed = as_tensor(self._dataset.observed[modality]).to(rows.device)
             found.append(torch.nn.functional.normalize(rows) * observed[:, None])
             known.append(found[-1].any(dim=1).double())
         return torch.nn.functional.pad(torch.cat(found, dim=1), (0, 0, 0, 1)), known
