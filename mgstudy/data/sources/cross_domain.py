@@ -123,6 +123,11 @@ class CrossDomain(Source):
             made[name].progress = self.progress
         return made
 
+    @cached_property
+    def _read(self) -> dict[str, RawInteractions]:
+        """All interactions of each source, read once: whatever is asked of rows needs them."""
+        return {name: source.interactions() for name, source in self._sources.items()}
+
     def resolved(self) -> CrossDomain:
         found = {
             name: declared.model_copy(
@@ -152,7 +157,7 @@ class CrossDomain(Source):
     def domain_interactions(self) -> dict[str, RawInteractions]:
         found = {}
         for name, source in self._sources.items():
-            read = source.interactions()
+            read = self._read[name]
             if read.user_keys is None and not self.parameters.shared_numbers:
                 raise InputError(
                     f"{read.origin}: the source {source.name!r} numbers its users itself, so "
@@ -247,8 +252,8 @@ class CrossDomain(Source):
 
     def features(self, modality: str, item_count: int) -> NDArray[np.floating[Any]]:
         tables = [
-            part.features(modality, part.interactions().item_count)
-            for part in self._sources.values()
+            part.features(modality, self._read[name].item_count)
+            for name, part in self._sources.items()
         ]
         widths = [table.shape[1] for table in tables]
         if len(set(widths)) > 1:
@@ -260,8 +265,7 @@ class CrossDomain(Source):
         return np.concatenate(tables)
 
     def feature_rows(self, keys: pa.Array) -> NDArray[np.int64]:
-        read = {name: part.interactions() for name, part in self._sources.items()}
-        rows = {key: row for row, key in enumerate(self._item_keys(read))}
+        rows = {key: row for row, key in enumerate(self._item_keys(self._read))}
         return np.array([rows[key] for key in keys.to_pylist()], dtype=np.int64)
 
     def item_recipe(self) -> Recipe:
@@ -295,8 +299,8 @@ class CrossDomain(Source):
                 )
 
     def place(self, modality: str, row: int, column: int) -> str:
-        for part in self._sources.values():
-            count = part.interactions().item_count
+        for name, part in self._sources.items():
+            count = self._read[name].item_count
             if row < count:
                 return part.place(modality, row, column)
             row -= count
