@@ -17,13 +17,12 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-from programs import finished
+from programs import MGSTUDY, finished
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mgstudy.config.document import load_document, parse_document
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CLUSTERS = ("cluster.yaml", "deploy/cluster-local.yaml")
 KUBERNETES = kubernetes_validate.latest_version()
@@ -292,7 +291,7 @@ def test_the_image_is_built_from_files_that_exist_with_everything_pinned() -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="its linter is installed on Linux only")
 def test_workflows_are_sound() -> None:
     assert WORKFLOWS
-    finished(BIN / "actionlint", *WORKFLOWS)
+    finished(MGSTUDY.with_name("actionlint"), *WORKFLOWS)
 
 
 def test_workflows_call_only_what_anyone_can_type() -> None:
@@ -306,4 +305,4 @@ def test_workflows_call_only_what_anyone_can_type() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="its linter is installed on Linux only")
 def test_the_image_is_made_as_it_should_be() -> None:
-    finished(BIN / "hadolint", "--failure-threshold", "warning", ROOT / "Dockerfile")
+    finished(MGSTUDY.with_name("hadolint"), "--failure-threshold", "warning", ROOT / "Dockerfile")
