@@ -158,8 +158,10 @@ def _parts(kind: str) -> str:
     for part in parts_content(kind):
         text.append(f"## {part['name']}")
         if (paper := part.get("paper")) is not None:
-            cited = f"{paper['authors']}: [{paper['title']}]({paper['url']})."
-            text.append(f"{cited} {paper['venue']} {paper['year']}.")
+            title = f"[{paper['title']}]({paper['url']})" if paper["url"] else paper["title"]
+            text.append(f"{paper['authors']}: {title}. {paper['venue']} {paper['year']}.")
+        if part["reconstructed_from"] is not None:
+            text.append(f"*A reconstruction from {part['reconstructed_from']}.*")
         text.append(_escaped(part["summary"]) if kind in _OPTUNA else _prose(part["description"]))
         if part["parameters"]:
             table = parameter_table(part["parameters"])

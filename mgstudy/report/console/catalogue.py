@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from mgstudy.models.base import ModalityNeed, Recommender, models
-from mgstudy.report.console.parts import parameters_content, print_prose
+from mgstudy.report.console.parts import (
+    parameter_table,
+    parameters_content,
+    print_origin,
+    print_prose,
+)
 from mgstudy.report.table import Table
 
 
@@ -21,13 +27,7 @@ def model_content(name: str) -> dict[str, Any]:
     model: type[Recommender] = models.get(name)
     return {
         "name": model.name,
-        "paper": {
-            "title": model.paper.title,
-            "authors": model.paper.authors,
-            "venue": model.paper.venue,
-            "year": model.paper.year,
-            "url": model.paper.url,
-        },
+        "paper": asdict(model.paper),
         "reconstructed_from": model.reconstructed_from,
         "modalities": model.modality_need.value,
         "trainable": model.trainable,
@@ -68,28 +68,14 @@ def print_model(name: str, console: Console) -> None:
     """
     model = models.get(name)
     content = model_content(name)
-    paper = model.paper
-    console.print(f"{model.name}: {paper.title}", highlight=False, markup=False)
-    cited = f"{paper.authors}. {paper.venue} {paper.year}. {paper.url}".rstrip()
-    console.print(cited, highlight=False, markup=False)
-    if model.reconstructed_from is not None:
-        said = f"A reconstruction from {model.reconstructed_from}, not the authors' model."
-        console.print(said, highlight=False, markup=False, style="yellow")
+    console.print(f"{model.name}: {model.paper.title}", highlight=False, markup=False)
+    print_origin(content, console)
     console.print(f"modalities: {content['modalities']}", highlight=False)
     console.print()
     print_prose(inspect.getdoc(model) or "", console)
-    parameters = [
-        [
-            f"model.{model.name}.{parameter}",
-            str(entry["default"]),
-            "" if entry["space"] is None else str(entry["space"]),
-            entry["description"],
-        ]
-        for parameter, entry in content["parameters"].items()
-    ]
-    optimizer = [
-        [f"optimizer.{parameter}", "", str(space), "as published with the model"]
-        for parameter, space in content["optimizer"].items()
-    ]
-    titles = ["parameter", "default", "default space", "meaning"]
-    console.print(Table(titles, [*parameters, *optimizer], notes=("meaning",)))
+    published = "as published with the model"
+    parameters = {f"model.{model.name}.{key}": of for key, of in content["parameters"].items()} | {
+        f"optimizer.{key}": {"default": "", "space": space, "description": published}
+        for key, space in content["optimizer"].items()
+    }
+    console.print(parameter_table(parameters))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -82,13 +83,22 @@ def print_part(kind: str, name: str, console: Console) -> None:
         UnknownNameError: If there is no such kind, or no such part of it.
     """
     content = part_content(kind, name)
-    console.print(f"{kind} {content['name']}", highlight=False, markup=False)
-    if (paper := content.get("paper")) is not None:
-        cited = f"{paper['authors']}: {paper['title']}. {paper['venue']} {paper['year']}."
-        console.print(f"{cited} {paper['url']}", highlight=False, markup=False)
+    titled = f": {content['paper']['title']}" if "paper" in content else ""
+    console.print(f"{kind} {content['name']}{titled}", highlight=False, markup=False)
+    print_origin(content, console)
     console.print()
     print_prose(content["description"], console)
     console.print(parameter_table(content["parameters"]))
+
+
+def print_origin(content: Mapping[str, Any], console: Console) -> None:
+    """Who published a part, and that it is a reconstruction if it is one."""
+    if (paper := content.get("paper")) is not None:
+        cited = f"{paper['authors']}. {paper['venue']} {paper['year']}. {paper['url']}".rstrip()
+        console.print(cited, highlight=False, markup=False)
+    if (origin := content.get("reconstructed_from")) is not None:
+        said = f"A reconstruction from {origin}, not the authors' model."
+        console.print(said, highlight=False, markup=False, style="yellow")
 
 
 def print_prose(text: str, console: Console) -> None:
@@ -165,7 +175,8 @@ def _content(kind: str, name: str, part: Any) -> dict[str, Any]:
         "name": name,
         "summary": " ".join(text.partition("\n\n")[0].split()),
         "description": text,
-        **({} if paper is None else {"paper": vars(paper)}),
+        **({} if paper is None else {"paper": asdict(paper)}),
+        "reconstructed_from": getattr(part, "reconstructed_from", None),
         "parameters": parameters,
     }
 
