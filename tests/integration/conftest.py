@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,17 @@ class PruneSlow(BasePruner):
     def prune(self, study, trial):
         return trial.params["optimizer.learning_rate"] < 1e-6 and trial.last_step >= 2
 '''
+
+
+@pytest.fixture(scope="session", autouse=True)
+def place_of_ray() -> Iterator[Path]:
+    """Ray's folder, for the tests of one process: a job is told that its cluster is the one that was
+    started last on this machine, as a file there says. Its path is short, as those of sockets are.
+    """
+    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_TMPDIR", folder)
+            yield Path(folder)
 
 
 @pytest.fixture(scope="session")
