@@ -108,13 +108,14 @@ class PruneSlow(BasePruner):
 
 @pytest.fixture(scope="session", autouse=True)
 def place_of_ray() -> Iterator[Path]:
-    """Ray's folder, for the tests of one process: a job is told that its cluster is the one that was
-    started last on this machine, as a file there says. Its path is short, as those of sockets are.
-    """
-    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("RAY_TMPDIR", folder)
-            yield Path(folder)
+    """Ray's folder, for the tests of one process: a job is sent to the one started last,
+    as a file there says. Its path is short, as those of sockets are."""
+    with (
+        tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")
