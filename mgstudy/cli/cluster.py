@@ -19,6 +19,7 @@ from mgstudy.cli.app import (
     RetryFailed,
     StudyFile,
     StudyName,
+    Within,
     app,
     make_console,
     print_json,
@@ -76,13 +77,16 @@ def submit(
         bool, typer.Option("--follow/--no-follow", help="Show the job's output until it ends")
     ] = True,
     retry_failed: RetryFailed = False,
+    within: Within = None,
 ) -> None:
     """Run a study on a cluster, or what is left of it. Ctrl-C leaves it running there."""
     from mgstudy.cluster.submission import Submission, megabytes  # noqa: PLC0415
+    from mgstudy.study.running.deadline import Deadline  # noqa: PLC0415
 
+    Deadline.after(within)  # What is no time is refused here.
     environment = dict(map(_parse_variable, variables))
     submission = Submission(
-        file, working_directory, tuple(overrides), home, environment, retry_failed
+        file, working_directory, tuple(overrides), home, environment, retry_failed, within
     )
     study, sizes = submission.study, submission.files.values()  # Wrong ones are refused here.
     cluster = _connect(address)

@@ -47,6 +47,7 @@ class Submission:
         home: The workspace on the cluster; its ``MGSTUDY_HOME`` when not given.
         environment: Variables of the job. The dashboard shows them.
         retry_failed: Whether trials that failed run again.
+        within: The time each job may take, such as ``90m``: as ``launch`` takes it.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Submission:
     home: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     retry_failed: bool = False
+    within: str | None = None
 
     @cached_property
     def study(self) -> str:
@@ -78,6 +80,7 @@ class Submission:
             *(f"--set={override}" for override in self.overrides),
             *(("--home", self.home) if self.home else ()),
             *(("--retry-failed",) if self.retry_failed else ()),
+            *(("--for", self.within) if self.within else ()),
         ]
 
     @contextmanager

@@ -39,6 +39,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(
         (["study.yaml", "--env", "NAME"], "--env NAME: expected NAME=VALUE"),
         (["missing.yaml"], "missing.yaml"),
         (["study.yaml", "--set", "trials=0"], "trials"),
+        (["study.yaml", "--for", "soon"], "is no time to run for"),
         (["../outside.yaml"], "lies outside the working directory"),
     ],
 )

@@ -117,6 +117,7 @@ def test_a_study_file_elsewhere_is_refused(tmp_path: Path) -> None:
         ({"home": "s3://a b"}, ["--home", "s3://a b"]),
         ({"overrides": ("trials=3",)}, ["--set=trials=3"]),
         ({"retry_failed": True}, ["--retry-failed"]),
+        ({"within": "90m"}, ["--for", "90m"]),
     ],
 )
 def test_a_job_launches_the_study_as_it_was_asked(
