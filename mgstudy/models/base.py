@@ -158,9 +158,9 @@ class Recommender(nn.Module, ABC):
         )
 
     @classmethod
-    def without_effect(cls, dataset: Dataset) -> Mapping[str, Value]:
-        """Parameters that change nothing on ``dataset``, with the value that stands for all: a
-        study does not search them there."""
+    def without_effect(cls, dataset: Dataset, fixed: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Parameters that change nothing on ``dataset`` where others are ``fixed``, with the value
+        that stands for all: a study does not search them there."""
         return {}
 
     @classmethod

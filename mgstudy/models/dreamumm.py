@@ -38,13 +38,13 @@ class HistoryRecommender(EmbeddingRecommender):
     popularity: Tensor
 
     @classmethod
-    def without_effect(cls, dataset: Dataset) -> Mapping[str, Value]:
+    def without_effect(cls, dataset: Dataset, fixed: Mapping[str, Value]) -> Mapping[str, Value]:
         ordered = dataset.train.times is not None
         return {} if ordered else {"history_length": None, "recency": 1.0}
 
     def __init__(self, dataset: Dataset, parameters: HistoryParameters) -> None:
         super().__init__(dataset, parameters)
-        fixed = self.without_effect(dataset)
+        fixed = self.without_effect(dataset, {})
         self.popular_share = parameters.popular_share
         self.means = HistoryMeans(dataset, parameters.model_copy(update=dict(fixed)))
         shares = dataset.train_counts / len(dataset.train)

@@ -151,7 +151,7 @@ class HistLLM(Recommender):
         return reason
 
     @classmethod
-    def without_effect(cls, dataset: Dataset) -> Mapping[str, Value]:
+    def without_effect(cls, dataset: Dataset, fixed: Mapping[str, Value]) -> Mapping[str, Value]:
         return {} if dataset.train.times is not None else {"encoder": "mean", "history_length": 10}
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mgstudy.config.parameters import parameter
+from mgstudy.config.parameters import Value, parameter
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper, Recommender, Scorer
 from mgstudy.models.graph import SparseGraph, arrays_of
@@ -26,6 +26,12 @@ from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, passed
 
 _TINY = 1e-12
+_OF_ITEMS = ("item_layers", "neighbour_count", "hyperedges", "hyperedge_temperature")
+_OF_USERS = (
+    *("anchors", "anchor_temperature", "matching_smoothness", "matching_rounds"),
+    *("overlap_weight", "matching_weight"),
+)
+"""Parameters that act in one of the two ways of transfer alone."""
 
 
 class SIEOUG(Recommender):
@@ -185,6 +191,15 @@ class SIEOUG(Recommender):
                 f"dataset {dataset.name!r} has {overlapped}"
             )
         return super().refusal(dataset)
+
+    @classmethod
+    def without_effect(cls, dataset: Dataset, fixed: Mapping[str, Value]) -> Mapping[str, Value]:
+        transfer = fixed.get("transfer")
+        idle = (
+            *(_OF_ITEMS if transfer in ("users", "none") else ()),
+            *(_OF_USERS if transfer in ("items", "none") else ()),
+        )
+        return {name: cls.Parameters.model_fields[name].default for name in idle}
 
     def before_epoch(self, epoch: int) -> None:
         """Draw the anchors, where there are more users known in both domains than are wanted."""

@@ -176,9 +176,9 @@ def test_ratings_that_are_not_there_are_refused(timed) -> None:
 
 
 def test_what_has_no_effect_without_times_is_not_searched(timed) -> None:
-    assert DreamUMM.without_effect(timed.dataset) == {}
+    assert DreamUMM.without_effect(timed.dataset, {}) == {}
     unordered = timed.dataset.pairs_only()
-    fixed = DreamUMM.without_effect(unordered)
+    fixed = DreamUMM.without_effect(unordered, {})
     assert fixed == {"history_length": None, "recency": 1.0}
     one, two = (
         DreamUMMFixed(unordered, DreamUMMFixed.Parameters(**settings)).representations()[0]

@@ -270,7 +270,7 @@ def test_without_times_a_history_is_a_set_without_the_positive(toy, toy_model: P
     history, there = model._history(torch.tensor([2]), torch.tensor([10]))
     assert set(history[there].tolist()) == {17, 4}
     assert not list(model.encoder.parameters())
-    assert HistLLM.without_effect(dataset)["encoder"] == "mean"
+    assert HistLLM.without_effect(dataset, {})["encoder"] == "mean"
 
 
 def test_texts_alone_are_enough(toy, toy_model: Path) -> None:

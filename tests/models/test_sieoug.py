@@ -276,3 +276,27 @@ def test_a_plan_has_equal_shares_and_prefers_the_same(crossed: Dataset) -> None:
     assert plan.sum(dim=0).tolist() == pytest.approx([1 / 40] * 40, rel=1e-5)
     assert plan.sum(dim=1).tolist() == pytest.approx([1 / 30] * 30, abs=1e-3)
     assert plan[3].argmax() == 5 and plan[:, 5].argmax() == 3
+
+
+@pytest.mark.parametrize("transfer", ["both", "items", "users", "none"])
+def test_what_a_way_of_transfer_does_not_use_is_not_searched(crossed, transfer) -> None:
+    others = {
+        "item_layers": 2,
+        "neighbour_count": 2,
+        "hyperedges": 5,
+        "hyperedge_temperature": 0.7,
+        "anchors": 2,
+        "anchor_temperature": 0.9,
+        "matching_smoothness": 0.5,
+        "matching_rounds": 1,
+        "overlap_weight": 0.7,
+        "matching_weight": 0.9,
+    }
+
+    def loss(**changed: object) -> float:
+        torch.manual_seed(0)
+        return SIEOUG(crossed, SIEOUG.Parameters(transfer=transfer, **changed)).loss(BATCH).item()
+
+    idle = SIEOUG.without_effect(crossed, {"transfer": transfer})
+    assert loss(**idle) == loss()
+    assert {name for name, value in others.items() if loss(**{name: value}) == loss()} == set(idle)

@@ -167,7 +167,7 @@ def _notes_on_order(study: Study) -> list[str]:
         dataset = study.datasets[cell.dataset]
         later = users_trained_on_later(dataset)
         if later is None:
-            unread = " and ".join(model.without_effect(dataset))
+            unread = " and ".join(model.without_effect(dataset, {}))
             notes[
                 f"{cell.dataset} has no times: {model.name} reads each user's history as a set"
                 + (f", and does not search {unread}" if unread else "")

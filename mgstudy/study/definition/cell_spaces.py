@@ -37,7 +37,7 @@ def cell_spaces(
         document: Where its values stood, for messages.
         choice: The cell's level of every factor.
         parts: The classes that the levels name, by factor and name.
-        dataset: The cell's; what has no effect on it is not searched.
+        dataset: The cell's; what has no effect on it, or beside what is fixed, is not searched.
 
     Raises:
         InputError: For a space that is invalid for its parameter.
@@ -66,7 +66,12 @@ def cell_spaces(
                 spaces[f"{owner}.{name}"] = given or space
     if dataset is not None:
         owner = owner_name("model", choice["model"].name)
-        for name, value in model.without_effect(dataset).items():
+        fixed = {
+            name.removeprefix(f"{owner}."): space.value
+            for name, space in spaces.items()
+            if name.startswith(f"{owner}.") and isinstance(space, Fixed)
+        }
+        for name, value in model.without_effect(dataset, fixed).items():
             spaces[f"{owner}.{name}"] = Fixed(value=value)
     return spaces
 

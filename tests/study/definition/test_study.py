@@ -362,3 +362,12 @@ def test_a_dataset_of_two_domains_is_planned_for_what_needs_them(home: Path) -> 
     assert "tiny has no domains" in refused(home, "training.objective=recall-domains@5")
     with pytest.raises(InputError, match="ranks all 40 items of two"):
         planned("factors.dataset=[two]", "training.objective=recall-domains@40")
+    # What a level switches off is not searched there.
+    alone.append(
+        "factors.model=[SIEOUG, {name: SIEOUG, label: alone, parameters: {transfer: none}}]"
+    )
+    both, without = api.read_study(home / "study.yaml", alone, home).plan.cells
+    given_up = {f"model.SIEOUG.{name}" for name in ("hyperedges", "overlap_weight")}
+    assert given_up <= both.searched.keys()
+    assert given_up <= without.fixed.keys()
+    assert "model.SIEOUG.regularization" in without.searched
