@@ -71,6 +71,26 @@ def split_per_user(
     return splits
 
 
+def split_by_time(
+    users: NDArray[np.int64],
+    times: NDArray[np.int64],
+    ratios: tuple[float, float, float] = (0.8, 0.1, 0.1),
+) -> NDArray[np.int8]:
+    """Hold out as many of each user's interactions as ``split_per_user`` does: the latest, and of
+    these the last for test. Those of one user at the same time are taken by row.
+
+    Args:
+        users: User of each interaction, shape ``[interactions]``, in any order.
+        times: Of each interaction.
+        ratios: Shares of training, validation and test.
+
+    Returns:
+        The position of each interaction's split in ``SPLITS``, int8.
+    """
+    held_out, validation = held_out_by_ratio(np.bincount(users), ratios)
+    return hold_out_last(users, times, held_out, held_out - validation)
+
+
 def held_out_by_ratio(
     sizes: NDArray[np.int64], ratios: tuple[float, float, float]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,12 +20,13 @@ from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import Modality
 from mgstudy.data.interactions import TRAIN, RawInteractions, StepRecord
 from mgstudy.data.sources.base import Recipe, Source
-from mgstudy.data.splitting import split_per_user
+from mgstudy.data.splitting import split_by_time, split_per_user
 
 DOMAINS = ("left", "right")
 FEWEST_INTERACTIONS = 5
 """Per user, as after the published 5-core filter."""
 _PAIRS_AT_ONCE = 1 << 22
+_DAY = 86_400
 
 
 class SyntheticModality(BaseModel):
@@ -77,6 +78,14 @@ class Synthetic(Source):
             ge=0,
             le=1,
         )
+        times: bool = parameter(
+            False,
+            "let a user's factors walk from one interaction to the next, a day later, and hold out "
+            "the latest; without, interactions have no times and are held out at random",
+        )
+        drift: float = parameter(
+            0.1, "standard deviation of each step of that walk; among users it is 1", ge=0
+        )
         seed: int = parameter(0, "of everything that is drawn", ge=0)
 
         @model_validator(mode="after")
@@ -92,15 +101,22 @@ class Synthetic(Source):
     parameters: Parameters
 
     def interactions_recipe(self) -> Recipe:
-        of_domains = {"domains", "overlap", "domain_rotation"} if self._plain else set()
-        return Recipe(parameters=self.parameters.model_dump(exclude={"modalities", *of_domains}))
+        unused = {"modalities"}
+        if self._plain:
+            unused |= {"domains", "overlap", "domain_rotation"}
+        if not self.parameters.times:
+            unused |= {"times", "drift"}
+        return Recipe(parameters=self.parameters.model_dump(exclude=unused))
 
     def interactions(self) -> RawInteractions:
-        users, items = self._draw_interactions()
+        users, items, places = self._draw_interactions()
         cold, of_items = self._cold_items()[items], self._item_domains()
         # Of a user in two domains, each holds out its own.
         owners = users if self._plain else 2 * users + of_items[items]
-        splits = split_per_user(owners, self._generator("split"), held_out_first=cold)
+        if self.parameters.times:
+            splits = split_by_time(owners, places)
+        else:
+            splits = split_per_user(owners, self._generator("split"), held_out_first=cold)
         # A user can have more cold items than held-out interactions; training has none.
         kept = ~(cold & (splits == TRAIN))
         return RawInteractions(
@@ -112,6 +128,7 @@ class Synthetic(Source):
             origin="synthetic source",
             domains=() if self._plain else DOMAINS,
             item_domains=None if self._plain else of_items,
+            timestamps=_DAY * places[kept] if self.parameters.times else None,
             steps=(StepRecord(name="generate", rows_in=len(users), rows_out=int(kept.sum())),),
         )
 
@@ -162,13 +179,16 @@ class Synthetic(Source):
         shape = (self.parameters.items, self.parameters.factors)
         return self._generator("item factors").standard_normal(shape)
 
-    def _draw_interactions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _draw_interactions(self) -> tuple[NDArray[np.int64], ...]:
         """Draw each user's items without replacement, with probability proportional to
         ``exp(popularity + preference * <user, item> / sqrt(factors))``.
 
         The items with the highest sum of log-probability and standard Gumbel noise are such a
         draw (Efraimidis & Spirakis, 2006; the Gumbel top-k trick), so a block of users is drawn
-        at once.
+        at once; one item of each at a time where users walk.
+
+        Returns:
+            User, item, and place in the user's history in its domain, of each interaction.
         """
         settings = self.parameters
         user_factors, item_factors = self.user_factors(), self._seen_factors()
@@ -180,19 +200,33 @@ class Synthetic(Source):
         block = max(1, _PAIRS_AT_ONCE // settings.items)
         items = []
         for start in range(0, len(owners), block):
-            rows = user_factors[start : start + block]
-            scores = rows @ item_factors.T * (settings.preference / np.sqrt(settings.factors))
-            scores += popularity
-            scores -= np.log(generator.standard_exponential(scores.shape))
-            scores[domains[start : start + block, None] != of_items] = -np.inf
-            wanted = sizes[start : start + block]
+            rows, wanted = user_factors[start : start + block], sizes[start : start + block]
+            allowed = domains[start : start + block, None] == of_items
             most = int(wanted.max())
-            best = np.argpartition(-scores, most - 1, axis=1)[:, :most]
-            order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
-            best = np.take_along_axis(best, order, axis=1)
+
+            def scores(rows: NDArray[np.float64], allowed: NDArray[np.bool_]) -> Any:
+                drawn = rows @ item_factors.T * (settings.preference / np.sqrt(settings.factors))
+                drawn += popularity
+                drawn -= np.log(generator.standard_exponential(drawn.shape))
+                drawn[~allowed] = -np.inf
+                return drawn
+
+            if settings.times:
+                best = np.zeros((len(rows), most), dtype=np.int64)
+                for place in range(most):
+                    (left,) = np.nonzero(wanted > place)
+                    steps = generator.standard_normal((len(left), settings.factors))
+                    rows[left] += settings.drift * steps
+                    best[left, place] = scores(rows[left], allowed[left]).argmax(axis=1)
+                    allowed[left, best[left, place]] = False
+            else:
+                drawn = scores(rows, allowed)
+                best = np.argpartition(-drawn, most - 1, axis=1)[:, :most]
+                order = np.argsort(-np.take_along_axis(drawn, best, axis=1), axis=1)
+                best = np.take_along_axis(best, order, axis=1)
             items.append(best[np.arange(most) < wanted[:, None]])
-        users = np.repeat(owners, sizes)
-        return users, np.concatenate(items).astype(np.int64)
+        places = np.concatenate([np.arange(size) for size in sizes])
+        return np.repeat(owners, sizes), np.concatenate(items).astype(np.int64), places
 
     @property
     def _plain(self) -> bool:

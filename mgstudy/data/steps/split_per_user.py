@@ -8,12 +8,7 @@ import numpy as np
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.interactions import RawInteractions
-from mgstudy.data.splitting import (
-    RatioParameters,
-    held_out_by_ratio,
-    hold_out_last,
-    split_per_user,
-)
+from mgstudy.data.splitting import RatioParameters, split_by_time, split_per_user
 from mgstudy.data.steps.base import Step
 
 
@@ -55,7 +50,6 @@ class SplitPerUserTemporal(Step):
     parameters: Parameters
 
     def apply(self, interactions: RawInteractions) -> RawInteractions:
-        users, times = interactions.users, self.timestamps(interactions)
-        held_out, validation = held_out_by_ratio(np.bincount(users), self.parameters.ratios)
-        splits = hold_out_last(users, times, held_out, held_out - validation)
+        times = self.timestamps(interactions)
+        splits = split_by_time(interactions.users, times, self.parameters.ratios)
         return interactions.split(splits, f"split each user's by time {self.parameters.text()}")

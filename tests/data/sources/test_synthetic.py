@@ -147,3 +147,49 @@ def test_rotation_turns_what_users_look_at_and_not_what_features_show() -> None:
     assert abs(turned) < 0.5 * plain
     same = [synthetic(domains=2, domain_rotation=r).features("text", 300) for r in (0.0, 1.0)]
     assert np.array_equal(*same)
+
+
+def test_the_latest_are_held_out() -> None:
+    drawn = synthetic(times=True, cold_item_share=0.0).interactions()
+    assert len(np.unique(drawn.users * 300 + drawn.items)) == len(drawn)
+    for user in range(600):
+        own = drawn.users == user
+        order = np.argsort(drawn.timestamps[own])
+        assert np.array_equal(drawn.timestamps[own][order], 86_400 * np.arange(own.sum()))
+        splits = drawn.splits[own][order]
+        assert np.array_equal(splits, np.sort(splits))  # Training, then validation, then test.
+
+
+def test_the_more_users_drift_the_more_their_latest_items_tell() -> None:
+    def lately(drift: float) -> float:
+        """How much nearer the tested items are to the latest of training than to the first."""
+        source = synthetic(
+            items=800, times=True, drift=drift, interactions_per_user=30, popularity_skew=0.0
+        )
+        drawn, factors = source.interactions(), source.item_factors()
+        nearer = []
+        for user in range(600):
+            own = drawn.users == user
+            items, splits = drawn.items[own], drawn.splits[own]
+            known = items[splits == TRAIN]
+            likeness = factors[known] @ factors[items[splits == TEST]].mean(axis=0)
+            nearer.append(likeness[-5:].mean() - likeness[:5].mean())
+        return float(np.mean(nearer))
+
+    # What users like best they take first, so without a walk the first tell more.
+    assert lately(0.0) < 0 < lately(0.3)
+
+
+def test_without_times_it_is_what_there_was_before() -> None:
+    recipe = synthetic().interactions_recipe()
+    assert "times" not in recipe.parameters
+    assert recipe != synthetic(times=True).interactions_recipe()
+    assert synthetic().interactions().timestamps is None
+
+
+def test_each_domain_has_times_of_its_own() -> None:
+    drawn = synthetic(domains=2, times=True, cold_item_share=0.0).interactions()
+    within = 2 * drawn.users + drawn.item_domains[drawn.items]
+    first = np.unique(within)
+    earliest = [drawn.timestamps[within == one].min() for one in first]
+    assert earliest == [0] * len(first)
