@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from mgstudy.training.optimizers.base import OptimizerPart
     from mgstudy.training.results import DivergedError, EpochResult
     from mgstudy.training.robust.base import RobustMethod
-    from mgstudy.training.run import TrainerParts, TrainingRun, build_trainer, train
+    from mgstudy.training.run import TrainingRun, build_trainer, train
     from mgstudy.training.trainer import Trainer
 
 __all__ = [
@@ -106,7 +106,6 @@ __all__ = [
     "StudySummary",
     "Synced",
     "Trainer",
-    "TrainerParts",
     "TrainingRun",
     "TrainingSettings",
     "TrialRequest",

@@ -16,7 +16,7 @@ from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.features.completions.base import held_out_errors
 from mgstudy.report.comparison.formats import default_metrics
 from mgstudy.report.comparison.studies import Comparison, compare_studies
-from mgstudy.report.console.progress import progress_bar
+from mgstudy.report.console.progress import notebook_console, progress_bar
 from mgstudy.report.console.study_progress import LiveDisplay
 from mgstudy.report.page.report import render, report_content
 from mgstudy.report.results import StudyResults
@@ -79,7 +79,8 @@ def launch(
 
     Args:
         study: The study.
-        console: Where to show progress; nowhere when not given.
+        console: Where to show progress; when not given, in the output of a notebook's cell, and
+            nowhere else.
         listeners: Told of every event besides the display and MLflow.
         retry_failed: Whether trials that failed run again, under new numbers, with the same
             parameters and seeds; the record of the failures stays.
@@ -90,6 +91,7 @@ def launch(
         MgstudyError: If another process drives the study, or storage or Ray cannot be reached.
     """
     config, folder = study.config, study.folder
+    console = console or notebook_console()
     deadline = Deadline.after(within)
     study, waits_for = with_carried_parameters(study)
     if waits_for:
@@ -168,7 +170,7 @@ def resume(
 
     Args:
         name: The study's name.
-        console: Where to show progress; nowhere when not given.
+        console: As in ``launch``.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
         listeners: As in ``launch``.
         retry_failed: As in ``launch``.

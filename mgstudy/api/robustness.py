@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mgstudy.api.results import try_mlflow
 from mgstudy.config.robustness import Robustness
-from mgstudy.report.console.progress import RobustnessProgress
+from mgstudy.report.console.progress import RobustnessProgress, notebook_console
 from mgstudy.report.robustness.comparison import (
     RobustnessTables,
     measurements,
@@ -46,7 +46,8 @@ def measure_robustness(
     Args:
         name: The study's name.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
-        console: Where to show progress; nowhere when not given.
+        console: Where to show progress; when not given, in the output of a notebook's cell, and
+            nowhere else.
         settings: What to measure; what the study file says, or the defaults, when not given.
         cells: Parts of cell keys, to measure only some.
         risks: Labels of risks, ``flatness`` among them, to measure only some.
@@ -62,7 +63,7 @@ def measure_robustness(
     workspace = Workspace.resolve(home)
     summary = summarize(workspace, name)
     study = as_launched(summary.manifest, summary.folder, workspace)
-    return measure(study, summary, console, settings, cells, risks)
+    return measure(study, summary, console or notebook_console(), settings, cells, risks)
 
 
 def unmeasured(study: Study, summary: StudySummary) -> int:

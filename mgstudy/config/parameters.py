@@ -18,10 +18,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
-
-from mgstudy.errors import InputError
 
 Value: TypeAlias = bool | int | float | str | None
 """What a parameter can be set to."""
@@ -206,15 +204,13 @@ class ParameterSet(BaseModel):
         """An instance from parameters by name; what is left out has its default.
 
         Raises:
-            InputError: If one is unknown or out of range; the message begins with ``owner``.
+            InputError: If one is unknown or out of range, in the words in which that is said of a
+                study file; each line begins with ``owner``.
         """
-        try:
-            return cls.model_validate(dict(given or {}))
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            message = problem["msg"].removeprefix("Value error, ")
-            raise InputError(f"{owner}{': ' if where else ''}{where}: {message}") from error
+        # No part of a command that only names spaces.
+        from mgstudy.config.document import Document  # noqa: PLC0415
+
+        return Document(owner, dict(given or {})).validate(cls)
 
 
 class NoParameters(ParameterSet):

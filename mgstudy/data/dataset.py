@@ -102,6 +102,16 @@ class Dataset:
     domains: tuple[str, ...] = ()
     item_domains: NDArray[np.int8] | None = None
 
+    def __repr__(self) -> str:
+        """Name, counts and modalities: the arrays are too long to be looked at."""
+        splits = ((name, getattr(self, name)) for name in ("train", "validation", "test"))
+        held = ", ".join(f"{len(split):,} {name}" for name, split in splits)
+        modalities = ", ".join(f"{name} {table.shape[1]}" for name, table in self.features.items())
+        return (
+            f"Dataset {self.name}: {self.user_count:,} users, {self.item_count:,} items; {held}; "
+            f"{modalities or 'no features'}"
+        )
+
     def __post_init__(self) -> None:
         everything = np.ones(self.item_count, dtype=np.bool_)
         known = dict.fromkeys(self.features, everything)

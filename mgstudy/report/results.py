@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison.studies import compare_studies
+from mgstudy.report.console.status import ended_and_total, state_of
 from mgstudy.report.robustness.comparison import main_split
 from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.results.popularity import Scores, ensure_popularity
@@ -20,6 +22,8 @@ from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial
 from mgstudy.workspace import Workspace
+
+_SHOWN_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,19 @@ class StudyResults:
     """
 
     summary: StudySummary
+
+    def __repr__(self) -> str:
+        """What the study is and how far it is, on a line."""
+        done, total = ended_and_total(self.summary.cells)
+        state = state_of(self.summary)
+        cells = len(self.summary.cells)
+        return f"StudyResults {self.summary.name}: {state}; {cells} cells, {done} of {total} trials"
+
+    def _repr_html_(self) -> str:
+        """The same in a notebook, with a row for each cell."""
+        columns = [*self.summary.varying_factors(), self.summary.objective, "confirmed"]
+        table = self.cells()[columns].to_html(index=False, border=0, max_rows=_SHOWN_ROWS)
+        return f"<p>{escape(repr(self))}</p>{table}"
 
     @classmethod
     def load(cls, workspace: Workspace, name: str) -> StudyResults:

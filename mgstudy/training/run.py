@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 
+from mgstudy.config.document import Document
 from mgstudy.config.parameters import Fixed, ParameterSet
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
@@ -148,46 +149,82 @@ def _model_parts(
     return model_class, model_set, methods
 
 
-class TrainerParts(TypedDict, total=False):
-    """What ``build_trainer`` takes besides the dataset."""
-
-    model: str
-    model_parameters: Mapping[str, Any] | None
-    gradient: str
-    gradient_parameters: Mapping[str, Any] | None
-    robust: Sequence[tuple[str, Mapping[str, Any]]]
-    optimizer: str
-    optimizer_parameters: Mapping[str, Any] | None
-    settings: TrainingSettings | None
-    seed: int
-    device: str | torch.device
-
-
 def train(
     dataset: Dataset,
     *,
+    model: str = "VBPR",
+    epochs: int | None = None,
+    objective: str | None = None,
+    threads: int | None = None,
+    model_parameters: Mapping[str, Any] | None = None,
+    gradient: str = "plain",
+    gradient_parameters: Mapping[str, Any] | None = None,
+    robust: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    optimizer: str = "adam",
+    optimizer_parameters: Mapping[str, Any] | None = None,
+    settings: TrainingSettings | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
     on_epoch: Callable[[EpochResult], None] | None = None,
-    **parts: Unpack[TrainerParts],
 ) -> TrainingRun:
     """Train a model to its end and restore the weights of its best epoch.
 
-    >>> run = train(dataset, model="BPR", gradient="mirror_gradient")  # doctest: +SKIP
+    >>> run = train(dataset, model="BPR", gradient="mirror_gradient", epochs=20)  # doctest: +SKIP
     >>> run.best.metrics["recall@20"], run.trainer.test_metrics()  # doctest: +SKIP
 
     Args:
         dataset: What to learn from.
+        model: As in ``build_trainer``.
+        epochs: Most passes over the training interactions; as in ``settings`` when not given.
+        objective: The validation metric that selects the epoch, such as ``recall@20``; as in
+            ``settings`` when not given.
+        threads: Threads of torch meanwhile; as many as it has when not given.
+        model_parameters: As in ``build_trainer``, like all that follows.
+        gradient: Name of a gradient strategy.
+        gradient_parameters: Its parameters.
+        robust: Names and parameters of robust methods, the first one innermost.
+        optimizer: Name of an optimizer.
+        optimizer_parameters: Its parameters.
+        settings: How long, in which batches, judged by what.
+        seed: Of the initial weights, dropout, batch order and negatives.
+        device: Where to train, for example ``"cuda"``.
         on_epoch: Called with the result of each epoch, for example ``print``.
-        **parts: As in ``build_trainer``.
 
     Raises:
+        InputError: As in ``build_trainer``, and if ``epochs``, ``objective`` or ``threads`` is
+            wrong.
         DivergedError: If the loss or the scores are no longer finite.
     """
-    trainer = build_trainer(dataset, **parts)
-    results = []
-    for result in trainer.epochs():
-        results.append(result)
-        if on_epoch is not None:
-            on_epoch(result)
+    chosen = {"epochs": epochs, "objective": objective}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if given:
+        written = {} if settings is None else settings.model_dump()
+        settings = Document("train", {**written, **given}).validate(TrainingSettings)
+    if threads is not None and threads < 1:
+        raise InputError(f"train: threads: expected at least 1, got {threads}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        trainer = build_trainer(
+            dataset,
+            model=model,
+            model_parameters=model_parameters,
+            gradient=gradient,
+            gradient_parameters=gradient_parameters,
+            robust=robust,
+            optimizer=optimizer,
+            optimizer_parameters=optimizer_parameters,
+            settings=settings,
+            seed=seed,
+            device=device,
+        )
+        results = []
+        for result in trainer.epochs():
+            results.append(result)
+            if on_epoch is not None:
+                on_epoch(result)
+    finally:
+        torch.set_num_threads(before)
     trainer.restore_best()
     return TrainingRun(trainer, results)
 

@@ -5,6 +5,7 @@ import pytest
 
 from mgstudy.config.factors import MissingModalities
 from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset, load_without
 from mgstudy.data.prepare import prepare
 from mgstudy.errors import InputError
@@ -212,3 +213,9 @@ def test_nothing_is_learnt_from_what_a_level_takes(raw, workspace, tmp_path, ste
     assert dataset.feature_fingerprints["image"] != whole.feature_fingerprints["image"]
     assert dataset.feature_fingerprints["audio"] == whole.feature_fingerprints["audio"]
     assert np.array_equal(dataset.features["audio"], whole.features["audio"])
+
+
+def test_a_dataset_prints_short(small_dataset: Dataset) -> None:
+    shown = repr(small_dataset)
+    assert shown.startswith("Dataset small: 60 users, 40 items; ") and len(shown) < 120
+    assert f"{len(small_dataset.train)} train" in shown and "image 6, text 6" in shown

@@ -36,6 +36,24 @@ def test_trains_by_name_and_returns_the_best(small_dataset: Dataset) -> None:
     assert run.model is run.trainer.model
 
 
+def test_epochs_objective_and_threads_can_be_said_by_themselves(small_dataset: Dataset) -> None:
+    threads = torch.get_num_threads()
+    run = train(
+        small_dataset, model="BPR", epochs=2, objective="ndcg@5", threads=threads + 1,
+        settings=TrainingSettings(batch_size=64),
+    )  # fmt: skip
+    assert len(run.results) == 2 and run.best.best_value == run.best.metrics["ndcg@5"]  # type: ignore[index]
+    assert run.trainer.settings.batch_size == 64 and torch.get_num_threads() == threads
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"epochs": 0}, "train: epochs: input should be greater than or equal to 1, got 0"),
+        ({"objective": "recal@20"}, r"train: objective: .*did you mean 'recall'\?"),
+        ({"threads": 0}, "train: threads: expected at least 1, got 0"),
+    ]
+    for wrong, told in refused:
+        with pytest.raises(InputError, match=told):
+            train(small_dataset, **wrong)
+
+
 def test_a_model_built_alone_scores_as_the_one_whose_weights_it_is_given(
     small_dataset: Dataset,
 ) -> None:
@@ -62,7 +80,7 @@ def test_a_model_built_alone_scores_as_the_one_whose_weights_it_is_given(
         ({"robust": [("no_such", {})]}, "unknown robust method 'no_such'"),
         (
             {"optimizer_parameters": {"learning_rate": 0}},
-            "optimizer adam: learning_rate: Input should be greater than 0",
+            "optimizer adam: learning_rate: input should be greater than 0, got 0",
         ),
         (
             {"gradient": "mirror_gradient", "gradient_parameters": {"alpha2": 2}},
@@ -70,7 +88,7 @@ def test_a_model_built_alone_scores_as_the_one_whose_weights_it_is_given(
         ),
         (
             {"model_parameters": {"dropuot": 0.1}},
-            "model BPR: dropuot: Extra inputs are not permitted",
+            "model BPR: dropuot: unknown key; known: embedding_size, regularization",
         ),
     ],
 )

@@ -25,6 +25,12 @@ from mgstudy.study.robustness.driver import Progress as OnResult
 from mgstudy.study.robustness.plan import Task, TrainedCell
 
 
+def notebook_console() -> Console | None:
+    """The output of a notebook's cell, where this runs in one."""
+    console = Console()
+    return console if console.is_jupyter else None
+
+
 @contextmanager
 def progress_bar(console: Console) -> Iterator[ProgressCallback]:
     """Give a callback ``(activity, done, total)`` whose calls move a bar per activity; nothing is

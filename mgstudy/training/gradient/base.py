@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeAlias
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mgstudy.config.parameters import ParameterSet
+from mgstudy.config.parameters import ParameterSet, Value
+from mgstudy.errors import InputError
 from mgstudy.registry import Registry
 
 LossClosure: TypeAlias = Callable[[], Tensor]
@@ -24,7 +25,7 @@ class GradientStrategy(ABC):
     It knows neither the model nor the loss: only the closure, the parameters and the optimizer,
     so it works in anyone's own training loop::
 
-        strategy = MirrorGradient(optimizer, MirrorGradient.Parameters(interval=3))
+        strategy = MirrorGradient(optimizer, interval=3, alpha2=0.2)
         for epoch in range(epochs):
             strategy.start_epoch(epoch)
             for batch in loader:
@@ -34,6 +35,10 @@ class GradientStrategy(ABC):
         optimizer: Any torch optimizer over the parameters to train.
         parameters: An instance of the class's ``Parameters``.
         clip_norm: Clip the gradient to this global norm before a step; ``None`` for never.
+        **settings: The same by name, instead of ``parameters``; what is left out has its default.
+
+    Raises:
+        InputError: If a setting is unknown or out of range, as it is said of a study file.
     """
 
     name: ClassVar[str]
@@ -46,9 +51,15 @@ class GradientStrategy(ABC):
         optimizer: Optimizer,
         parameters: ParameterSet | None = None,
         clip_norm: float | None = None,
+        **settings: Value,
     ) -> None:
+        owner = f"gradient strategy {self.name}"
+        if parameters is None:
+            parameters = self.Parameters.validated(owner, settings)
+        elif settings:
+            raise InputError(f"{owner}: give either parameters or {', '.join(settings)}")
         self.optimizer = optimizer
-        self.parameters = self.Parameters() if parameters is None else parameters
+        self.parameters = parameters
         self.clip_norm = clip_norm
 
     @property

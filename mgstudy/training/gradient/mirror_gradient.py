@@ -98,7 +98,7 @@ class MirrorGradient(IntervalStrategy):
     >>> from mgstudy.training.gradient.mirror_gradient import MirrorGradient
     >>> weight = torch.nn.Parameter(torch.tensor([1.0]))
     >>> optimizer = torch.optim.SGD([weight], lr=0.1)
-    >>> mirror = MirrorGradient(optimizer, MirrorGradient.Parameters(interval=2, alpha2=0.5))
+    >>> mirror = MirrorGradient(optimizer, interval=2, alpha2=0.5)
     >>> for epoch in range(1):
     ...     mirror.start_epoch(epoch)
     ...     for target in (3.0, 3.0):
@@ -113,6 +113,8 @@ class MirrorGradient(IntervalStrategy):
         optimizer: Any torch optimizer whose ``step`` needs no closure.
         parameters: An instance of ``MirrorGradient.Parameters``; its defaults when left out.
         clip_norm: Clip gradients to this global norm, as told above; ``None`` for never.
+        **settings: ``interval``, ``counted``, ``alpha1``, ``alpha2`` and ``variant`` by name,
+            instead of ``parameters``.
     """
 
     name = "mirror_gradient"

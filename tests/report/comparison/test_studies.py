@@ -563,5 +563,8 @@ def test_tables_hold_trials_replicates_and_curves(cell: Simulate) -> None:
     assert list(curves.query("stage == 'search' and gradient == 'plain'")["value"]) == [0.4, 0.5]
     assert len(curves.query("stage == 'confirmation'")) == 3
     assert list(results.cells()["confirmed"]) == [3, 0]
+    shown = results._repr_html_()
+    assert repr(results).startswith("StudyResults ") and "2 cells, " in repr(results)
+    assert shown.count("<tr") == 3 and len(shown) < 2000
     table = results.comparison(metrics=["recall@20"])
     assert table["mean"].iloc[0] == pytest.approx(0.2)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from mgstudy.data.dataset import Dataset, Interactions
+from mgstudy.errors import InputError
 from mgstudy.models.base import Batch
 from mgstudy.models.bpr import BPR
 from mgstudy.training.gradient import mirror_gradient
@@ -311,6 +312,22 @@ def test_a_mirrored_loss_that_is_not_finite_shows_in_the_result(variant: str) ->
 def test_refuses_to_go_back_further_than_it_came() -> None:
     with pytest.raises(ValidationError, match=r"alpha2 \(0.5\) must be below alpha1 \(0.5\)"):
         MirrorGradient.Parameters(alpha1=0.5, alpha2=0.5)
+
+
+def test_takes_its_settings_by_name_and_says_what_is_wrong_with_one() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    made = MirrorGradient(optimizer, interval=3, alpha2=0.1)
+    assert made.parameters == MirrorGradient.Parameters(interval=3, alpha2=0.1)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"intervall": 3}, r"intervall: unknown key; did you mean 'interval'\?"),
+        ({"interval": 1.5}, "interval: input should be a valid integer, got 1.5"),
+        ({"alpha2": 3.0}, r"alpha2 \(3\) must be below alpha1 \(1\)"),
+    ]
+    for settings, told in wrong:
+        with pytest.raises(InputError, match=f"^gradient strategy mirror_gradient: {told}"):
+            MirrorGradient(optimizer, **settings)
+    with pytest.raises(InputError, match="give either parameters or interval"):
+        MirrorGradient(optimizer, MirrorGradient.Parameters(), interval=3)
 
 
 def test_the_example_in_the_documentation() -> None:
