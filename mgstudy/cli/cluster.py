@@ -81,9 +81,7 @@ def submit(
 ) -> None:
     """Run a study on a cluster, or what is left of it. Ctrl-C leaves it running there."""
     from mgstudy.cluster.submission import Submission, megabytes  # noqa: PLC0415
-    from mgstudy.study.running.deadline import Deadline  # noqa: PLC0415
 
-    Deadline.after(within)  # What is no time is refused here.
     environment = dict(map(_parse_variable, variables))
     submission = Submission(
         file, working_directory, tuple(overrides), home, environment, retry_failed, within

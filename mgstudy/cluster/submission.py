@@ -17,6 +17,7 @@ from mgstudy.config.document import load_document
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError
 from mgstudy.private.ray import ignored_below
+from mgstudy.study.running.deadline import Deadline
 
 LARGEST_PACKAGE = 20 * 2**20
 """Bytes. Code and study files are a few MB; more is data that was overlooked."""
@@ -57,6 +58,9 @@ class Submission:
     environment: Mapping[str, str] = field(default_factory=dict)
     retry_failed: bool = False
     within: str | None = None
+
+    def __post_init__(self) -> None:
+        Deadline.after(self.within)  # What is no time is refused at once.
 
     @cached_property
     def study(self) -> str:
