@@ -69,5 +69,5 @@ def test_the_webhook_of_from_python_is_told_of_a_trial() -> None:
         trial = SimpleNamespace(key="tiktok/BPR/3")
         webhook.trial_finished(trial, State.COMPLETE, 0.25, {})
         webhook.thread.shutdown()
-        thread.join()
+        thread.join(timeout=60)
     assert heard == ["tiktok/BPR/3 is complete: 0.25"]
