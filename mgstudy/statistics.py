@@ -267,42 +267,48 @@ class UserTests:
     p_permutation: Numbers
 
 
-def user_tests(differences: Numbers) -> UserTests:
+def user_tests(differences: Sequence[Numbers]) -> UserTests:
     """Test whether the mean difference over users is zero.
 
-    Signs and bootstrap samples are drawn once for all columns, so that a whole table takes seconds.
+    Signs and bootstrap samples are drawn once for all comparisons, so that a whole table takes
+    seconds; what is found of one does not depend on the others.
 
     Args:
-        differences: Shape ``[users, columns]``; each column is one comparison.
+        differences: Of each comparison, the difference of every user, shape ``[users]``; all of the
+            same users.
     """
-    users = len(differences)
+    columns = np.column_stack(differences)
+    users = len(columns)
     random = np.random.default_rng(0)
-    means = differences.mean(axis=0)
-    as_extreme = np.ones(differences.shape[1])
+    means = columns.mean(axis=0)
+    as_extreme = np.ones(len(means))
     # A sum over users in another order may differ in its last digits.
     threshold = np.abs(means) * (1 - 1e-9)
     for rows in _chunks(RESAMPLES, users):
-        signs = random.integers(0, 2, (rows, users), dtype=np.int8) * 2.0 - 1.0
-        as_extreme += (np.abs(signs @ differences / users) >= threshold).sum(axis=0)
+        signs = random.integers(0, 2, (rows, users), dtype=np.int8).astype(np.float64)
+        signs *= 2.0
+        signs -= 1.0
+        as_extreme += (np.abs(signs @ columns / users) >= threshold).sum(axis=0)
+    del signs
     resampled = np.concatenate(
         [
-            random.multinomial(users, np.full(users, 1 / users), rows) @ differences / users
-            for rows in _chunks(BOOTSTRAPS, users)
+            random.multinomial(users, np.full(users, 1 / users), rows) @ columns / users
+            for rows in _chunks(BOOTSTRAPS, 2 * users)  # A product with whole numbers copies them.
         ]
     )
     ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    t_and_wilcoxon = np.array([_t_and_wilcoxon(column) for column in differences])
+    return UserTests(ends[0], ends[1], *t_and_wilcoxon.T, as_extreme / (RESAMPLES + 1))
+
+
+def _t_and_wilcoxon(differences: Numbers) -> tuple[float, float]:
+    """p of the paired t test and of Wilcoxon's; both 1 where all pairs are equal."""
+    if not differences.any():
+        return 1.0, 1.0
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore")
-        p_t = np.asarray(stats.ttest_1samp(differences, 0.0, axis=0).pvalue)
-        p_wilcoxon = np.asarray(stats.wilcoxon(differences, axis=0).pvalue)
-    equal = ~differences.any(axis=0)
-    return UserTests(
-        low=ends[0],
-        high=ends[1],
-        p_t=np.where(equal, 1.0, p_t),
-        p_wilcoxon=np.where(equal, 1.0, p_wilcoxon),
-        p_permutation=as_extreme / (RESAMPLES + 1),
-    )
+        p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)
+        return p_t, float(stats.wilcoxon(differences).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

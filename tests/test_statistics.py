@@ -101,7 +101,7 @@ def test_corrections_are_those_of_their_definitions() -> None:
 def test_signs_over_users_are_flipped_as_by_trying_all() -> None:
     random = np.random.default_rng(1)
     differences = random.normal(0.4, 1.0, (12, 3))
-    found = user_tests(differences)
+    found = user_tests(list(differences.T))
     for column in range(3):
         values = differences[:, column]
         sums = [abs(np.dot(signs, values)) for signs in itertools.product((-1, 1), repeat=12)]
@@ -112,15 +112,15 @@ def test_signs_over_users_are_flipped_as_by_trying_all() -> None:
 
 
 def test_the_bootstrap_interval_of_many_users_is_that_of_the_normal_law() -> None:
-    differences = np.random.default_rng(2).normal(0.1, 1.0, (4000, 1))
-    found = user_tests(differences)
+    differences = np.random.default_rng(2).normal(0.1, 1.0, 4000)
+    found = user_tests([differences])
     half = 1.96 * differences.std() / math.sqrt(4000)
     assert found.low[0] == pytest.approx(differences.mean() - half, abs=0.15 * half)
     assert found.high[0] == pytest.approx(differences.mean() + half, abs=0.15 * half)
 
 
 def test_users_who_do_not_differ_give_no_difference() -> None:
-    found = user_tests(np.zeros((50, 1)))
+    found = user_tests([np.zeros(50)])
     assert (found.p_t[0], found.p_wilcoxon[0], found.p_permutation[0]) == (1, 1, 1)
     assert (found.low[0], found.high[0]) == (0, 0)
 

@@ -4,16 +4,18 @@ difference over seeds and over users."""
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow.parquet import read_schema
+from pyarrow.parquet import ParquetFile
 
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import refuse_what_is_no_file
@@ -46,6 +48,9 @@ _USER_COLUMNS = {
 """The comparison's columns, and the attributes of ``UserTests`` that they hold."""
 NO_USERS = dict.fromkeys(_USER_COLUMNS, math.nan)
 """The columns of a cell that has no test over users."""
+_UserResults: TypeAlias = dict[tuple[str, str, str], dict[str, float]]
+_NUMBERS_AT_ONCE = 5_000_000
+"""So many differences of users wait for their tests at most (40 MB), of however many cells."""
 
 
 def parse_baseline(text: str, summaries: Sequence[StudySummary]) -> dict[str, str]:
@@ -206,7 +211,7 @@ def over_seeds(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]
 
 def compare_over_users(
     entries: Sequence[ComparedCell], metrics: Sequence[str], problems: list[str]
-) -> dict[tuple[str, str, str], dict[str, float]]:
+) -> _UserResults:
     """The tests over users of every pair of cells with test scores.
 
     Args:
@@ -219,11 +224,13 @@ def compare_over_users(
         ``p_users_permutation`` by study, cell and metric.
     """
 
-    @functools.cache
+    # The baseline of one cell is mostly that of the next.
+    @functools.lru_cache(maxsize=2)
     def mean_users(paths: tuple[Path, ...]) -> pd.DataFrame:
         return _mean_users(paths, metrics, problems)
 
-    stacked: dict[bytes, tuple[list[tuple[str, str, str]], list[NDArray[np.float64]]]] = {}
+    results: _UserResults = {}
+    waiting: dict[bytes, _SameUsers] = {}
     for entry in entries:
         if entry.baseline is None or not entry.complete or not entry.baseline.complete:
             continue
@@ -238,16 +245,32 @@ def compare_over_users(
             if metric in ours and metric in theirs:
                 # Of a metric of a group, only some users have values.
                 difference = (ours[metric] - theirs[metric]).dropna()
-                # Cells with the same users are tested together.
-                users = difference.index.to_numpy().tobytes()
-                names, columns = stacked.setdefault(users, ([], []))
-                names.append((entry.study.name, entry.cell.key, metric))
-                columns.append(difference.to_numpy())
-    results: dict[tuple[str, str, str], dict[str, float]] = {}
-    for names, columns in stacked.values():
-        if not columns:
-            continue
-        tests: UserTests = user_tests(np.column_stack(columns))
+                users = hashlib.sha256(difference.index.to_numpy()).digest()
+                same = waiting.setdefault(users, _SameUsers([], []))
+                same.names.append((entry.study.name, entry.cell.key, metric))
+                same.differences.append(difference.to_numpy(np.float64))
+                if sum(of.numbers for of in waiting.values()) > _NUMBERS_AT_ONCE:
+                    results |= _tested(waiting)
+    return results | _tested(waiting)
+
+
+class _SameUsers(NamedTuple):
+    """Comparisons over the same users, for which signs and samples are drawn once."""
+
+    names: list[tuple[str, str, str]]
+    differences: list[NDArray[np.float64]]
+
+    @property
+    def numbers(self) -> int:
+        return sum(map(len, self.differences))
+
+
+def _tested(waiting: dict[bytes, _SameUsers]) -> _UserResults:
+    """The tests of what waits for them; then nothing waits any more."""
+    results: _UserResults = {}
+    while waiting:
+        _, (names, differences) = waiting.popitem()
+        tests: UserTests = user_tests(differences)
         for position, name in enumerate(names):
             results[name] = {
                 column: float(getattr(tests, attribute)[position])
@@ -264,11 +287,22 @@ def _mean_users(paths: Sequence[Path], metrics: Sequence[str], problems: list[st
     for path in paths:
         try:
             refuse_what_is_no_file(path)
-            columns = [name for name in read_schema(path).names if name in wanted]
-            tables.append(pd.read_parquet(path, columns=columns))
-        except (InputError, OSError, ValueError) as error:
+            with ParquetFile(path) as file:
+                columns = [name for name in file.schema_arrow.names if name in wanted]
+                tables.append(_numbers(file.read(columns)))
+        except (pa.ArrowException, InputError, LookupError, OSError, ValueError) as error:
             said = " ".join(str(error).split())
             problem = f"{path}: users' test scores cannot be read: {said}"
             problems += [] if problem in problems else [problem]
             return pd.DataFrame()
     return pd.concat(tables).groupby("user").mean()
+
+
+def _numbers(table: pa.Table) -> pd.DataFrame:
+    """Users and their scores, whatever a file says of how they are to be shown."""
+    for name in ("user", *table.column_names):
+        kind = table.column(name).type
+        if not (pa.types.is_integer(kind) if name == "user" else pa.types.is_floating(kind)):
+            raise InputError(f"column {name!r} holds {kind}")
+    found: pd.DataFrame = table.replace_schema_metadata().to_pandas()
+    return found
