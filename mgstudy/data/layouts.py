@@ -7,7 +7,7 @@ The schema's metadata says what a file is and what it was made from;
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 
 from mgstudy.data.dataset import Interactions
 from mgstudy.data.interactions import SPLITS, RawInteractions
-from mgstudy.data.tables import FORMAT, TableContent, read_facts, to_schema_metadata
+from mgstudy.data.tables import (
+    FORMAT,
+    TableContent,
+    read_as_written,
+    read_facts,
+    to_schema_metadata,
+)
 from mgstudy.environment import package_versions
 from mgstudy.errors import InputError
 
@@ -55,8 +61,10 @@ def read_interactions(path: Path) -> dict[str, Interactions]:
     """The interactions of every split of a table, in its order, as read-only arrays; with times and
     ratings where it has them."""
     columns = {"user": "users", "item": "items", "timestamp": "times", "rating": "ratings"}
-    present = [name for name in columns if name in pyarrow.parquet.read_schema(path).names]
-    table = _read_table(path, [*present, "split"])
+    kinds = {"user": pa.int64(), "item": pa.int64(), "split": pa.string()}
+    kinds |= {"timestamp": pa.int64(), "rating": pa.float64()}
+    table = _read_table(path, kinds, optional=("timestamp", "rating"))
+    present = [name for name in columns if name in table.column_names]
     splits: dict[str, Interactions] = {}
     for name in SPLITS:
         rows = table.filter(pyarrow.compute.equal(table.column("split"), name))
@@ -73,7 +81,7 @@ def ids_content(keys: pa.Array, facts: Mapping[str, Any]) -> TableContent:
 
 def read_ids(path: Path) -> pa.Array:
     """What the raw data calls each user or item, by id."""
-    return _read_table(path, ["key"]).column(0).combine_chunks()
+    return _read_table(path, {"key": pa.string()}).column(0).combine_chunks()
 
 
 def texts_content(texts: Sequence[str], facts: Mapping[str, Any]) -> TableContent:
@@ -83,7 +91,7 @@ def texts_content(texts: Sequence[str], facts: Mapping[str, Any]) -> TableConten
 
 def read_texts(path: Path) -> tuple[str, ...]:
     """A text of each item, by id."""
-    return tuple(_read_table(path, ["text"]).column(0).to_pylist())
+    return tuple(_read_table(path, {"text": pa.string()}).column(0).to_pylist())
 
 
 def features_content(
@@ -141,30 +149,59 @@ def features_content(
 
 
 def read_features(path: Path) -> NDArray[np.float32]:
-    """A feature table as one read-only float32 array of shape ``[items, width]``."""
+    """A feature table as one read-only float32 array of shape ``[items, width]``.
+
+    Raises:
+        InputError: If it is of another format, or not as it was written.
+    """
     read_facts(path)  # Refuses a table of another format.
-    file = pyarrow.parquet.ParquetFile(path)
-    width = file.schema_arrow.field("feature").type.list_size
-    table = np.empty((file.metadata.num_rows, width), dtype=np.float32)
-    done = 0
-    for group in range(file.num_row_groups):
-        for chunk in file.read_row_group(group, columns=["feature"]).column(0).chunks:
-            table[done : done + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, width)
-            done += len(chunk)
+    with read_as_written(path), pyarrow.parquet.ParquetFile(path) as file:
+        kind = file.schema_arrow.field("feature").type
+        if not pa.types.is_fixed_size_list(kind) or kind.value_type != pa.float32():
+            raise InputError(f"its features are {kind}")
+        table = np.empty((file.metadata.num_rows, kind.list_size), dtype=np.float32)
+        done = 0
+        for group in range(file.num_row_groups):
+            for chunk in file.read_row_group(group, columns=["feature"]).column(0).chunks:
+                values = chunk.flatten().to_numpy().reshape(-1, kind.list_size)
+                table[done : done + len(chunk)] = _finite_float32(values, done, _named_by_place)
+                done += len(chunk)
+        if done != len(table):
+            raise InputError(f"has {done} of its {len(table)} rows")
     return _read_only(table)
 
 
 def read_known(path: Path) -> NDArray[np.bool_] | None:
     """Whether each item of a table is known, where it has the column ``known``."""
-    if "known" not in pyarrow.parquet.read_schema(path).names:
+    table = _read_table(path, {"known": pa.bool_()}, optional=("known",))
+    if not table.column_names:
         return None
-    column = _read_table(path, ["known"]).column(0)
-    return np.asarray(column.to_numpy(), dtype=np.bool_)
+    return np.asarray(table.column(0).to_numpy(), dtype=np.bool_)
 
 
-def _read_table(path: Path, columns: list[str]) -> pa.Table:
+def _named_by_place(row: int, column: int) -> str:
+    return f"row {row}, column {column}"
+
+
+def _read_table(
+    path: Path, kinds: Mapping[str, pa.DataType], optional: Collection[str] = ()
+) -> pa.Table:
+    """Columns of a table by name, each of the type that is written and with a value in every row;
+    the optional ones where the table has them."""
     read_facts(path)  # Refuses a table of another format.
-    return pyarrow.parquet.read_table(path, columns=columns)
+    with read_as_written(path), pyarrow.parquet.ParquetFile(path) as file:
+        there = file.schema_arrow.names
+        asked = [name for name in kinds if name in there or name not in optional]
+        table = file.read(asked)
+        table.validate(full=True)
+        for name in asked:
+            column = table.column(name)
+            if column.type != kinds[name] or column.null_count:
+                lacks = f" and {column.null_count} gaps" if column.null_count else ""
+                raise InputError(
+                    f"column {name!r} holds {column.type}{lacks}, expected {kinds[name]}"
+                )
+    return table
 
 
 def _columns_content(

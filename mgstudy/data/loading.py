@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mgstudy.config.factors import MissingModalities, name_fault
-from mgstudy.data.dataset import Dataset, ItemTexts
+from mgstudy.data.dataset import Dataset, Interactions, ItemTexts
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.encoder import FeatureStep
 from mgstudy.data.feature_tables import fill
+from mgstudy.data.interactions import Counts
 from mgstudy.data.layouts import (
     read_features,
     read_ids,
@@ -28,7 +30,7 @@ from mgstudy.data.manifest import FeatureTable, Manifest
 from mgstudy.data.missing import observed_after, taken
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.prepare import encoded_without, repair
-from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
+from mgstudy.data.tables import DamagedTableError, TableStore, read_as_written, read_facts
 from mgstudy.errors import InputError, suggestion
 from mgstudy.fingerprint import fingerprint, fingerprint_arrays
 from mgstudy.workspace import Workspace
@@ -58,19 +60,22 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
         manifest = repair(manifest, workspace)
     interactions = store.path(manifest.interactions.key)
     facts = read_facts(interactions)
-    if facts["counts"] != manifest.counts.model_dump():
+    if facts.get("counts") != manifest.counts.model_dump():
         raise InputError(
             f"{workspace.manifest(name)}: its counts are not those of {interactions.name}; prepare "
             "the dataset again"
         )
     splits = read_interactions(interactions)
+    with read_as_written(interactions):
+        _refuse_other_than(manifest.counts, splits)
+        domains = _domains(store, manifest, facts["domains"]) if "domains" in facts else None
     return Dataset(
         name=name,
         user_count=manifest.counts.users,
         item_count=manifest.counts.items,
         **splits,
         features={
-            modality: read_features(store.path(table.key))
+            modality: _features(store.path(table.key), manifest.counts.items, table.shape[1])
             for modality, table in manifest.features.items()
         },
         fingerprint=manifest.interactions.key,
@@ -81,9 +86,11 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
             for modality, table in manifest.features.items()
         },
         domains=tuple(facts.get("domains", ())),
-        item_domains=_domains(store, manifest, facts["domains"]) if "domains" in facts else None,
+        item_domains=domains,
         texts={
-            name: ItemTexts(table.key, partial(_read_texts, workspace, table.key))
+            name: ItemTexts(
+                table.key, partial(_read_texts, workspace, table.key, manifest.counts.items)
+            )
             for name, table in manifest.texts.items()
         },
     )
@@ -151,20 +158,43 @@ def load_without(
     )
 
 
+def _refuse_other_than(counts: Counts, splits: Mapping[str, Interactions]) -> None:
+    for name, split in splits.items():
+        if len(split) != (expected := getattr(counts, name)):
+            raise InputError(f"has {len(split)} interactions for {name}, expected {expected}")
+        for ids, count in ((split.users, counts.users), (split.items, counts.items)):
+            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count:
+                raise InputError(f"holds ids outside 0 to {count - 1}")
+
+
+def _features(path: Path, items: int, width: int) -> NDArray[np.float32]:
+    table = read_features(path)
+    with read_as_written(path):
+        if table.shape != (items, width):
+            raise InputError(f"has shape {list(table.shape)}, expected {[items, width]}")
+    return table
+
+
 def _domains(store: TableStore, manifest: Manifest, names: list[str]) -> NDArray[np.int8]:
     """Each item's domain, as a position among the names."""
     of_items = read_ids(store.path(manifest.id_maps["item_domains"].key))
-    positions = pc.index_in(of_items, pa.array(names)).to_numpy(zero_copy_only=False)
-    return np.asarray(positions, dtype=np.int8)
+    positions = pc.index_in(of_items, pa.array(names, pa.string()))
+    if len(positions) != manifest.counts.items or positions.null_count:
+        raise InputError("not every item has one of its domains")
+    return np.asarray(positions.to_numpy(), dtype=np.int8)
 
 
-def _read_texts(workspace: Workspace, key: str) -> tuple[str, ...]:
+def _read_texts(workspace: Workspace, key: str, items: int) -> tuple[str, ...]:
     """A table of texts, which a process on another machine may have to fetch."""
     store = TableStore(workspace.tables)
     for path in store.files(key):
         workspace.fetch(path)
     store.check(key)
-    return read_texts(store.path(key))
+    texts = read_texts(store.path(key))
+    with read_as_written(store.path(key)):
+        if len(texts) != items:
+            raise InputError(f"has {len(texts)} texts, expected {items}")
+    return texts
 
 
 def _observed(store: TableStore, modality: str, table: FeatureTable) -> NDArray[np.bool_]:
@@ -174,6 +204,9 @@ def _observed(store: TableStore, modality: str, table: FeatureTable) -> NDArray[
     for made in (*table.stages, table):
         known = read_known(store.path(made.key))
         if known is not None:
+            with read_as_written(store.path(made.key)):
+                if len(known) != table.shape[0]:
+                    raise InputError(f"has {len(known)} rows, expected {table.shape[0]}")
             return known
     raise InputError(
         f"it is not known which {table.missing:,} items lack {modality}: the dataset was prepared "

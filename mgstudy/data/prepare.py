@@ -24,7 +24,7 @@ from mgstudy.data.remote import Downloads, with_settings
 from mgstudy.data.sentences import item_texts
 from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.cold_start import ColdStart
-from mgstudy.data.tables import StoredTable, TableContent, TableStore
+from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_as_written
 from mgstudy.errors import InputError
 from mgstudy.files import Progress, identify, no_progress
 from mgstudy.workspace import Workspace
@@ -210,7 +210,9 @@ class Preparation:
         )
         interactions, id_maps = ensure_interactions(tables, self.steps)
         facts = tables.facts(interactions)
-        counts = Counts.model_validate(facts["counts"])
+        with read_as_written(self.store.path(interactions.key)):
+            counts = Counts.model_validate(facts["counts"])
+            steps = tuple(map(StepRecord.model_validate, facts["step_records"]))
         keys = None
         if "item_ids" in id_maps:
             keys = read_ids(self.store.path(id_maps["item_ids"].key))
@@ -221,7 +223,7 @@ class Preparation:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             pipeline=self.config,
             counts=counts,
-            steps=tuple(map(StepRecord.model_validate, facts["step_records"])),
+            steps=steps,
             interactions=interactions,
             id_maps=id_maps,
             features={

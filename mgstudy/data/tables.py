@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,29 @@ def from_schema_metadata(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def read_as_written(path: Path) -> Iterator[None]:
+    """Say which table it is that is not as this program writes them.
+
+    Its checksum may fit: whoever writes another table there can write its record, too.
+
+    Raises:
+        DamagedTableError: In place of whatever a reader stumbles over inside the block.
+    """
+    try:
+        yield
+    except DamagedTableError:
+        raise
+    except (
+        *(pa.ArrowException, ArithmeticError, AttributeError, InputError, LookupError),
+        *(OSError, RecursionError, TypeError, ValueError),
+    ) as error:
+        fault = " ".join(str(error).split())[:200]
+        raise DamagedTableError(
+            f"{path}: damaged: {fault}; delete it and prepare the dataset again"
+        ) from error
+
+
 def read_facts(path: Path) -> dict[str, Any]:
     """What a table says about itself, from its schema's metadata alone.
 
@@ -200,11 +224,9 @@ def read_facts(path: Path) -> dict[str, Any]:
         DamagedTableError: If the file is not a Parquet file.
         InputError: If it has another format.
     """
-    try:
+    with read_as_written(path):
         refuse_what_is_no_file(path)
         facts = from_schema_metadata(pyarrow.parquet.read_schema(path))
-    except (pa.ArrowInvalid, InputError, OSError) as error:
-        raise DamagedTableError(f"{path}: damaged: {error}") from error
     refuse_other_format(path, facts.get("format_version"), facts.get("versions"))
     return facts
 

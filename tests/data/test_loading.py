@@ -1,6 +1,8 @@
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mgstudy.config.factors import MissingModalities
@@ -8,11 +10,13 @@ from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset, load_without
 from mgstudy.data.prepare import prepare
+from mgstudy.data.tables import StoredTable
 from mgstudy.errors import InputError
 from mgstudy.features.completions.base import complete
 from mgstudy.features.completions.neighbours import Neighbours
 from mgstudy.features.steps.normalize import Normalize
 from mgstudy.features.steps.pca import PrincipalComponents
+from mgstudy.files import sha256_of
 from mgstudy.models.item_graphs import binary_neighbour_matrix
 from mgstudy.workspace import Workspace
 
@@ -118,6 +122,57 @@ def test_a_damaged_table_is_said_and_made_again(
     caplog.clear()
     load_dataset(workspace, "toy")
     assert caplog.messages == []
+
+
+def with_column(name: str, values, kind=None):
+    def forge(table: pa.Table) -> pa.Table:
+        column = pa.array([*values] * len(table), kind)[: len(table)]
+        position = table.column_names.index(name)
+        return table.set_column(position, name, column)
+
+    return forge
+
+
+def saying(facts: dict[bytes, bytes]):
+    return lambda table: table.replace_schema_metadata({**table.schema.metadata, **facts})
+
+
+FORGED = {
+    "ids beyond": ("interactions", with_column("user", [99])),
+    "ids below": ("interactions", with_column("item", [-1])),
+    "gaps": ("interactions", with_column("user", [None], pa.int64())),
+    "floats": ("interactions", with_column("user", [0.5])),
+    "lists": ("interactions", with_column("user", [[0]])),
+    "no test": ("interactions", with_column("split", ["train"])),
+    "no split": ("interactions", lambda table: table.drop_columns(["split"])),
+    "two users": ("interactions", lambda table: table.append_column("user", table["user"])),
+    "no counts": ("interactions", saying({b"mgstudy.counts": b"[" * 9999})),
+    "no metadata": ("interactions", lambda table: table.replace_schema_metadata({b"\xff": b""})),
+    "no feature": ("image", lambda table: table.drop_columns(["feature"])),
+    "text as feature": ("image", with_column("feature", ["x"])),
+    "other width": ("image", with_column("feature", [[0.5]], pa.list_(pa.float32(), 1))),
+    "features with gaps": ("image", with_column("feature", [None], pa.list_(pa.float32(), 3))),
+    "not a number": ("image", with_column("feature", [[np.nan] * 3], pa.list_(pa.float32(), 3))),
+    "fewer rows": ("image", lambda table: table.slice(1)),
+}
+
+
+@pytest.mark.parametrize(("name", "forge"), FORGED.values(), ids=FORGED)
+def test_a_table_that_something_else_wrote_is_refused_though_its_checksum_fits(
+    raw, workspace, manifest, name: str, forge
+) -> None:
+    path = table_file(workspace, manifest, name)
+    pq.write_table(forge(pq.read_table(path)), path)
+    of_now = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+    record = path.with_suffix(".json")
+    stored = StoredTable.model_validate_json(record.read_bytes())
+    record.write_text(stored.model_copy(update=of_now).model_dump_json())
+    with pytest.raises(InputError, match=r"; delete it and prepare the dataset again$") as caught:
+        load_dataset(workspace, "toy")
+    assert str(caught.value).startswith(f"{path}: damaged: ")
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    assert np.array_equal(load_dataset(workspace, "toy").features["image"], raw.features["image"])
 
 
 def test_damage_after_the_first_use_is_found_too(raw, workspace, manifest, caplog) -> None:

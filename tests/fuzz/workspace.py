@@ -11,9 +11,12 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from values import something_else, value
 
 COMMANDS = [
@@ -104,6 +107,8 @@ def damaged_workspace(
             _damage_database(path, draw)
         elif path.suffix == ".xz" and draw.random() < 0.7:
             _damage_member(path, draw, damage)
+        elif path.suffix == ".parquet" and path.stat().st_size and draw.random() < 0.7:
+            _forge_table(path, draw)
         elif draw.random() < 0.1:
             something_else(draw.choice([path.parent, path.parent.parent]), draw)
         else:
@@ -124,6 +129,34 @@ def _damage_member(
             for member in sorted(Path(unpacked).iterdir()):
                 if not member.is_fifo() and not member.is_symlink():
                     archive.add(member, member.name)
+
+
+def _forge_table(path: Path, draw: random.Random) -> None:
+    """Another table in the place of one, with a record that says that this is what was written."""
+    table = pq.read_table(path)
+    position = draw.randrange(table.num_columns)
+    name, column = table.column_names[position], table.column(position)
+    change = draw.randrange(6)
+    if change == 0:
+        table = table.remove_column(position)
+    elif change == 1:
+        table = table.append_column(name, column)
+    elif change == 2:
+        table = table.slice(draw.randrange(len(table) + 1), draw.choice([0, 1, len(table)]))
+    elif change == 3:
+        facts = dict(table.schema.metadata)
+        facts[draw.choice(sorted(facts))] = json.dumps(value(draw)).encode()
+        table = table.replace_schema_metadata(draw.choice([facts, None]))
+    else:
+        others = [0, 1, -1, 99, 2**62, 0.5, float("nan"), 1e300, "x", "", b"x", None, True, [], [0]]
+        new = pa.array([draw.choice(others)] * len(table))
+        if change == 5 and pa.types.is_integer(column.type):
+            new = pa.array([draw.choice(others[:5])] * len(table))
+        table = table.set_column(position, name, new)
+    pq.write_table(table, path)
+    record = path.with_suffix(".json")
+    content = {"size": path.stat().st_size, "sha256": sha256(path.read_bytes()).hexdigest()}
+    record.write_text(json.dumps({**json.loads(record.read_text()), **content}))
 
 
 def _damage_database(path: Path, draw: random.Random) -> None:
