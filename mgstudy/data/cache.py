@@ -12,11 +12,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
-from mgstudy.data.derived import INPUTS_FILE
+from mgstudy.data.derived import INPUTS_FILE, remove_whole
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, MgstudyError, suggestion
-from mgstudy.files import Progress, listed, no_progress
+from mgstudy.files import Progress, content_of, listed, no_progress
 from mgstudy.workspace import Workspace
 
 Kind = Literal["table", "derived", "download", "unfinished"]
@@ -84,13 +84,19 @@ def describe_entry(entry: CacheEntry) -> dict[str, Any]:
 
     Raises:
         DamagedTableError: If a table cannot be read.
+        InputError: If derived arrays do not say what they were made from.
     """
     content = entry.model_dump(mode="json")
     if entry.kind == "table":
         return {**content, "facts": read_facts(entry.path)}
     inputs = entry.path / INPUTS_FILE
-    if entry.kind == "derived" and inputs.exists():
-        return {**content, "facts": json.loads(inputs.read_text(encoding="utf-8"))}
+    if entry.kind == "derived" and (written := content_of(inputs)) is not None:
+        try:
+            return {**content, "facts": json.loads(written)}
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{inputs}: damaged: {error}; delete {entry.path}, which is computed again"
+            ) from error
     return content
 
 
@@ -177,8 +183,8 @@ def _derived(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[C
     for path in listed(workspace.derived):
         if path.is_dir() and not path.name.startswith("."):
             try:
-                content = (path / INPUTS_FILE).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError):
+                content = json.dumps(json.loads(content_of(path / INPUTS_FILE) or b""))
+            except (MgstudyError, ValueError, RecursionError):
                 # What does not say what it was made from may be in use.
                 yield _entry(path.name, "derived", path, ("unknown",))
                 continue
@@ -228,7 +234,7 @@ def _remove(entry: CacheEntry) -> bool:
     try:
         with FileLock(lock, blocking=False):
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_whole(path) if entry.kind == "derived" else shutil.rmtree(path)
                 return True
             # The record first: a table without one is unfinished, and made again.
             if beside is not None:

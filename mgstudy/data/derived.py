@@ -93,6 +93,17 @@ class DerivedArrays:
         return found
 
 
+def remove_whole(folder: Path) -> None:
+    """Remove an entry; a kill on the way leaves none of which some arrays are gone.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    going = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    folder.replace(going / folder.name)
+    shutil.rmtree(going)
+
+
 def _read(folder: Path) -> Arrays | None:
     """The arrays of an entry; ``None`` where there is none, or a damaged one."""
     try:
@@ -113,7 +124,8 @@ def _write(folder: Path, inputs: Mapping[str, Any], arrays: Mapping[str, NDArray
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            remove_whole(folder)
         temporary.replace(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

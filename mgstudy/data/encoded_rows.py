@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgstudy.files import written_whole
+from mgstudy.files import locked, written_whole
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,15 @@ class EncodedRows:
 
     folder: Path | None = None
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only process that encodes these: `mgstudy cache gc` leaves them alone."""
+        if self.folder is None:
+            yield
+            return
+        with locked(self.folder.with_name(self.folder.stem.removeprefix("."))):
+            yield
+
     def read(self) -> dict[int, NDArray[np.float32]]:
         """The items that are encoded, to their rows; of a batch that cannot be read, none."""
         rows: dict[int, NDArray[np.float32]] = {}
@@ -33,7 +42,7 @@ class EncodedRows:
             try:
                 with np.load(path, allow_pickle=False) as batch:
                     rows.update(zip(batch["items"].tolist(), batch["rows"], strict=True))
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            except Exception:  # Archive, compression and header each have errors of their own.
                 continue
         return rows
 

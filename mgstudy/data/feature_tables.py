@@ -16,7 +16,7 @@ from mgstudy.data.interaction_tables import TableMaker
 from mgstudy.data.layouts import features_content, read_features, read_known
 from mgstudy.data.manifest import FeatureTable
 from mgstudy.data.sources.base import Recipe, Source
-from mgstudy.data.tables import StoredTable, TableContent
+from mgstudy.data.tables import StoredTable, TableContent, read_as_written
 from mgstudy.environment import package_versions
 from mgstudy.errors import InputError
 from mgstudy.fingerprint import fingerprint
@@ -92,13 +92,14 @@ class FeatureMaker:
             stages.append(self._after(stages[-1], made_from, partial(step.apply, observed=known)))
         *before, last = stages
         facts = self.tables.facts(last)
-        return FeatureTable(
-            **last.model_dump(),
-            shape=facts["shape"],
-            encoder=facts["encoder"],
-            missing=facts["missing"],
-            stages=tuple(before),
-        )
+        with read_as_written(self.tables.store.path(last.key)):
+            return FeatureTable(
+                **last.model_dump(),
+                shape=facts["shape"],
+                encoder=facts["encoder"],
+                missing=facts["missing"],
+                stages=tuple(before),
+            )
 
     def _encoded(self, encoder: Encoder) -> list[StoredTable]:
         """What an encoder makes of the items, and with the missing ones filled."""
@@ -111,7 +112,7 @@ class FeatureMaker:
         encode = partial(self._encode, encoder, replace(self.items, encoded=rows))
         first = self.tables.ensure(self.modality, made_from, encode)
         rows.discard()
-        if not (encoder.keeps_unfilled and self.tables.facts(first)["missing"]):
+        if not (encoder.keeps_unfilled and self.tables.facts(first).get("missing")):
             return [first]
         known = read_known(self.tables.store.path(first.key))
         assert known is not None
@@ -131,7 +132,8 @@ class FeatureMaker:
         return origin
 
     def _encode(self, encoder: Encoder, items: Items, facts: dict[str, Any]) -> TableContent:
-        encoded = encoder.encode(items)
+        with items.encoded.held():
+            encoded = encoder.encode(items)
         values, known = encoded.values, encoded.known
         facts |= {
             "modality": self.modality,
@@ -158,7 +160,8 @@ class FeatureMaker:
 
         def make(facts: dict[str, Any]) -> TableContent:
             facts = {**self.tables.facts(before), **facts}
-            facts["preprocessing"] += [made_from["step"]] if "step" in made_from else []
+            with read_as_written(self.tables.store.path(before.key)):
+                facts["preprocessing"] += [made_from["step"]] if "step" in made_from else []
             values = change(read_features(self.tables.store.path(before.key)))
             return features_content(values, facts, partial(_place, self.modality))
 

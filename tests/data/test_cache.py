@@ -1,5 +1,6 @@
 """The cache listed, verified and cleaned; and killed at many points."""
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,14 @@ from filelock import FileLock
 from programs import finished
 
 from mgstudy.cli import cache as cache_commands
-from mgstudy.data.cache import collect_garbage, find_entry, list_cache, verify_cache
+from mgstudy.data.cache import (
+    collect_garbage,
+    describe_entry,
+    find_entry,
+    list_cache,
+    verify_cache,
+)
+from mgstudy.data.encoded_rows import EncodedRows
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
 from mgstudy.data.tables import DamagedTableError, read_facts
@@ -91,6 +99,43 @@ def test_what_a_process_is_writing_stays(workspace) -> None:
         assert collect_garbage(workspace) == []
         assert partial.exists()
     assert kinds(collect_garbage(workspace)) == ["unfinished .image"]
+
+
+def test_what_is_encoded_so_far_stays_while_the_rest_is_encoded(workspace) -> None:
+    rows = EncodedRows(workspace.tables / ".image-1.partial")
+    with rows.held():
+        rows.keep([0], np.ones((1, 2)))
+        assert collect_garbage(workspace) == []
+        assert list(rows.read()) == [0]
+    assert kinds(collect_garbage(workspace)) == ["unfinished .image"]
+
+
+def test_derived_arrays_go_all_or_not_at_all(raw, workspace, monkeypatch) -> None:
+    prepare(raw.pipeline(), workspace)
+    derive(workspace, "toy")
+
+    def killed(folder: Path) -> None:
+        next(folder.rglob("*.npy")).unlink()
+        raise OSError(errno.EIO, "killed")
+
+    with monkeypatch.context() as patched, pytest.raises(MgstudyError, match="cannot be removed"):
+        patched.setattr("shutil.rmtree", killed)
+        collect_garbage(workspace, all_derived=True)
+    derive(workspace, "toy")
+    (entry,) = [entry for entry in list_cache(workspace) if entry.kind == "derived"]
+    assert (entry.path / "half.npy").exists()
+
+
+@pytest.mark.parametrize("content", [b'{"of": ', b"\xff", b"[" * 99_999, None])
+def test_derived_arrays_that_do_not_say_of_what_are_in_use(raw, workspace, content) -> None:
+    prepare(raw.pipeline(), workspace)
+    derive(workspace, "toy")
+    (inputs,) = workspace.derived.glob("*/inputs.json")
+    inputs.unlink()
+    os.mkfifo(inputs) if content is None else inputs.write_bytes(content)
+    assert collect_garbage(workspace) == []
+    with pytest.raises(InputError, match=r"inputs\.json: "):
+        describe_entry(find_entry(list_cache(workspace), "halves"))
 
 
 def test_commands(raw, workspace, command, printed) -> None:
