@@ -16,10 +16,12 @@ LIMITS = {
     "MGSTUDY_YAML_DEPTH": 100,
     "MGSTUDY_YAML_VALUES": 100_000,
     # Of raw data: the length of a line, and of one that is a Python literal, which takes five
-    # hundred times its memory to read; how many bytes, where they are more than 64 MiB, come of
-    # each of a compressed or Parquet file; how many ids, for each that occurs, its numbers span.
+    # hundred times its memory to read; the levels of a record's nesting; how many bytes, where they
+    # are more than 64 MiB, come of each of a compressed or Parquet file; how many ids, for each
+    # that occurs, its numbers span.
     "MGSTUDY_LINE_BYTES": 16 << 20,
     "MGSTUDY_LITERAL_BYTES": 1 << 20,
+    "MGSTUDY_RECORD_DEPTH": 100,
     "MGSTUDY_BYTES_PER_BYTE": 100,
     "MGSTUDY_IDS_PER_ID": 100,
     # Of a table of features: its bytes, which follow from how many categories or columns there are.

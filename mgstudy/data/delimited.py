@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from mgstudy.files import Progress
 _ONE_CHARACTER = "\x1f"
 _DECIMAL = r"^\s*[+-]?[0-9]+\s*$"
 _MOST_SHOWN = 200
+csv.field_size_limit(sys.maxsize)  # How long a line may be is for ``mgstudy.limits`` to say.
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Dialect:
 
         Raises:
             UnicodeDecodeError: If it is not text in the encoding.
+            csv.Error: If its quotes cannot be.
         """
         text = line.decode(self.encoding)
         if self.quoted and len(self.delimiter) == 1 and '"' in text:
@@ -68,8 +71,10 @@ class Dialect:
         """Whether Arrow can split at the delimiter itself."""
         return len(self.delimiter.encode()) == 1
 
-    def not_text(self, error: UnicodeDecodeError) -> str:
-        """What is wrong with a line that is not text in the encoding."""
+    def fault(self, error: UnicodeDecodeError | csv.Error) -> str:
+        """What is wrong with a line whose ``fields`` cannot be told."""
+        if isinstance(error, csv.Error):  # Which advises programmers.
+            return "a carriage return or a quote where none can be"
         name = self.encoding.upper()
         return f"not {name} text (byte {error.start + 1} of the line); save the file as {name}"
 
@@ -119,8 +124,8 @@ def read_delimited(
         assert names is not None
         try:
             fields = dialect.fields(line)
-        except UnicodeDecodeError as error:
-            return dialect.not_text(error)
+        except (UnicodeDecodeError, csv.Error) as error:
+            return dialect.fault(error)
         if len(fields) != len(names):
             return f"has {len(fields)} fields, expected {len(names)}"
         record = dict(zip(names, fields, strict=True))
@@ -152,8 +157,8 @@ def read_header(path: Path, dialect: Dialect, progress: Progress) -> tuple[str, 
 def _header(path: Path, line: bytes, dialect: Dialect, columns: Collection[str]) -> tuple[str, ...]:
     try:
         names = dialect.fields(line.rstrip(b"\r"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: line 1: {dialect.not_text(error)}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: line 1: {dialect.fault(error)}") from error
     if any("\r" in name for name in names):
         raise InputError(
             f"{path}: line 1: ends in a carriage return alone; save the file with line feeds"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mgstudy.errors import InputError
-from mgstudy.files import Progress
+from mgstudy.files import Progress, refuse_what_is_no_file
 from mgstudy.limits import limit, more_than
 
 BLOCK_BYTES = 4 << 20
@@ -99,6 +99,7 @@ def open_stream(path: Path, progress: Progress) -> Iterator[Callable[[int], byte
     compression: str | None = None
     unpacked = 0
     try:
+        refuse_what_is_no_file(path)
         with path.open("rb") as file:
             magic = file.read(4)
             file.seek(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -63,6 +64,11 @@ class Column:
         if len(shown) > _MOST_SHOWN:
             shown = f"{shown[:_MOST_SHOWN]}..."
         return f"{name} is {shown}, {fault}" if fault else None
+
+    def held(self, value: Any) -> Any:
+        """A value without fault as the column holds it: a float, whatever digits it drops."""
+        is_whole = isinstance(value, int) and pa.types.is_floating(self.type)
+        return float(value) if is_whole else value
 
     def is_plausible(self, values: pa.ChunkedArray) -> bool:
         """Whether a whole column can be right, without saying which value is not."""
@@ -156,7 +162,7 @@ def read_item_records(
     Raises:
         InputError: If more lines are malformed than may be; names the first.
     """
-    read = 0
+    read, deepest = 0, limit("MGSTUDY_RECORD_DEPTH")
     parse: Callable[[bytes], Record | str] = _parse_json
     for block in line_blocks(malformed.path, progress):
         for number, line in block.lines():
@@ -173,7 +179,10 @@ def read_item_records(
                     continue
                 record, parse = tried, other
             name = record.get(key)
-            if not isinstance(name, str) or not name:
+            if line.count(b"[") + line.count(b"{") > deepest and _is_deeper(record, deepest):
+                levels = more_than("MGSTUDY_RECORD_DEPTH", "levels")
+                malformed.add(number, f"is nested in {levels}")
+            elif not isinstance(name, str) or not name:
                 malformed.add(number, f"{key} is missing")
             elif name in wanted:
                 # Only an escape can stand for what is no text.
@@ -240,7 +249,7 @@ def _good_lines(
         if fault:
             malformed.add(number, fault)
         else:
-            yield values
+            yield {name: columns[name].held(value) for name, value in values.items()}
 
 
 def _parse_json(line: bytes) -> Record | str:
@@ -256,10 +265,22 @@ def _parse_literal(line: bytes) -> Record | str:
         most = more_than("MGSTUDY_LITERAL_BYTES", "bytes")
         return f"not JSON, and as a Python literal has {most}"
     try:
-        record = ast.literal_eval(line.decode("utf-8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of escapes that Python does not know.
+            record = ast.literal_eval(line.decode("utf-8"))
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         return f"neither JSON nor a Python literal: {str(error)[:120]}"
     return record if isinstance(record, dict) else "neither a JSON object nor a Python dictionary"
+
+
+def _is_deeper(record: Record, most: int) -> bool:
+    """Whether values lie in one another in more levels."""
+    values: list[Any] = [record]
+    for _ in range(most):
+        inside = [value.values() if isinstance(value, dict) else value
+                  for value in values if isinstance(value, dict | list | tuple)]  # fmt: skip
+        values = [value for container in inside for value in container]
+    return any(isinstance(value, dict | list | tuple) for value in values)
 
 
 def _all_text(record: Record) -> str:

@@ -13,7 +13,7 @@ import fsspec
 
 from mgstudy.config.pipeline import PipelineConfig, SourceConfig
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import Progress, locked, written_whole
+from mgstudy.files import Progress, content_of, locked, written_whole
 from mgstudy.fingerprint import fingerprint
 from mgstudy.urls import expand_url, first_line, recorded_url, redacted
 
@@ -99,10 +99,11 @@ class Downloads:
 
     def _fetch_file(self, system: Any, remote: str, target: Path) -> None:
         info = system.info(remote)
-        version = {key: str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None}
+        known = {key: str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None}
+        version = json.dumps(known).encode()
         record = target.with_name(f".{target.name}.version")
         with locked(target):
-            if target.exists() and record.exists() and json.loads(record.read_text()) == version:
+            if target.exists() and content_of(record) == version:
                 return
             done, total = 0, int(info.get("size") or 0)
             with system.open(remote, "rb") as source, written_whole(target) as file:
@@ -111,7 +112,7 @@ class Downloads:
                     done += len(block)
                     self.progress(f"fetch {target.name}", done, max(total, done))
             with written_whole(record) as file:
-                file.write(json.dumps(version).encode())
+                file.write(version)
 
 
 def with_settings(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -113,6 +114,13 @@ def test_a_malformed_json_line_is_named_or_counted(tmp_path, bad, message) -> No
     assert malformed.count == 1
 
 
+@pytest.mark.parametrize("stars", [2**53 + 1, 10**20, 10**300])
+def test_whole_numbers_of_many_digits_are_read_beside_a_malformed_line(tmp_path, stars) -> None:
+    path = json_file(tmp_path / "a.json", [{**GOOD, "stars": stars}, "{"])
+    table = pa.concat_tables(read_json_lines(Malformed(path, 0.5), COLUMNS, no_progress))
+    assert table["stars"].to_pylist() == [float(stars)]
+
+
 def test_the_share_of_malformed_lines_is_not_advised_where_another_setting_mends_all(
     tmp_path,
 ) -> None:
@@ -138,6 +146,14 @@ def test_delimited_text_is_read_by_the_names_of_its_columns(tmp_path) -> None:
     ]
 
 
+def test_a_long_field_in_quotes_is_read_beside_a_malformed_line(tmp_path) -> None:
+    path, long = tmp_path / "a.csv", "x" * 200_000
+    path.write_text(f'user,stars,time,text\nu,1,1,"{long}"\nv,2,2\nw,3,3,y\n', "utf-8")
+    columns = {**COLUMNS, "text": Column()}
+    tables = read_delimited(Malformed(path, 0.5), columns, Dialect(","), no_progress)
+    assert pa.concat_tables(tables)["text"].to_pylist() == [long, "y"]
+
+
 def test_a_delimiter_of_two_characters_and_another_encoding(tmp_path) -> None:
     path = tmp_path / "ratings.dat"
     path.write_bytes("1::Amélie::3\n2::Das Boot::4\n".encode("latin-1"))
@@ -161,6 +177,7 @@ def test_a_delimiter_of_two_characters_and_another_encoding(tmp_path) -> None:
         ("a,4,-0x3", "line 3: time is '-0x3', expected a number"),
         ("a,4,1_0", "line 3: time is '1_0', expected a number"),
         ("a,4_0,1", "line 3: stars is '4_0', expected a number"),
+        ('"a"\rb,4,1', "line 3: a carriage return or a quote where none can be"),
     ],
 )
 def test_a_malformed_delimited_line_is_named(tmp_path, line: str, message: str) -> None:
@@ -237,12 +254,35 @@ def test_a_small_file_that_holds_very_much_is_refused_unless_it_is_allowed(
         assert read()
 
 
+def test_a_pipe_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(InputError, match="is a pipe, socket or device, expected a file"):
+        list(line_blocks(tmp_path / "a.json", no_progress))
+
+
+def test_an_odd_escape_in_a_python_literal_is_no_news(tmp_path, recwarn) -> None:
+    path = tmp_path / "meta.json"
+    path.write_text(r"{'asin': 'B1', 'title': '\d'}" + "\n", "utf-8")
+    ((_, _, record),) = read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress)
+    assert (record["title"], list(recwarn)) == (r"\d", [])
+
+
 def test_a_python_literal_has_a_limit_of_its_own(tmp_path, monkeypatch) -> None:
     path = tmp_path / "meta.json"
     path.write_text("{'asin': 'B1', 'title': 'a long one'}\n", "utf-8")
     monkeypatch.setenv("MGSTUDY_LITERAL_BYTES", "20")
     with pytest.raises(InputError, match=r"line 1: not JSON, and as a Python literal has more"):
         list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
+
+
+@pytest.mark.parametrize(("begin", "end"), [('{"a": ', "}"), ("[", "]")])
+def test_a_record_that_is_nested_deeply_is_malformed(tmp_path, monkeypatch, begin, end) -> None:
+    path = tmp_path / "meta.json"
+    path.write_text('{"asin": "B1", "a": ' + begin * 200 + "1" + end * 200 + "}\n", "utf-8")
+    with pytest.raises(InputError, match=r"line 1: is nested in more than 100 levels; set \$MG"):
+        list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
+    monkeypatch.setenv("MGSTUDY_RECORD_DEPTH", "201")
+    assert len(list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))) == 1
 
 
 def test_a_file_without_records_is_refused(tmp_path) -> None:

@@ -81,3 +81,14 @@ def test_a_server_that_is_away_is_said_without_what_opens_it(tmp_path: Path) -> 
         Downloads(tmp_path, no_progress).fetch(f"http://{SECRET}@127.0.0.1:9/a.csv")
     assert str(raised.value).startswith("http://***@127.0.0.1:9/a.csv: cannot be reached: ")
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize("noted", ["", "{", "[]", "null"])
+def test_what_is_not_noted_to_be_of_now_is_fetched_again(
+    noted: str, host: str, tmp_path: Path
+) -> None:
+    downloads = Downloads(tmp_path, no_progress)
+    path = downloads.fetch(f"http://{SECRET}@{host}/a.csv")
+    path.write_text("of before")
+    path.with_name(".a.csv.version").write_text(noted)
+    assert downloads.fetch(f"http://{SECRET}@{host}/a.csv").read_text() == "u,i\n1,2\n"

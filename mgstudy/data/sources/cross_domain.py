@@ -6,6 +6,7 @@ setting: it is what studies of transfer vary.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar
@@ -197,10 +198,9 @@ class CrossDomain(Source):
         user_keys = [*keys[0], *called]
         item_keys = self._item_keys(domains)
         for what, names in (("a user", user_keys), ("an item", item_keys)):
-            if len(set(names)) < len(names):
-                twice = next(key for key in names if names.count(key) > 1)
+            if twice := [key for key, count in Counter(names).items() if count > 1]:
                 raise InputError(
-                    f"{left} and {right} both have {what} that is called {twice!r}; set "
+                    f"{left} and {right} both have {what} that is called {twice[0]!r}; set "
                     "source.prefix_items: true or call one of the domains otherwise"
                 )
         step = StepRecord(

@@ -106,6 +106,13 @@ class LogSource(Source):
 
     def interactions(self) -> RawInteractions:
         unit, names = self.parameters.timestamp_unit, self.columns()
+        fields = {name: field for field, name in names.present().items()}
+        for field, name in names.present().items():
+            if fields[name] != field:
+                raise InputError(
+                    f"{self.logs()[0]}: column {name!r} is named as {field} and as {fields[name]}; "
+                    "a log has a column for each"
+                )
         types = (Column(), Column(), Column(pa.float64()), Column(self.time_type, unit=unit))
         columns = {name: kind for name, kind in zip(names, types, strict=True) if name is not None}
         files = [self._malformed(path) for path in self.logs()]

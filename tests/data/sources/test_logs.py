@@ -240,6 +240,9 @@ def test_plain_tables(tmp_path, kind: str) -> None:
     wrong = source("table", interactions=tmp_path / f"log.{kind}", user="usr", item="what")
     with pytest.raises(InputError, match=re.escape("no column 'usr'")):
         rows(wrong)
+    wrong = source("table", interactions=tmp_path / f"log.{kind}", user="who", item="who")
+    with pytest.raises(InputError, match="column 'who' is named as user and as item"):
+        rows(wrong)
 
 
 NOON = datetime.datetime(2020, 1, 1, 12)
