@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from mgstudy.errors import InputError
+from mgstudy.files import refuse_what_is_no_file
 
 
 def seed_everything(seed: int) -> None:
@@ -93,6 +94,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
             plain values.
     """
     try:
+        refuse_what_is_no_file(path)
         with path.open("rb") as file:
             return read_checkpoint(file, str(path), device)
     except FileNotFoundError:

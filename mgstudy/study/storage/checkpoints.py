@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,9 @@ from typing import Any
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from mgstudy.errors import InputError
-from mgstudy.files import is_at
+from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import is_at, listed
+from mgstudy.urls import first_line, redacted
 
 BEST_WEIGHTS = "best.pt"
 """Weights of a trial's best epoch, in the trial's folder."""
@@ -29,6 +31,7 @@ TEST_USERS = "test_users.parquet"
 LAST = "last.pt"
 BEFORE_LAST = "before-last.pt"
 FINAL = "final.pt"
+_UNFINISHED = re.compile(r"\.(partial|new|lock)$|(^|/)\.[^/]*$")
 
 
 @contextmanager
@@ -166,15 +169,24 @@ class CheckpointFolder:
         return sorted(int(name) for name in names if name.isdecimal())
 
     def files(self) -> dict[str, str]:
-        """Everything that trials have left whole, by its path below this folder, to where it is."""
+        """Everything that trials have left whole, by its path below this folder, to where it is.
+
+        Raises:
+            MgstudyError: If a folder cannot be listed: nobody knows what is in it.
+        """
         files, root = self._open(self.root)
-        try:
-            found = files.find(root)
-        except OSError:
-            return {}
+        if not self._is_remote:
+            found = list(map(str, _files_below(Path(root))))
+        else:
+            try:
+                found = files.find(root)
+            except FileNotFoundError:
+                return {}
+            except Exception as error:  # Every file system has errors of its own.
+                shown = redacted(self.root)
+                raise MgstudyError(f"{shown}: cannot be listed: {first_line(error)}") from error
         below = {posixpath.relpath(path, root): path for path in found}
-        unfinished = (".partial", ".new", ".lock")
-        return {name: path for name, path in below.items() if not name.endswith(unfinished)}
+        return {name: path for name, path in below.items() if not _UNFINISHED.search(name)}
 
     def read(self, place: str) -> bytes:
         """The content of one of ``files``.
@@ -229,3 +241,11 @@ class CheckpointFolder:
     def _open(self, location: str) -> tuple[AbstractFileSystem, str]:
         files, path = url_to_fs(location)
         return files, str(path)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in listed(folder):
+        if path.is_dir():
+            yield from _files_below(path)
+        elif path.is_file():  # Nobody may ever write to a pipe.
+            yield path

@@ -258,7 +258,8 @@ def _last_driver(folder: Path, is_alive: bool) -> Driver:
 def _is_locked(path: Path) -> bool:
     """Whether a process holds a lock file, which we may perhaps only read."""
     try:
-        with path.open("rb") as file:
+        # What is no file, such as a pipe, is not waited for.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -23,7 +23,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import cut_half_line, refuse_where_no_file_can_be
+from mgstudy.files import cut_half_line, refuse_what_is_no_file, refuse_where_no_file_can_be
 from mgstudy.study.storage.storage_writer import said
 from mgstudy.urls import redacted
 
@@ -61,6 +61,8 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         raise MgstudyError(f"storage {shown} does not exist")
     copied: Path | None = None
     try:
+        if file is not None and file.exists():
+            refuse_what_is_no_file(file)
         if file is not None:
             if is_sqlite and not create and not os.access(file.parent, os.W_OK):
                 copied = _copied_database(file)
@@ -72,7 +74,9 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         storage = RDBStorage(
             parsed.render_as_string(hide_password=False), engine_kwargs=_engine_settings(parsed)
         )
-    except NOT_WRITTEN_BY_OPTUNA as error:
+    except (InputError, *NOT_WRITTEN_BY_OPTUNA) as error:
+        if copied is not None:
+            shutil.rmtree(copied.parent, ignore_errors=True)
         raise MgstudyError(f"storage {shown} cannot be opened: {said(error)}") from error
     if copied is not None:
         weakref.finalize(storage, shutil.rmtree, copied.parent, ignore_errors=True)
@@ -153,9 +157,13 @@ def _copied_database(file: Path) -> Path:
     """A copy of a database that lies where nothing can be written: SQLite does not even read one
     with a write-ahead log without writing beside it."""
     folder = Path(tempfile.mkdtemp(prefix="mgstudy-read-"))
-    for path in (file, file.with_name(f"{file.name}-wal")):
-        if path.exists():
-            shutil.copyfile(path, folder / path.name)
+    try:
+        for path in (file, file.with_name(f"{file.name}-wal")):
+            if path.exists():
+                shutil.copyfile(path, folder / path.name)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder / file.name
 
 

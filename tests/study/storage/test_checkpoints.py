@@ -9,7 +9,7 @@ import fsspec
 import pytest
 import torch
 
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.checkpoints import (
     BEFORE_LAST,
     BEST_WEIGHTS,
@@ -146,3 +146,21 @@ def test_a_copy_of_what_lies_at_a_url_is_there_for_as_long_as_it_is_needed(tmp_p
     with local_copy(str(tmp_path / "best.pt")) as path:
         assert path == str(tmp_path / "best.pt")
     assert (tmp_path / "best.pt").exists()
+
+
+def test_what_trials_left_whole_is_listed_and_nothing_else(tmp_path: Path) -> None:
+    folder = CheckpointFolder(str(tmp_path / "checkpoints"))
+    assert folder.files() == {}
+    location = Path(folder.save(TRIAL, BEST_WEIGHTS, {"epoch": 1}))
+    for name in (".best.pt.a1b2", "last.pt.new", "test_users.parquet.partial"):
+        location.with_name(name).write_bytes(b"half")
+    os.mkfifo(location.with_name("test_users.parquet"))  # Which nobody ever writes to.
+    assert folder.files() == {f"{TRIAL}/{BEST_WEIGHTS}": str(location)}
+    with pytest.raises(InputError, match="is a pipe, socket or device"):
+        folder.load(TRIAL, "test_users.parquet")
+
+
+def test_checkpoints_that_cannot_be_listed_are_not_none(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file")
+    with pytest.raises(MgstudyError, match="checkpoints: cannot be read: Not a directory"):
+        CheckpointFolder(str(tmp_path / "checkpoints")).files()

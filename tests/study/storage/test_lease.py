@@ -161,6 +161,12 @@ def test_a_sign_of_life_that_cannot_be_written_or_read_stops_nobody(
     held.beat(seconds=0)
 
 
+def test_a_pipe_in_place_of_the_lock_is_not_waited_for(folder: Path) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / "driver.lock")
+    assert holder(folder, FILE, "first") == Driver()
+
+
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_lines_that_no_journal_has_are_said(tmp_path: Path, lines: str) -> None:
         open_storage(f"journal:///{path}")
     with pytest.raises(InputError, match="cannot be opened: its lines are not those of a jour"):
         try_storage(f"journal:///{path}")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+@pytest.mark.parametrize("create", [False, True])
+def test_a_pipe_in_place_of_a_storage_is_not_waited_for(
+    tmp_path: Path, scheme: str, create: bool
+) -> None:
+    os.mkfifo(tmp_path / "study.log")
+    with pytest.raises(MgstudyError, match=r"cannot be opened: .*is a pipe, socket or device"):
+        open_storage(f"{scheme}:///{tmp_path / 'study.log'}", create)
 
 
 def test_variables_hide_no_mistake_of_a_study_file() -> None:
