@@ -297,8 +297,8 @@ def user_tests(differences: Sequence[Numbers]) -> UserTests:
         ]
     )
     ends = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    t_and_wilcoxon = np.array([_t_and_wilcoxon(column) for column in differences])
-    return UserTests(ends[0], ends[1], *t_and_wilcoxon.T, as_extreme / (RESAMPLES + 1))
+    p_t, p_wilcoxon = np.array([_t_and_wilcoxon(column) for column in differences]).T
+    return UserTests(ends[0], ends[1], p_t, p_wilcoxon, as_extreme / (RESAMPLES + 1))
 
 
 def _t_and_wilcoxon(differences: Numbers) -> tuple[float, float]:

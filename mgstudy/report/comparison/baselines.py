@@ -245,7 +245,7 @@ def compare_over_users(
             if metric in ours and metric in theirs:
                 # Of a metric of a group, only some users have values.
                 difference = (ours[metric] - theirs[metric]).dropna()
-                users = hashlib.sha256(difference.index.to_numpy()).digest()
+                users = hashlib.sha256(difference.index.to_numpy().tobytes()).digest()
                 same = waiting.setdefault(users, _SameUsers([], []))
                 same.names.append((entry.study.name, entry.cell.key, metric))
                 same.differences.append(difference.to_numpy(np.float64))
