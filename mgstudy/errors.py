@@ -7,7 +7,10 @@ prints the message alone; a traceback is for bugs.
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class MgstudyError(Exception):
@@ -46,3 +49,17 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {by_lower_case[near[0]]!r}?"
     return f"known: {', '.join(names) if names else 'none'}"
+
+
+def own_line(error: BaseException) -> str:
+    """``FILE:LINE: `` of a person's own code in which something went wrong: the innermost line that
+    is neither mgstudy's nor an installed library's nor Python's. Empty if there is none."""
+    libraries = (sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))
+    others = [Path(__file__).parent, *map(Path, libraries)]
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        places.append((error.filename, error.lineno))
+    for file, line in reversed(places):
+        if not (file.startswith("<") or any(Path(file).is_relative_to(other) for other in others)):
+            return f"{file}:{line}: "
+    return ""

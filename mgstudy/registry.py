@@ -9,16 +9,78 @@ an entry point, and a configuration may name one as ``package.module:Class``.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar, cast
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
-from mgstudy.errors import InputError, UnknownNameError
+from mgstudy.errors import InputError, UnknownNameError, own_line
 
 Part = TypeVar("Part")
+
+_looked_through: list[str] = []
+_used: list[str] = []
+
+
+def look_in(folders: Iterable[Path | str]) -> None:
+    """Find the modules of these folders too, those beside a study file for example, where Python
+    itself finds none of that name."""
+    for folder in map(str, folders):
+        if folder not in _looked_through:
+            _looked_through.append(folder)
+
+
+def used_folders() -> tuple[str, ...]:
+    """Those in which modules were found, for other processes to look in."""
+    return tuple(_used)
+
+
+def import_named(kind: str, path: str) -> Any:
+    """The class that a file names as ``package.module:Class``.
+
+    Args:
+        kind: What it is called in messages.
+        path: The name.
+
+    Raises:
+        InputError: If it cannot be imported; with the line of its code that is wrong.
+    """
+    module_name, _, class_name = path.partition(":")
+    first = module_name.partition(".")[0]
+    try:
+        if first not in sys.modules and importlib.util.find_spec(first) is None:
+            _use_folder_of(first)
+        return getattr(importlib.import_module(module_name), class_name)
+    except ModuleNotFoundError as error:
+        if error.name != first:
+            raise _not_imported(kind, path, error) from error
+        places = f" or in {' or '.join(_looked_through)}" if _looked_through else ""
+        raise InputError(
+            f"cannot import {kind} {path!r}: there is no {first}.py on Python's path{places}; put "
+            "it beside the file that names it, set PYTHONPATH to its folder, or install its "
+            "package (`pip install -e FOLDER`)"
+        ) from error
+    except Exception as error:  # A module may do anything while it is imported.
+        raise _not_imported(kind, path, error) from error
+
+
+def _not_imported(kind: str, path: str, error: Exception) -> InputError:
+    return InputError(f"cannot import {kind} {path!r}: {own_line(error)}{error}")
+
+
+def _use_folder_of(module: str) -> None:
+    for folder in _looked_through:
+        if (Path(folder) / f"{module}.py").is_file() or (Path(folder) / module).is_dir():
+            # Last: what else lies there stands in for no other module.
+            sys.path.append(folder)
+            _used.append(folder)
+            importlib.invalidate_caches()
+            return
 
 
 class Registry(Generic[Part]):
@@ -113,11 +175,7 @@ class Registry(Generic[Part]):
         )
 
     def _import(self, path: str) -> type[Part]:
-        module_name, _, class_name = path.partition(":")
-        try:
-            member = getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:  # A module may do anything while it is imported.
-            raise InputError(f"cannot import {self.kind} {path!r}: {error}") from error
+        member = import_named(self.kind, path)
         if not self._is_part(member):
             raise InputError(
                 f"{path!r} is not a {self.kind}: it must be a concrete subclass of "

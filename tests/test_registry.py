@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 from programs import finished
 
+from mgstudy import registry as registries
 from mgstudy.data.encoder import encoders, feature_steps
 from mgstudy.data.sources.base import sources
 from mgstudy.data.steps.base import steps
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.models.base import Recommender
-from mgstudy.registry import Registry
+from mgstudy.registry import Registry, look_in, used_folders
 from mgstudy.robustness.risks.base import risks
 from mgstudy.study.definition.cell import REGISTRIES
 
@@ -118,6 +120,23 @@ def test_a_class_named_by_its_path_needs_no_entry_point(
         parts.get("Wider")
 
 
+def test_a_module_is_found_beside_a_file_and_there_again(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(registries, "_looked_through", [])
+    monkeypatch.setattr(registries, "_used", [])
+    name = f"{package.name}:Wider"
+    (package / f"{package.name}.py").write_text(THIRD_PARTY.format(name="Wider"))
+    with pytest.raises(InputError, match=r"put it beside the file that names it, set PYTHONPATH"):
+        registry().get(name)
+    look_in([package])
+    assert registry().get(name).name == "Wider"
+    assert used_folders() == (str(package),)
+    # Nothing that lies there stands in for a module that Python finds by itself.
+    assert sys.path[-1] == str(package)
+
+
 def test_two_parts_of_one_name_are_refused(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(package, monkeypatch, "BPR", f"{package.name}:Wider")
     with pytest.raises(
@@ -132,7 +151,7 @@ def test_two_parts_of_one_name_are_refused(package: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [
-        ("no_such_package:Model", "No module named 'no_such_package'"),
+        ("no_such_package:Model", "there is no no_such_package.py on Python's path"),
         ("mgstudy.models.bpr:NoSuchClass", "has no attribute 'NoSuchClass'"),
         (":BPR", "Empty module name"),
         ("mgstudy.models.losses:bpr_loss", "is not a model"),
@@ -145,6 +164,18 @@ def test_a_path_that_leads_to_no_part_is_one_clear_line(path: str, complaint: st
         registry().get(path)
     assert path in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_line_of_its_own_code_that_is_wrong_is_said(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for number, wrong in enumerate(("x = 1\nx.nothing", "x = 1\nx = (", "x = 1\nimport nothing_")):
+        file = package / f"{package.name}_{number}.py"
+        file.write_text(wrong)
+        look_in([package])
+        with pytest.raises(InputError, match=re.escape(f"{file}:2: ")):
+            registry().get(f"{file.stem}:Model")
 
 
 def test_a_subclass_without_a_name_of_its_own_is_no_part(

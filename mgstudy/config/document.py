@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 
 from mgstudy.config.reading import Location, YamlReader, file_text, kind, located_error, shortened
 from mgstudy.errors import InputError
+from mgstudy.registry import look_in
 from mgstudy.urls import redacted
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -115,8 +116,11 @@ def load_document(path: Path, overrides: Iterable[str] = ()) -> Document:
     Raises:
         InputError: If the file is missing, is not UTF-8 or not YAML, repeats a key, is not a
             mapping, or an override cannot be applied.
+
+    Parts that it names are found in modules beside it, too.
     """
     document = parse_document(file_text(path), str(path))
+    look_in([path.absolute().parent])
     for override in overrides:
         _apply(document, override)
     return document

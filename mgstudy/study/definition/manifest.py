@@ -15,6 +15,7 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.environment import describe_environment
 from mgstudy.errors import MgstudyError
 from mgstudy.files import content_of, written_whole
+from mgstudy.registry import look_in, used_folders
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.urls import recorded_url
 
@@ -145,6 +146,7 @@ class StudyManifest(_Part):
         cells: Its cells, in the order of the study file.
         left_out: The combinations that cannot be trained.
         datasets: Its datasets by their level's label.
+        modules_in: Folders in which modules of its own parts were found, beside its study file.
         launched: When, ISO 8601 in UTC.
         environment: Versions, machine and git revision.
     """
@@ -156,6 +158,7 @@ class StudyManifest(_Part):
     cells: tuple[CellEntry, ...]
     left_out: tuple[LeftOutEntry, ...] = ()
     datasets: dict[str, DatasetEntry] = Field(default_factory=dict)
+    modules_in: tuple[str, ...] = ()
     launched: str
     environment: Environment = Field(default_factory=Environment)
 
@@ -174,13 +177,19 @@ class StudyManifest(_Part):
             cells=cell_entries(study),
             left_out=study.plan.left_out,
             datasets={name: DatasetEntry.of(dataset) for name, dataset in study.datasets.items()},
+            modules_in=used_folders(),
             launched=datetime.now(UTC).isoformat(timespec="seconds"),
             environment=Environment.model_validate(describe_environment()),
         )
 
     @classmethod
-    def read(cls, folder: StudyFolder) -> StudyManifest:
+    def read(cls, folder: StudyFolder, is_from_here: bool = True) -> StudyManifest:
         """The manifest in a study's folder.
+
+        Args:
+            folder: The folder.
+            is_from_here: Whether it was launched here, so that its own modules are found where
+                they were found then.
 
         Raises:
             MgstudyError: If it is missing, damaged, or of another format.
@@ -198,6 +207,8 @@ class StudyManifest(_Part):
                     f"{path}: has format {content.get('format', 'none')}, and this version reads "
                     f"{FORMAT}; {_writer(content)} wrote it and reads it"
                 )
+            if is_from_here and isinstance(folders := content.get("modules_in"), list):
+                look_in(map(str, folders))
             return cls.model_validate(content)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]

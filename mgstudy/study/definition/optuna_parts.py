@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 import sys
@@ -23,6 +22,7 @@ from mgstudy.config.parameters import Choice, IntegerRange
 from mgstudy.config.reading import Location
 from mgstudy.config.study import OptunaPart, StudyConfig
 from mgstudy.errors import InputError, UnknownNameError, suggestion
+from mgstudy.registry import import_named
 from mgstudy.study.definition.cell import Cell
 from mgstudy.urls import first_line
 
@@ -232,11 +232,7 @@ def _nested(value: Any) -> OptunaPart | None:
 
 def _find(name: str, kind: str) -> Any:
     if ":" in name:
-        module_name, _, class_name = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module_name), class_name)
-        except Exception as error:  # A module may do anything while it is imported.
-            raise InputError(f"cannot import {kind} {name!r}: {first_line(error)}") from error
+        return import_named(kind, name)
     package = {"sampler": optuna.samplers, "pruner": optuna.pruners}[kind]
     base = {"sampler": BaseSampler, "pruner": BasePruner}[kind]
     known = {

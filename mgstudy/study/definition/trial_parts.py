@@ -7,16 +7,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mgstudy.config.document import Document
 from mgstudy.config.factors import short_name
 from mgstudy.config.parameters import ParameterSet, Space, Value
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset, Interactions
-from mgstudy.errors import InputError
-from mgstudy.models.base import models
+from mgstudy.errors import InputError, own_line
+from mgstudy.models.base import Recommender, models
 from mgstudy.study.definition.cell import REGISTRIES, Cell, declared_parameters
 from mgstudy.study.definition.cell_spaces import each_level
+from mgstudy.training.robust.reach import first_batch
 from mgstudy.urls import first_line
 
 _USERS, _ITEMS, _LIKED = 64, 256, 8
@@ -32,10 +34,11 @@ def check_parts(
     datasets: Mapping[str, Dataset],
 ) -> None:
     """Build every completion, model, strategy, robust method and optimizer once with each of its
-    values, on a few users and items.
+    values, on a few users and items, and train and rank once with models of other packages.
 
     Raises:
-        InputError: If one cannot be built; with the place of its level.
+        InputError: If one cannot be built or used; with the place of its level, and the line of
+            its own code that is wrong.
     """
     levels, built = set[Any](), set[Any]()
     with torch.random.fork_rng(devices=[]):
@@ -57,7 +60,7 @@ def check_parts(
 def _build(
     config: StudyConfig, document: Document, cell: Cell, parts: list[Part], dataset: Dataset
 ) -> None:
-    part = parts[0]
+    part, done = parts[0], "built"
     by_factor = {factor: [part for part in parts if part[0] == factor] for factor in REGISTRIES}
     try:
         for part in by_factor["completion"]:
@@ -79,6 +82,9 @@ def _build(
             kind, own = _declared(part)
             strategy = kind(optimizer, own, clip_norm=config.training.clip_norm)
             strategy.epochs(own, config.training.epochs)
+        (part,), done = by_factor["model"], "used"
+        if not type(model).__module__.startswith("mgstudy."):
+            _use(model)
     except Exception as error:  # Of another package, it may raise anything; so would every trial.
         factor, name, given = part
         place = next(
@@ -89,8 +95,37 @@ def _build(
         told = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
         shown = ", ".join(f"{key}={value!r}" for key, value in given.items()) or "its defaults"
         raise document.error(
-            place, f"{short_name(name)} cannot be built with {shown}: {told}{first_line(error)}"
+            place,
+            f"{short_name(name)} cannot be {done} with {shown}: "
+            f"{own_line(error)}{told}{first_line(error)}",
         ) from error
+
+
+def _use(model: Recommender) -> None:
+    """Train a model on a batch, and rank for two users."""
+    if model.trainable:
+        model.train()
+        model.before_epoch(0)
+        loss = model.loss(first_batch(model))
+        if not (isinstance(loss, Tensor) and loss.shape == () and loss.requires_grad):
+            raise InputError(f"`loss` gives {_shown(loss)}, expected one number with a gradient")
+        if not torch.isfinite(loss):
+            raise InputError(f"`loss` gives {float(loss.detach())} on a few users and items")
+        loss.backward()  # type: ignore[no-untyped-call]
+    model.eval()
+    expected = 2, model.dataset.item_count
+    with torch.no_grad():
+        scores = model.scorer()(torch.arange(2))
+    if not (isinstance(scores, Tensor) and scores.shape == expected):
+        raise InputError(
+            f"`scorer` gives {_shown(scores)} for 2 users, expected a tensor of {expected}"
+        )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
 
 
 def _declared(part: Part) -> tuple[Any, ParameterSet]:

@@ -115,7 +115,8 @@ def _placeless(manifest: StudyManifest) -> StudyManifest:
     tracking = manifest.config.tracking.model_copy(update={"uri": None})
     config = manifest.config.model_copy(update={"storage": None, "tracking": tracking})
     place = Place(uri=None, experiment=manifest.tracking.experiment)
-    return manifest.model_copy(update={"config": config, "tracking": place})
+    update = {"config": config, "tracking": place, "modules_in": ()}
+    return manifest.model_copy(update=update)
 
 
 def _text(line: Any) -> bytes:
@@ -227,7 +228,7 @@ def _manifest(unpacked: Path, name: str | None, storage: str | None) -> StudyMan
             f"the archive has format {head['mgstudy_archive']!r}, and this version of mgstudy "
             f"reads {FORMAT}; use the version that wrote it"
         )
-    manifest = _placeless(StudyManifest.read(StudyFolder(unpacked)))
+    manifest = _placeless(StudyManifest.read(StudyFolder(unpacked), is_from_here=False))
     for cell in manifest.cells:
         # Files of its trials are looked for, and deleted, by its key.
         if not _is_known(_CHECKPOINTS + cell.key) or cell.study != f"{manifest.name}/{cell.key}":

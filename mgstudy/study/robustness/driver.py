@@ -17,6 +17,7 @@ from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import MgstudyError
 from mgstudy.models.base import Recommender
+from mgstudy.registry import look_in, used_folders
 from mgstudy.robustness.flatness.measures import measure_flatness, measure_landscape
 from mgstudy.robustness.trained_model import TrainedModel, UserMetrics, resampled_means
 from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
@@ -49,6 +50,7 @@ class ModelJob:
         training: How it was trained.
         settings: What is measured.
         gpu: Whether to measure on a GPU.
+        modules_in: Folders in which the study's own modules are found.
     """
 
     trained: TrainedCell
@@ -57,6 +59,7 @@ class ModelJob:
     training: TrainingSettings
     settings: Robustness
     gpu: bool = False
+    modules_in: tuple[str, ...] = ()
 
 
 def remaining_tasks(
@@ -161,6 +164,7 @@ class _Subject:
     """One model in its worker."""
 
     def __init__(self, job: ModelJob, dataset: Dataset) -> None:
+        look_in(job.modules_in)
         self.job = job
         self.device = "cuda" if job.gpu else "cpu"
         training = job.training
@@ -263,6 +267,7 @@ def _job(
         training=plan.study.config.training,
         settings=plan.settings,
         gpu=resources.gpu > 0,
+        modules_in=used_folders(),
     )
 
 

@@ -12,6 +12,7 @@ from ray import tune
 from mgstudy.environment import for_a_while
 from mgstudy.errors import MgstudyError
 from mgstudy.private.ray import dead_process, trial_errors_told
+from mgstudy.registry import used_folders
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import GpuPacking, TrialResources
@@ -123,6 +124,7 @@ def run_trials(
         settings=record.config.training,
         checkpoints=folder.trial_files,
         policy=record.config.checkpoints,
+        modules_in=used_folders(),
     )
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources.placement),

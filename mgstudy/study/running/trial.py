@@ -18,6 +18,7 @@ from mgstudy.config.study import Checkpoints
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
+from mgstudy.registry import look_in
 from mgstudy.study.definition.cell import Cell
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
@@ -62,6 +63,7 @@ class StudyTrial(Trainable):  # type: ignore[misc]
         settings: TrainingSettings | None = None,
         checkpoints: CheckpointFolder | None = None,
         policy: Checkpoints | None = None,
+        modules_in: tuple[str, ...] = (),
     ) -> None:
         """Keep what all trials share; the arrays of ``datasets`` are views of Ray's object store.
 
@@ -72,7 +74,9 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             settings: How every trial trains.
             checkpoints: Where trials leave their states and best weights.
             policy: When they do.
+            modules_in: Folders in which the study's own modules are found.
         """
+        look_in(modules_in)
         assert cells is not None and datasets is not None and settings is not None
         assert checkpoints is not None and policy is not None
         self._cells, self._datasets, self._settings = cells, datasets, settings

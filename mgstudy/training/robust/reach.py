@@ -70,6 +70,16 @@ def embedding_tables(model: Recommender) -> Mapping[str, nn.Parameter]:
     }
 
 
+def first_batch(model: Recommender) -> Batch:
+    """The first pairs of the model's dataset, to try it out with."""
+    train, items = model.dataset.train, model.dataset.item_count
+    users, positives = (
+        torch.from_numpy(np.array(column[:_BATCH])) for column in (train.users, train.items)
+    )
+    negatives = (positives + 1) % items if model.samples_negatives else None
+    return Batch(users, positives, negatives, nominal_size=_BATCH)
+
+
 _USERS, _ITEMS, _BATCH = 13, 29, 8
 
 
@@ -87,10 +97,6 @@ def _try_out(kind: type[Recommender]) -> frozenset[Reach]:
         found.add(Reach.EDGES)
         return torch.ones_like(graph.values)
 
-    users, positives = (
-        torch.from_numpy(column[:_BATCH]) for column in (dataset.train.users, dataset.train.items)
-    )
-    negatives = (positives + 1) % _ITEMS if model.samples_negatives else None
     with (
         model.features.transformed(note_features),
         entries_scaled(note_edges),
@@ -99,7 +105,7 @@ def _try_out(kind: type[Recommender]) -> frozenset[Reach]:
         signals_noted(Signal.REPRESENTATION) as representations,
         signals_noted(Signal.LOGITS) as logits,
     ):
-        model.loss(Batch(users, positives, negatives, nominal_size=_BATCH))
+        model.loss(first_batch(model))
     for reach, noted in (
         (Reach.PROJECTIONS, projections),
         (Reach.HIDDEN, hidden),

@@ -12,6 +12,7 @@ from optuna._imports import _LazyImport
 
 from mgstudy import api
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.study.definition.manifest import StudyManifest
 
 STUDY = """\
 name: s
@@ -259,6 +260,55 @@ def test_parts_are_built_with_each_of_their_values(
     assert f": {place}: {name} cannot be built with " in told
     assert "taste=3" in told
     assert told.endswith(": KeyError: 'no taste'")
+
+
+MINE = """
+from mgstudy.models.bpr import BPR
+
+class Mine(BPR):
+    name = "Mine"
+
+    def loss(self, batch):
+        {loss}
+
+    def scorer(self):
+        return {scorer}
+"""
+INHERITED = {"loss": "return super().loss(batch)", "scorer": "super().scorer()"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"loss": "return self.nothing"}, "{file}:8: AttributeError: "),
+        ({"loss": "return 0.0"}, "`loss` gives a float, expected one number with a gradient"),
+        (
+            {"loss": "return super().loss(batch) / 0"},
+            "`loss` gives inf on a few users and items",
+        ),
+        (
+            {"scorer": "lambda users: super(Mine, self).scorer()(users)[:, :2]"},
+            "`scorer` gives a tensor of (2, 2) for 2 users, expected a tensor of (2, ",
+        ),
+    ],
+)
+def test_a_model_of_ones_own_is_found_beside_the_study_file_and_tried_out(
+    changed: dict[str, str],
+    said: str,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = f"mine_{tmp_path.name}"
+    for suffix, parts in (("", {}), ("_wrong", changed)):
+        (home / f"{name}{suffix}.py").write_text(MINE.format(**INHERITED | parts))
+    study = api.read_study(home / "study.yaml", [f"factors.model=['{name}:Mine']"], home)
+    manifest = StudyManifest.of(study, {"uri": None, "experiment": "s"})
+    assert str(home) in manifest.modules_in
+    told = refused(home, f"factors.model=['{name}_wrong:Mine']")
+    assert "factors.model.0: Mine cannot be used with " in told
+    assert said.format(file=home / f"{name}_wrong.py") in told
 
 
 @pytest.mark.parametrize("content", ["raise SystemError('no')", "this is no Python"])
