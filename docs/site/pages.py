@@ -17,7 +17,13 @@ from mkdocs.structure.pages import Page
 
 import mgstudy
 from mgstudy import api, cli
-from mgstudy.report.console.parts import KINDS, parameter_table, parts_content
+from mgstudy.report.console.parts import (
+    KINDS,
+    parameter_table,
+    part_content,
+    part_names,
+    reach_lines,
+)
 from mgstudy.report.table import Table
 
 ROOT = Path(__file__).parents[2]
@@ -155,13 +161,14 @@ def _escaped(text: str) -> str:
 
 def _parts(kind: str) -> str:
     text = [f"# {_title(kind)}"]
-    for part in parts_content(kind):
+    for part in (part_content(kind, name) for name in part_names(kind)):
         text.append(f"## {part['name']}")
         if (paper := part.get("paper")) is not None:
             title = f"[{paper['title']}]({paper['url']})" if paper["url"] else paper["title"]
             text.append(f"{paper['authors']}: {title}. {paper['venue']} {paper['year']}.")
         if part["reconstructed_from"] is not None:
             text.append(f"*A reconstruction from {part['reconstructed_from']}.*")
+        text += [f"{line[0].upper()}{line[1:]}." for line in reach_lines(part)]
         text.append(_escaped(part["summary"]) if kind in _OPTUNA else _prose(part["description"]))
         if part["parameters"]:
             table = parameter_table(part["parameters"])

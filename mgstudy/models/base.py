@@ -107,7 +107,7 @@ class Recommender(nn.Module, ABC):
     """
 
     name: ClassVar[str]
-    paper: ClassVar[Paper]
+    paper: ClassVar[Paper | None] = None
     modality_need: ClassVar[ModalityNeed] = ModalityNeed.NONE
     samples_negatives: ClassVar[bool] = True
     """Whether a training batch carries sampled negatives; without, it is pairs only."""

@@ -35,6 +35,21 @@ REGISTRIES = {
 OPTUNA = {"sampler": optuna.samplers, "pruner": optuna.pruners}
 KINDS = (*REGISTRIES, *OPTUNA)
 _NEEDED = "needed"
+_OWNERS = {
+    **{kind: f"{kind}.{{}}." for kind in ("model", "gradient", "robust", "completion")},
+    "optimizer": "optimizer.",
+}
+"""What a study file calls parameters by, before their own names."""
+_PUBLISHED_WITH = "as published with the model"
+
+
+def part_names(kind: str) -> list[str]:
+    """The names of the parts of a kind.
+
+    Raises:
+        UnknownNameError: If there is no such kind.
+    """
+    return list(_parts(kind))
 
 
 def parts_content(kind: str | None = None) -> list[dict[str, Any]]:
@@ -43,41 +58,55 @@ def parts_content(kind: str | None = None) -> list[dict[str, Any]]:
     Raises:
         UnknownNameError: If there is no such kind.
     """
-    if kind is not None and kind not in KINDS:
-        raise UnknownNameError("kind of part", kind, KINDS)
     kinds = KINDS if kind is None else (kind,)
     return [_content(of, name, part) for of in kinds for name, part in _parts(of).items()]
 
 
 def part_content(kind: str, name: str) -> dict[str, Any]:
-    """One part as JSON-like data: what it is, its paper and its parameters.
+    """One part as JSON-like data: what it is, its paper, its parameters, and the models that it
+    acts on, ``None`` of what does not act on models.
 
     Raises:
         UnknownNameError: If there is no such kind, or no such part of it.
     """
-    if kind not in KINDS:
-        raise UnknownNameError("kind of part", kind, KINDS)
+    parts = {} if ":" in name and kind in REGISTRIES else _parts(kind)
     if kind in REGISTRIES:
-        return _content(kind, name, _registry(kind).get(name))
-    parts = _parts(kind)
-    if name not in parts:
+        part = _registry(kind).get(name)
+    elif name in parts:
+        part = parts[name]
+    else:
         raise UnknownNameError(kind, name, parts)
-    return _content(kind, name, parts[name])
+    return {**_content(kind, name, part), "acts_on": _acted_on(kind, part)}
 
 
 def print_parts(kind: str | None, console: Console) -> None:
-    """List every part, or those of one kind, for a person.
+    """List every part, or those of one kind with their parameters, for a person.
 
     Raises:
         UnknownNameError: If there is no such kind.
     """
-    rows = [[part["kind"], part["name"], part["summary"]] for part in parts_content(kind)]
-    console.print(Table(["kind", "name", "what it is"], rows, notes=("what it is",)))
-    console.print("`mgstudy parts KIND NAME` explains one", highlight=False)
+    rows = []
+    for part in parts_content(kind):
+        paper = part.get("paper")
+        row = {
+            "kind": part["kind"] if kind is None else "",
+            # Of this title, a table marks what is only a reconstruction.
+            "model" if kind == "model" else "name": part["name"],
+            "published": f"{paper['venue']} {paper['year']}" if paper and kind else "",
+            "modalities": part["modalities"].partition(":")[0] if kind == "model" else "",
+            "parameters": ", ".join(part["parameters"]) if kind else "",
+            "what it is": part["summary"].replace("``", "`"),
+        }
+        rows.append(row)
+    titles = [title for title in rows[0] if any(row[title] for row in rows)]
+    cells = [[row[title] for title in titles] for row in rows]
+    console.print(Table(titles, cells, notes=("parameters", "what it is")))
+    console.print(f"`mgstudy parts {kind or 'KIND'} NAME` explains one", highlight=False)
 
 
 def print_part(kind: str, name: str, console: Console) -> None:
-    """Explain one part for a person.
+    """Explain one part for a person: what it computes, its paper, its parameters, as a study file
+    calls them, and the models that it acts on.
 
     Raises:
         UnknownNameError: If there is no such kind, or no such part of it.
@@ -86,9 +115,30 @@ def print_part(kind: str, name: str, console: Console) -> None:
     titled = f": {content['paper']['title']}" if "paper" in content else ""
     console.print(f"{kind} {content['name']}{titled}", highlight=False, markup=False)
     print_origin(content, console)
+    for line in reach_lines(content):
+        console.print(line, highlight=False, markup=False)
     console.print()
     print_prose(content["description"], console)
-    console.print(parameter_table(content["parameters"]))
+    owner = _OWNERS.get(kind, "").format(content["name"])
+    parameters = {f"{owner}{key}": of for key, of in content["parameters"].items()}
+    parameters |= {
+        f"optimizer.{key}": {"default": "", "space": space, "description": _PUBLISHED_WITH}
+        for key, space in content.get("optimizer", {}).items()
+    }
+    if parameters:
+        console.print(parameter_table(parameters))
+
+
+def reach_lines(content: Mapping[str, Any]) -> Iterator[str]:
+    """What a part works with, as ``part_content`` gives it: modalities and models."""
+    if "modalities" in content:
+        yield f"modalities: {content['modalities']}"
+    found = content["acts_on"]
+    if found is not None:
+        every = len(_registry("model").names())
+        whole = found == _trained_models()
+        said = "every model that is trained" if whole else ", ".join(found) or "none"
+        yield f"acts on {said}" if whole else f"acts on {len(found)} of {every} models: {said}"
 
 
 def print_origin(content: Mapping[str, Any], console: Console) -> None:
@@ -153,7 +203,24 @@ def _registry(kind: str) -> Registry[Any]:
     return found
 
 
+def _trained_models() -> list[str]:
+    return [model.name for model in _registry("model") if model.trainable]
+
+
+def _acted_on(kind: str, part: Any) -> list[str] | None:
+    """Names of the models that a part can be combined with, found by asking it or them."""
+    if kind == "robust":
+        return [model.name for model in _registry("model") if part.refusal(model) is None]
+    if kind in ("gradient", "optimizer"):
+        return _trained_models()
+    if kind in ("completion", "risk"):
+        return [model.name for model in _registry("model") if model.modality_need.minimum()]
+    return None
+
+
 def _parts(kind: str) -> dict[str, Any]:
+    if kind not in KINDS:
+        raise UnknownNameError("kind of part", kind, KINDS)
     if kind in REGISTRIES:
         return {part.name: part for part in _registry(kind)}
     module = OPTUNA[kind]
@@ -170,15 +237,23 @@ def _content(kind: str, name: str, part: Any) -> dict[str, Any]:
         known = getattr(part, "Parameters", None)
         parameters = {} if known is None else parameters_content(known)
     paper = getattr(part, "paper", None)
-    return {
+    content = {
         "kind": kind,
-        "name": name,
+        "name": getattr(part, "name", name),
         "summary": " ".join(text.partition("\n\n")[0].split()),
         "description": text,
         **({} if paper is None else {"paper": asdict(paper)}),
         "reconstructed_from": getattr(part, "reconstructed_from", None),
         "parameters": parameters,
     }
+    if kind == "model":
+        content |= {
+            "modalities": part.modality_need.value,
+            "trainable": part.trainable,
+            "samples_negatives": part.samples_negatives,
+            "optimizer": {key: space.to_yaml() for key, space in part.optimizer_spaces.items()},
+        }
+    return content
 
 
 def _arguments(part: type[Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mgstudy.report.console.parts import KINDS, parts_content
+from mgstudy.report.console.parts import KINDS, part_content, parts_content
 
 EVERY = parts_content()
 
@@ -53,3 +54,33 @@ def test_what_there_is_not_is_refused(
 ) -> None:
     ended = command("parts", *words)
     assert ended.code == 2 and said in ended.err
+
+
+def test_the_models_that_a_part_acts_on_are_those_it_does_not_refuse() -> None:
+    acts_on = part_content("robust", "feature_noise")["acts_on"]
+    assert "VBPR" in acts_on and "BPR" not in acts_on and "Popularity" not in acts_on
+    trained = part_content("gradient", "sam")["acts_on"]
+    assert {"VBPR", "BPR"} <= set(trained) and "Popularity" not in trained
+    assert part_content("metric", "ndcg")["acts_on"] is None
+
+
+def test_parameters_are_called_as_in_study_files(printed: Callable[..., str]) -> None:
+    assert "gradient.sam.rho" in printed("parts", "gradient", "sam")
+    said = printed("models", "MMGCN")
+    assert "model.MMGCN.embedding_size" in said and "modalities: one or more" in said
+    assert said == printed("parts", "model", "MMGCN")
+
+
+def test_a_part_of_another_package_needs_no_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]
+) -> None:
+    (tmp_path / "unpublished.py").write_text(
+        "from mgstudy.models.bpr import BPR\n"
+        "class Mine(BPR):\n"
+        '    """Mine."""\n'
+        '    name = "Mine"\n'
+        "    paper = None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "model Mine\n" in printed("models", "unpublished:Mine")
+    assert "paper" not in json.loads(printed("models", "unpublished:Mine", "--json"))
