@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         verify_cache,
     )
     from mgstudy.api.launching import Launched, launch, resume
+    from mgstudy.api.names import study_manifests, study_names
     from mgstudy.api.planning import plan
     from mgstudy.api.results import Synced, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
@@ -76,6 +77,8 @@ __all__ = [
     "rename_study",
     "resume",
     "serve_pages",
+    "study_manifests",
+    "study_names",
     "sync",
     "trial_address",
     "verify_cache",

@@ -36,7 +36,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        app()
+        app(prog_name="mgstudy")
     except MemoryError as error:
         typer.echo(f"error: there is not enough memory: {error or 'none is left'}", err=True)
         sys.exit(MgstudyError.exit_code)

@@ -5,15 +5,56 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
+
+from mgstudy.cli import completion
+
+DATA, STUDIES, RESULTS, CLUSTER, UPKEEP = PURPOSES = (
+    "Make and describe data",
+    "Plan and run studies",
+    "Read results",
+    "Run on a cluster",
+    "Look after studies and files",
+)
+"""What one does with a command, named by its ``rich_help_panel``; the last if it names none."""
+
+
+class _ByPurpose(TyperGroup):
+    """Lists commands by what one does with them, each with its first sentence, whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for purpose in PURPOSES:
+            listed = [
+                (name, _first_sentence(command.help))
+                for name, command in self.commands.items()
+                if (getattr(command, "rich_help_panel", None) or UPKEEP) == purpose
+            ]
+            with formatter.section(purpose):
+                formatter.write_dl(listed)
+
+
+def _first_sentence(text: str | None) -> str:
+    sentence, _, _ = " ".join((text or "").partition("\n\n")[0].split()).partition(". ")
+    return f"{sentence.removesuffix('.')}."
+
+
+def _epilog() -> str:
+    """How to read on: in the documentation too, where the package says that there is one."""
+    urls = (entry.partition(", ") for entry in metadata("mgstudy").get_all("Project-URL") or ())
+    found = [f"; {url} explains the rest" for label, _, url in urls if label == "Documentation"]
+    return f"`mgstudy COMMAND --help` explains one{''.join(found)}."
+
 
 app = typer.Typer(
     name="mgstudy",
+    cls=_ByPurpose,
+    epilog=_epilog(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -37,7 +78,9 @@ Overrides = Annotated[
     ),
 ]
 StudyFile = Annotated[Path, typer.Argument(help="Study file, for example search_spaces/x.yaml")]
-StudyName = Annotated[str, typer.Argument(help="Name of a launched study")]
+StudyName = Annotated[
+    str, typer.Argument(help="Name of a launched study", autocompletion=completion.studies)
+]
 RetryFailed = Annotated[
     bool,
     typer.Option("--retry-failed", help="Run failed trials again, once their cause is repaired"),

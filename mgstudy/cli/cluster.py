@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from mgstudy.cli.app import (
+    CLUSTER,
     INTERRUPTED,
     AsJson,
     Home,
@@ -53,7 +54,7 @@ _MARKS = {"fine": "ok", "warning": "look", "problem": "bad"}
 _PAST = {"SUCCEEDED": "succeeded", "STOPPED": "been stopped", "FAILED": "failed"}
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def submit(
     file: StudyFile,
     address: Address = None,
@@ -114,7 +115,7 @@ def submit(
         typer.echo(_left(job, address))
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def jobs(address: Address = None, as_json: AsJson = False) -> None:
     """List the studies' jobs on a cluster."""
     from mgstudy.report.table import Table  # noqa: PLC0415
@@ -142,7 +143,7 @@ def jobs(address: Address = None, as_json: AsJson = False) -> None:
         make_console().print(Table(titles, rows, ["study", "status", "started", "job"]))
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def logs(
     study: StudyName,
     address: Address = None,
@@ -159,7 +160,7 @@ def logs(
         typer.echo(studies.logs(cluster, job), nl=False)
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def stop(study: StudyName, address: Address = None) -> None:
     """Stop a study's job; what has run stays, and `mgstudy submit` goes on."""
     cluster = _connect(address)
@@ -172,7 +173,7 @@ def stop(study: StudyName, address: Address = None) -> None:
     typer.echo(f"{job.id} has {_PAST[job.status]}; `mgstudy submit` goes on where it stopped")
 
 
-@app.command()
+@app.command(rich_help_panel=CLUSTER)
 def doctor(address: Address = None, home: Home = None, as_json: AsJson = False) -> None:
     """Check this machine, or with --address a cluster, and say what to do about each finding."""
     if address is None:

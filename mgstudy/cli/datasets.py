@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mgstudy.cli.app import AsJson, Home, Overrides, app, print_json
+from mgstudy.cli import completion
+from mgstudy.cli.app import DATA, AsJson, Home, Overrides, app, print_json
 
 data = typer.Typer(help="Describe prepared datasets.", no_args_is_help=True)
-app.add_typer(data, name="data")
+app.add_typer(data, name="data", rich_help_panel=DATA)
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 def prepare(
     file: Annotated[Path, typer.Argument(help="Pipeline file, for example pipelines/x.yaml")],
     overrides: Overrides = [],  # noqa: B006
@@ -34,7 +35,11 @@ def prepare(
 @data.command()
 def describe(
     name: Annotated[
-        str | None, typer.Argument(help="Name of a prepared dataset [default: list them]")
+        str | None,
+        typer.Argument(
+            help="Name of a prepared dataset [default: list them]",
+            autocompletion=completion.datasets,
+        ),
     ] = None,
     home: Home = None,
     as_json: AsJson = False,

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from mgstudy.cli.app import app
+from mgstudy.cli.app import DATA, app
 
 
-@app.command("convert-language-model")
+@app.command("convert-language-model", rich_help_panel=DATA)
 def convert_language_model(
     source: Annotated[
         str,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from mgstudy.cli.app import AsJson, app, make_console, print_json
+from mgstudy.cli import completion
+from mgstudy.cli.app import STUDIES, AsJson, app, make_console, print_json
+from mgstudy.registry import look_in
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def schema(
     kind: Annotated[Literal["study", "pipeline"], typer.Argument(help="Which file's schema")],
 ) -> None:
@@ -19,32 +22,33 @@ def schema(
     print_json(api.file_schema(kind))
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def models(
-    name: Annotated[str | None, typer.Argument(help="Explain this one")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Explain this one", autocompletion=completion.parts)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the recommender models, or explain one: paper, modalities, parameters."""
-    from mgstudy.report.console import catalogue as parts  # noqa: PLC0415
-
-    if as_json:
-        print_json(parts.model_content(name) if name else parts.models_content())
-    elif name:
-        parts.print_model(name, make_console())
-    else:
-        parts.print_models(make_console())
+    """List the recommender models, or explain one; the same as `mgstudy parts model`."""
+    parts("model", name, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def parts(
-    kind: Annotated[str | None, typer.Argument(help="Only parts of this kind")] = None,
-    name: Annotated[str | None, typer.Argument(help="Explain this one")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="Only parts of this kind", autocompletion=completion.kinds),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Explain this one", autocompletion=completion.parts)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List everything that study and pipeline files can name, or explain one: what it computes, its
-    paper and its parameters."""
+    paper, its parameters and what it acts on."""
     from mgstudy.report.console import parts as catalogue  # noqa: PLC0415
 
+    look_in([Path.cwd()])
     if kind is None or name is None:
         if as_json:
             print_json(catalogue.parts_content(kind))

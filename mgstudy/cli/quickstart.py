@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from mgstudy.cli.app import Home, app
+from mgstudy.cli.app import STUDIES, Home, app
 from mgstudy.cli.datasets import prepare
 from mgstudy.cli.studies import launch
 
@@ -19,7 +19,7 @@ What next:
   mgstudy plan {STUDY}    what it is made of; edit the file to ask your own question"""
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def quickstart(home: Home = None) -> None:
     """Run a small study on synthetic data, from nothing to its table; a few minutes on two cores.
 

@@ -7,15 +7,28 @@ from typing import Annotated, Literal
 
 import typer
 
-from mgstudy.cli.app import INTERRUPTED, AsJson, Home, StudyName, app, make_console, print_json
+from mgstudy.cli import completion
+from mgstudy.cli.app import (
+    INTERRUPTED,
+    RESULTS,
+    AsJson,
+    Home,
+    StudyName,
+    app,
+    make_console,
+    print_json,
+)
 from mgstudy.cli.upkeep import list_studies
 from mgstudy.errors import InputError
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def status(
     study: Annotated[
-        str | None, typer.Argument(help="Name of a launched study [default: list them]")
+        str | None,
+        typer.Argument(
+            help="Name of a launched study [default: list them]", autocompletion=completion.studies
+        ),
     ] = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -52,17 +65,26 @@ def status(
         print_status(summary, make_console())
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def compare(
-    studies: Annotated[list[str], typer.Argument(help="Names of launched studies")],
+    studies: Annotated[
+        list[str],
+        typer.Argument(help="Names of launched studies", autocompletion=completion.studies),
+    ],
     baseline: Annotated[
         list[str],
-        typer.Option(metavar="FACTOR=LEVEL", help="What to compare with [default: gradient=plain]"),
+        typer.Option(
+            metavar="FACTOR=LEVEL",
+            help="What to compare with [default: gradient=plain]",
+            autocompletion=completion.levels,
+        ),
     ] = [],  # noqa: B006
     metrics: Annotated[
         list[str],
         typer.Option(
-            "--metric", help="What to compare, may be repeated [default: the objective and NDCG]"
+            "--metric",
+            help="What to compare, may be repeated [default: the objective and NDCG]",
+            autocompletion=completion.metrics,
         ),
     ] = [],  # noqa: B006
     against: Annotated[
@@ -106,7 +128,7 @@ def compare(
         formats.print_comparison(comparison, make_console(), metrics, found)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def report(
     study: StudyName,
     output: Annotated[
@@ -125,16 +147,21 @@ def report(
     typer.echo(f"wrote {path} ({megabytes:.1f} MB){kept}")
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def robustness(
     study: StudyName,
     cells: Annotated[
         list[str] | None,
-        typer.Option(help="Only cells whose key has this in it; may be repeated"),
+        typer.Option(
+            help="Only cells whose key has this in it; may be repeated",
+            autocompletion=completion.cells,
+        ),
     ] = None,
     risks: Annotated[
         list[str] | None,
-        typer.Option(help="Only this risk, or `flatness`; may be repeated"),
+        typer.Option(
+            help="Only this risk, or `flatness`; may be repeated", autocompletion=completion.risks
+        ),
     ] = None,
     home: Home = None,
     as_json: AsJson = False,
@@ -170,10 +197,14 @@ def robustness(
         formats.print_robustness(measured, console)
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def ui(
     study: Annotated[
-        str | None, typer.Argument(help="Study to give addresses for [default: every one]")
+        str | None,
+        typer.Argument(
+            help="Study to give addresses for [default: every one]",
+            autocompletion=completion.studies,
+        ),
     ] = None,
     home: Home = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port")] = 5000,

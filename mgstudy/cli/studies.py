@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mgstudy.cli.app import (
     INTERRUPTED,
+    STUDIES,
     AsJson,
     Home,
     Overrides,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from mgstudy.api import Launched
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def plan(
     file: StudyFile,
     overrides: Overrides = [],  # noqa: B006
@@ -72,7 +73,7 @@ def _share(text: str) -> float:
     return share
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def launch(
     file: StudyFile,
     overrides: Overrides = [],  # noqa: B006
@@ -89,7 +90,7 @@ def launch(
     show_launched(launched, console, home, within)
 
 
-@app.command()
+@app.command(rich_help_panel=STUDIES)
 def resume(
     study: StudyName,
     home: Home = None,

@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from mgstudy.cli.app import (
     INTERRUPTED,
+    RESULTS,
     AsJson,
     Home,
     StudyName,
@@ -120,7 +121,7 @@ def show(study: StudyName, home: Home = None, as_json: AsJson = False) -> None:
         print_study(summary, make_console())
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def trial(
     study: StudyName,
     number: Annotated[
