@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,6 +16,7 @@ from mgstudy.errors import InputError, MgstudyError
 from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
 from mgstudy.files import listed
 from mgstudy.fingerprint import fingerprint
+from mgstudy.urls import first_line
 
 WEIGHTS = (".pth", ".pt", ".safetensors")
 SUFFIXES = (".gif", ".jpg", ".jpeg", ".png", ".webp")
@@ -78,6 +80,10 @@ class ImageModel(Encoder):
         import torch  # noqa: PLC0415
 
         device = self.parameters.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            torch.zeros(1, device=device)
+        except (AssertionError, RuntimeError) as error:
+            raise InputError(f"device {device!r} cannot be used: {first_line(error)}") from error
         paths = self._paths(items)
         if not paths:
             raise InputError(
@@ -174,12 +180,13 @@ def _picture(path: Path, transform: Callable[[Any], Any]) -> Any:
     from PIL import Image  # noqa: PLC0415
 
     try:
-        with Image.open(path) as image:
+        # What is odd about a picture that can be read, for example in what it says of its camera.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return transform(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Each format and kind of damage has an error of its own.
         raise InputError(
-            f"{path}: cannot be read as an image: {error}; mend it, or move it away and say what "
-            "items without an image get (`missing`)"
+            f"{path}: cannot be read as an image: {first_line(error)}; mend it, or move it away "
+            "and say what items without an image get (`missing`)"
         ) from error
 
 
@@ -207,7 +214,7 @@ def _read_weights(path: Path, torch: Any) -> dict[str, Any]:
     except ImportError as error:
         raise InputError(f"{path}: needs safetensors; `pip install safetensors`") from error
     except Exception as error:  # Each kind of damage has an error of its own.
-        raise InputError(f"{path}: cannot be read as weights: {error}") from error
+        raise InputError(f"{path}: cannot be read as weights: {first_line(error)}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict):
@@ -219,6 +226,10 @@ def _fill(network: Any, state: dict[str, Any] | None, path: Path | None) -> None
     """Give a network the weights of a file, which may have a classifier besides."""
     if state is None:
         return
-    missing, _ = network.load_state_dict(state, strict=False)
+    try:
+        missing, _ = network.load_state_dict(state, strict=False)
+    except Exception as error:  # Of another size, or no tensors at all.
+        fault = " ".join(str(error).split()[:60])
+        raise InputError(f"{path}: weights of another network: {fault}") from error
     if missing:
         raise InputError(f"{path}: weights of another network: {missing[0]} is missing")

@@ -17,6 +17,7 @@ from mgstudy.errors import InputError
 from mgstudy.features.hub import from_hub
 from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
 from mgstudy.files import absolute
+from mgstudy.urls import first_line
 
 _SENTENCES_AT_ONCE = 1024
 _FILES = ["*.json", "*.txt", "*.safetensors", "*.model"]
@@ -96,7 +97,9 @@ class SentenceTransformer(Encoder):
                 trust_remote_code=False,
             )
         except Exception as error:  # Each kind of damaged model has an error of its own.
-            raise InputError(f"{self.folder}: cannot be loaded as a model: {error}") from error
+            raise InputError(
+                f"{self.folder}: cannot be loaded as a model: {first_line(error)}"
+            ) from error
         if self.parameters.maximum_tokens is not None:
             model.max_seq_length = self.parameters.maximum_tokens
         return model

