@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from mgstudy.errors import InputError
+from mgstudy.files import said_of_writing
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
@@ -32,7 +33,7 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
 
     Raises:
         InputError: If no cell agrees.
-        MgstudyError: If either storage cannot be reached.
+        MgstudyError: If either storage cannot be reached, or the folder not be written to.
     """
     folder, name = study.folder, study.config.name
     began = [cell.key for cell in parent.cells if cell.every_trial()]
@@ -49,7 +50,7 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
             f"no cell of study {parent.name!r} has the levels, spaces, training and data of one of "
             f"{name!r}: there is nothing to begin with; `mgstudy launch` begins anew"
         )
-    with folder.kept_if_launched():
+    with folder.kept_if_launched(), said_of_writing(folder.path):
         folder.path.mkdir(parents=True)
         with opened_storage(folder.database(study.config)) as target:
             store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
