@@ -39,7 +39,8 @@ def move_artifacts(home: Path) -> None:
                 here, there = home / "mlruns" / name, Path(unquote(urlsplit(location).path))
                 if _is_elsewhere(here, there):
                     _replace(connection, location, here.as_uri())
-    except sqlite3.Error as error:  # Not made yet, or not to be written to.
+    except (AttributeError, sqlite3.Error, TypeError, ValueError) as error:
+        # Not made yet, not to be written to, or damaged, which MLflow says itself.
         logger.debug("%s: %s", database, error)
 
 

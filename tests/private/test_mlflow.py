@@ -109,3 +109,12 @@ def test_what_is_no_store_yet_stays_as_it_is(content: bytes | None, tmp_path: Pa
         (tmp_path / "mlflow.db").write_bytes(content)
     move_artifacts(tmp_path)
     assert (tmp_path / "mlflow.db").exists() is (content is not None)
+
+
+def test_a_location_that_is_none_is_left_to_mlflow(store: Path, tmp_path: Path) -> None:
+    shutil.copy(store / "mlflow.db", tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE experiments SET artifact_location = 'http://[::1'")
+    known = places(tmp_path)
+    move_artifacts(tmp_path)
+    assert places(tmp_path) == known
