@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -224,13 +225,17 @@ def worker_interpreter(dashboard: str, headers: Mapping[str, str]) -> str | None
 
     Raises:
         LookupError: If the dashboard knows nothing of its head yet.
-        OSError: If the dashboard does not answer.
+        OSError: If the dashboard does not answer, or something else does.
     """
     request = urllib.request.Request(f"{dashboard}/nodes?view=summary", headers=dict(headers))
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
-        nodes = json.load(answer)["data"]["summary"]
-    for node in nodes:
-        if "cmdline" in node and node["raylet"].get("isHeadNode"):
-            commands = [word for word in node["cmdline"] if word.startswith(_WORKER_COMMAND)]
-            return shlex.split(commands[0].removeprefix(_WORKER_COMMAND))[0] if commands else None
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+            nodes = json.load(answer)["data"]["summary"]
+        for node in nodes:
+            if "cmdline" in node and node["raylet"].get("isHeadNode"):
+                commands = [word for word in node["cmdline"] if word.startswith(_WORKER_COMMAND)]
+                command = commands[0].removeprefix(_WORKER_COMMAND) if commands else ""
+                return shlex.split(command)[0] if command else None
+    except (AttributeError, HTTPException, RecursionError, TypeError, ValueError) as error:
+        raise ConnectionError(f"{dashboard} does not answer as a dashboard: {error!r}") from error
     raise LookupError(f"{dashboard} knows nothing of its head yet")

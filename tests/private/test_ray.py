@@ -9,7 +9,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +38,7 @@ from mgstudy.private.ray import (
     sigterm_left_alone,
     stop_trials_at_once,
     trial_errors_told,
+    worker_interpreter,
 )
 
 CONNECTING = """
@@ -299,6 +302,30 @@ def test_ignored_below(tmp_path: Path) -> None:
         True, False, True, False,
     ]  # fmt: skip
     assert ignored_below(tmp_path / "notes") == []
+
+
+HEAD = b'{"cmdline": 5, "raylet": {"isHeadNode": true}}'
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html>", b"[]", b"[" * 99_999, b'{"data": {"summary": [%b]}}' % HEAD]
+)
+def test_what_answers_in_place_of_a_dashboard_is_said(answer: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with pytest.raises(OSError, match="does not answer as a dashboard"):
+            worker_interpreter(f"http://127.0.0.1:{server.server_port}", {})
+        thread.join(timeout=60)
 
 
 @pytest.mark.integration

@@ -27,7 +27,9 @@ class KCore(Step):
     class Parameters(ParameterSet):
         users: int = parameter(5, "fewest interactions of a user", ge=1)
         items: int = parameter(5, "fewest interactions of an item", ge=1)
-        rounds: int | None = parameter(None, "stop after so many; by default at the fixed point")
+        rounds: int | None = parameter(
+            None, "stop after so many; by default at the fixed point", ge=1
+        )
 
     parameters: Parameters
 
