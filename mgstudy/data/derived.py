@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from mgstudy.data.sources.binary import map_array
 from mgstudy.errors import MgstudyError
-from mgstudy.files import listed, locked, said_of_writing
+from mgstudy.files import content_of, listed, locked, said_of_writing
 from mgstudy.fingerprint import fingerprint
 
 logger = logging.getLogger(__name__)
 
 Arrays = dict[str, NDArray[Any]]
 INPUTS_FILE = "inputs.json"
-"""Says in an entry's folder what it was made from."""
+"""Says in an entry's folder what it was made from, and what its arrays are called."""
 
 
 class DerivedArrays:
@@ -109,16 +109,34 @@ def _read(folder: Path) -> Arrays | None:
     try:
         if folder.is_dir():
             paths = [path for path in listed(folder) if path.suffix == ".npy"]
-            return {path.stem: map_array(path) for path in paths}
+            found = {path.stem: map_array(path) for path in paths}
+            if missing := _written(folder) - set(found):
+                raise MgstudyError(f"{folder}: has lost {', '.join(sorted(missing))}")
+            return found
     except MgstudyError as damage:
         logger.warning("%s; computing it again", damage)
     return None
 
 
+def _written(folder: Path) -> set[str]:
+    """Names of the arrays that were written; none where that was not noted yet.
+
+    Raises:
+        MgstudyError: If what is noted cannot be read.
+    """
+    path = folder / INPUTS_FILE
+    content = content_of(path)
+    try:
+        return set() if content is None else set(json.loads(content).get("arrays", ()))
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise MgstudyError(f"{path}: damaged: {error}") from error
+
+
 def _write(folder: Path, inputs: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        (temporary / INPUTS_FILE).write_text(json.dumps(dict(inputs), indent=2), "utf-8")
+        noted = {**inputs, "arrays": sorted(arrays)}
+        (temporary / INPUTS_FILE).write_text(json.dumps(noted, indent=2), "utf-8")
         for name, array in arrays.items():
             with (temporary / f"{name}.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(array), allow_pickle=False)

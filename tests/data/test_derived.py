@@ -59,6 +59,8 @@ def test_a_failed_computation_leaves_nothing(tmp_path: Path) -> None:
     [
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
         lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.with_name("inputs.json").write_text("["),
         lambda path: (path.unlink(), os.mkfifo(path)),
         lambda path: (path.unlink(), path.symlink_to("nowhere")),
     ],
