@@ -212,7 +212,7 @@ def check_storage_url(url: str) -> None:
         parsed = parse_storage_url(re.sub(r"\$(\w+|{\w+})", "1", url))
         has_file = bool(parsed.database) and ":memory:" not in url and "mode=memory" not in url
         if not has_file and (url.startswith(JOURNAL) or parsed.get_backend_name() == "sqlite"):
-            raise InputError(f"{url} has no file, so nothing would be kept")
+            raise InputError(f"{redacted(url)} has no file, so nothing would be kept")
 
 
 def refuse_local_file(url: str, nodes: int) -> None:
