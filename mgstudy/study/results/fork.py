@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from mgstudy.errors import InputError
-from mgstudy.files import said_of_writing
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
@@ -33,7 +32,7 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
 
     Raises:
         InputError: If no cell agrees.
-        MgstudyError: If either storage cannot be reached, or the folder not be written to.
+        MgstudyError: If either storage cannot be reached, or the files not be copied.
     """
     folder, name = study.folder, study.config.name
     began = [cell.key for cell in parent.cells if cell.every_trial()]
@@ -50,18 +49,21 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
             f"no cell of study {parent.name!r} has the levels, spaces, training and data of one of "
             f"{name!r}: there is nothing to begin with; `mgstudy launch` begins anew"
         )
-    with folder.kept_if_launched(), said_of_writing(folder.path):
-        folder.path.mkdir(parents=True)
-        with opened_storage(folder.database(study.config)) as target:
-            store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
-        EpochMetrics(folder.epoch_metrics).put(
-            epoch
-            for epoch, _ in EpochMetrics(parent.folder.epoch_metrics).read()
-            if search_of(epoch.trial.rpartition("/")[0]) in alike
-        )
-        for cell in alike:
-            folder.trial_files.adopt(parent.folder.trial_files, cell)
-        manifest.write(folder)
+    try:
+        with folder.kept_if_launched():
+            folder.path.mkdir(parents=True)
+            with opened_storage(folder.database(study.config)) as target:
+                store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
+            EpochMetrics(folder.epoch_metrics).put(
+                epoch
+                for epoch, _ in EpochMetrics(parent.folder.epoch_metrics).read()
+                if search_of(epoch.trial.rpartition("/")[0]) in alike
+            )
+            for cell in alike:
+                folder.trial_files.adopt(parent.folder.trial_files, cell)
+            manifest.write(folder)
+    except OSError as error:  # Of a full disk, for example, or of the other's checkpoints.
+        raise MgstudyError(f"study {name!r} cannot be made of {parent.name!r}: {error}") from error
     return [key for key in began if key in alike]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ import optuna
 import pytest
 
 from mgstudy import api
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison.formats import caption
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.search.record import StudyRecord
@@ -113,3 +114,15 @@ def test_what_cannot_be_forked_is_refused_and_leaves_nothing(home: Path) -> None
     assert not (home / ".mgstudy" / "studies" / "other").exists()
     with pytest.raises(InputError, match="no study 'none'"):
         api.fork_study("none", "new", home=home)
+
+
+def test_a_full_disk_is_said_and_leaves_no_fork(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(EpochMetrics, "put", full)
+    with pytest.raises(MgstudyError, match=r"'full' cannot be made of 's': .*No space left"):
+        api.fork_study("s", "full", home=home)
+    assert not (home / ".mgstudy" / "studies" / "full").exists()
