@@ -1,41 +1,203 @@
-"""The code in the documentation works as it stands there."""
+"""The code in the documentation works as it stands there.
+
+Every block is held to the program: YAML is read as the study or pipeline file that it is part of,
+commands are parsed as the command line parses them, Python runs. What cannot run in a test, on a
+cluster say, has a line ``<!-- not run: REASON -->`` above it.
+"""
 
 from __future__ import annotations
 
-import json
 import re
+import shlex
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from threading import Thread
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import pytest
+import torch
+import typer
 
+import mgstudy
+from mgstudy import cli
+from mgstudy.config.document import parse_document
+from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.config.reading import yaml_text
+from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.models.base import models
-from mgstudy.study.search.trials import State
+from mgstudy.study.definition.study import check_study
 from mgstudy.testing import ModelContract
+from mgstudy.workspace import Workspace
 
-DOCS = Path(__file__).parents[1] / "docs"
+Command = Callable[..., Any]
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ADDING = "docs/adding-a-model.md"
 MODULE = "mgstudy.models.featurelightgcn"
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>\S.*) -->\n+)?```(?P<language>\w*)\n(?P<content>.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
 
 
-def code_blocks(document: str, language: str) -> list[str]:
-    """The contents of a document's fenced blocks of one language, in order."""
-    text = (DOCS / document).read_text("utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+class Block(NamedTuple):
+    """A fenced block of a document."""
+
+    document: str
+    line: int
+    language: str
+    content: str
+    reason: str | None
+    """Why it does not run here, where it does not."""
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
 
 
-def test_the_model_of_adding_a_model_passes_its_own_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    model_code, test_code = code_blocks("adding-a-model.md", "python")
+def blocks_of(path: Path) -> Iterator[Block]:
+    text = path.read_text("utf-8")
+    for found in BLOCK.finditer(text):
+        line = text.count("\n", 0, found.start("content"))
+        name = path.relative_to(ROOT).as_posix()
+        yield Block(name, line, found["language"], found["content"], found["reason"])
+
+
+BLOCKS = [
+    block
+    for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("benchmarks/*.md")])
+    for block in blocks_of(path)
+]
+RUN = [block for block in BLOCKS if block.reason is None]
+
+
+def written(language: str, among: list[Block] = RUN) -> list[Any]:
+    return [pytest.param(block, id=str(block)) for block in among if block.language in language]
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    assert len(BLOCKS) > 30
+    unknown = [str(block) for block in RUN if block.language not in (*SHELL, "python", "yaml")]
+    assert unknown == [], "say what they are, or why they are not run: <!-- not run: REASON -->"
+
+
+# Files.
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which every dataset that documents name is prepared, small."""
+    home = tmp_path_factory.mktemp("workspace")
+    for name in ("synthetic", "tiktok", "ml_1m"):
+        smaller = [f"name={name}", "source.users=60", "source.items=40"]
+        mgstudy.prepare(ROOT / "pipelines" / "synthetic.yaml", smaller, home)
+    return home
+
+
+STUDY = {"name": "s", "trials": 3}
+FACTORS = {"dataset": ["tiktok"], "model": ["VBPR"]}
+PIPELINE = {"name": "p", "source": {"kind": "synthetic"}}
+OF_PIPELINES = {"source", "steps", "features", "texts"}
+
+
+@pytest.fixture
+def featurelightgcn(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The model that docs/adding-a-model.md writes, where it says to put it."""
+    code = next(b for b in BLOCKS if b.document == ADDING).content
     module = ModuleType(MODULE)
     monkeypatch.setitem(sys.modules, MODULE, module)
-    exec(compile(model_code, "adding-a-model.md", "exec"), vars(module))
-    assert models.get(f"{MODULE}:FeatureLightGCN") is module.FeatureLightGCN
+    exec(compile(code, ADDING, "exec"), vars(module))
+    return models.get(f"{MODULE}:FeatureLightGCN")
 
+
+@pytest.mark.parametrize("block", written("yaml"))
+@pytest.mark.usefixtures("featurelightgcn")
+def test_a_file_is_one_that_mgstudy_takes(
+    block: Block, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_PASSWORD", "secret")
+    # A model of one's own goes by its module where its file does not lie in the package.
+    text = re.sub(r"\[FeatureLightGCN,", f"['{MODULE}:FeatureLightGCN',", block.content)
+    written = parse_document(text, str(block)).data
+    if OF_PIPELINES & set(written):
+        document = parse_document(yaml_text({**PIPELINE, **written}), str(block))
+        validate_pipeline(document.validate(PipelineConfig), document)
+        return
+    if set(written) <= set(mgstudy.StudyConfig.model_fields["factors"].annotation.model_fields):
+        written = {"factors": written}
+    factors = {**FACTORS, **written.get("factors", {})}
+    whole = {**STUDY, **written, "factors": factors}
+    check_study(parse_document(yaml_text(whole), str(block)), Workspace.resolve(workspace))
+
+
+# Commands.
+
+SHELL = ("console", "sh")
+LINE = re.compile(r"^(?P<typed>(?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """What is typed in a block: after each prompt of a console, on each line of a script."""
+    prompt = "$ " if block.language == "console" else ""
+    for found in LINE.finditer(block.content):
+        typed = found["typed"].replace("\\\n", "")
+        if typed.startswith(prompt) and (words := shlex.split(typed[len(prompt) :], comments=True)):
+            yield words
+
+
+def parse(arguments: Sequence[str]) -> None:
+    """Parse a command of mgstudy as its command line does, without doing it."""
+    cli.import_commands()
+    command: Any = typer.main.get_command(cli.app)
+    path = []
+    while arguments[0] in getattr(command, "commands", {}):
+        command = command.commands[arguments[0]]
+        path.append(arguments[0])
+        arguments = arguments[1:]
+    command.make_context(" ".join(path), list(arguments))
+
+
+@pytest.mark.parametrize("block", written(SHELL, BLOCKS))
+def test_every_command_can_be_typed(block: Block) -> None:
+    typed = list(commands(block))
+    assert typed
+    targets = re.findall(r"^([a-z-]+)(?= |:)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for program, *arguments in typed:
+        if program == "mgstudy":
+            parse(arguments)
+        elif program == "make":
+            (target,) = [word for word in arguments if "=" not in word]
+            assert target in targets
+        else:
+            assert block.reason is not None, f"{block}: nothing here knows {program!r}"
+
+
+def test_a_command_that_cannot_be_typed_is_found() -> None:
+    for wrong in ("lunch x.yaml", "launch x.yaml --budget 3", "compare"):
+        with pytest.raises(Exception, match=r"No such|Missing argument"):
+            parse(wrong.split())
+
+
+@pytest.mark.parametrize("block", [b for b in RUN if "$ mgstudy" in b.content], ids=str)
+def test_a_command_says_what_is_written_of_it(
+    block: Block, command: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("MGSTUDY_HOME", str(workspace))
+    ((_, *arguments),) = commands(block)
+    ended = command(*arguments)
+    assert (ended.out + ended.err).splitlines() == block.content.splitlines()[1:]
+
+
+# Code.
+
+
+def test_the_model_of_adding_a_model_passes_its_own_test(featurelightgcn: type) -> None:
+    _, code = [b.content for b in BLOCKS if b.document == ADDING and b.language == "python"]
+    assert featurelightgcn is sys.modules[MODULE].FeatureLightGCN
     tests: dict[str, object] = {}
-    exec(compile(test_code, "adding-a-model.md", "exec"), tests)
+    exec(compile(code, ADDING, "exec"), tests)
     test = tests["test_scores_follow_the_equations"]
     assert callable(test)
     test()
@@ -47,27 +209,22 @@ def test_the_model_of_adding_a_model_passes_its_own_test(monkeypatch: pytest.Mon
     held.test_a_restored_model_gives_identical_scores()
 
 
-def test_the_webhook_of_from_python_is_told_of_a_trial() -> None:
-    heard: list[str] = []
+def own_training() -> dict[str, Any]:
+    """What someone has who trains in a loop of his own."""
+    model = torch.nn.Linear(2, 1)
+    return {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "criterion": torch.Tensor.sum,
+        "loader": torch.ones(4, 3, 2),
+        "epochs": 2,
+    }
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            heard.append(json.loads(body)["text"])
-            self.send_response(204)
-            self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    code: dict[str, Any] = {}
-    exec(compile(code_blocks("from-python.md", "python")[-1], "from-python.md", "exec"), code)
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.handle_request)
-        thread.start()
-        webhook = code["Webhook"](f"http://127.0.0.1:{server.server_port}")
-        trial = SimpleNamespace(key="tiktok/BPR/3")
-        webhook.trial_finished(trial, State.COMPLETE, 0.25, {})
-        webhook.thread.shutdown()
-        thread.join(timeout=60)
-    assert heard == ["tiktok/BPR/3 is complete: 0.25"]
+@pytest.mark.parametrize(
+    "block", [p for p in written("python") if not str(p.id).startswith("docs/adding")]
+)
+@pytest.mark.usefixtures("one_thread")
+def test_code_runs(block: Block, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MGSTUDY_HOME", str(workspace))
+    exec(compile(block.content, str(block), "exec"), own_training())
