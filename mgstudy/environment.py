@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -54,24 +54,39 @@ def usable_cpus() -> int:
     return max(1, int(min(limits + _cpu_quotas(Path("/")))))
 
 
-def _cpu_quotas(root: Path) -> list[float]:
-    """What the control groups of this process allow, in CPUs.
+def memory_limits(root: Path = Path("/")) -> list[int]:
+    """What the control groups of this process allow, in bytes of memory.
 
     Args:
         root: Of the file system; something else in tests.
     """
+    found = []
+    for group in _control_groups(root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):  # "max" is no limit.
+                found.append(int((group / name).read_text()))
+    return found
+
+
+def _cpu_quotas(root: Path) -> list[float]:
+    """What the control groups of this process allow, in CPUs."""
+    return [quota for group in _control_groups(root, "cpu") for quota in _cpu_quota(group)]
+
+
+def _control_groups(root: Path, controller: str) -> set[Path]:
+    """Folders of the control groups whose limits hold for this process: those of its own, and of
+    the groups around them. In a container, their paths may be the host's."""
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # Not Linux.
-        return []
-    found = []
+        return set()
+    found: set[Path] = set()
     for line in groups:
         _, controllers, path = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
+        if not controllers or controller in controllers.split(","):
             top = root / "sys/fs/cgroup" / controllers
             folder = top / path.lstrip("/")
-            # Quotas of the groups around it hold, too. In a container, the path may be the host's.
-            found += [q for group in {folder, *folder.parents, top} for q in _cpu_quota(group)]
+            found |= {folder, *folder.parents, top}
     return found
 
 

@@ -15,6 +15,13 @@ from typing import Any
 NOBODYS_HOME = "/nonexistent"
 """What a user without a home is given, as Debian's ``nobody`` has it; it is never there."""
 
+ON_WINDOWS = (
+    "mgstudy runs on Linux and macOS; on Windows, install it inside WSL 2 "
+    "(https://learn.microsoft.com/windows/wsl/install), where everything works as on Linux"
+)
+"""What is said on Windows in place of a traceback: files are locked there in other ways, and Ray's
+clusters are untested."""
+
 
 def have_a_home() -> None:
     """Set HOME where neither it nor the system says one: Ray cannot even be imported without, here
@@ -50,6 +57,8 @@ def importing(package: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name.startswith("__") or name not in homes():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if sys.platform == "win32":
+            raise ImportError(ON_WINDOWS)
         return getattr(importlib.import_module(homes()[name]), name)
 
     return find

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from mgstudy.environment import _cpu_quotas, for_a_while, left_as_found, usable_cpus
+from mgstudy.environment import (
+    _cpu_quotas,
+    for_a_while,
+    left_as_found,
+    memory_limits,
+    usable_cpus,
+)
 
 
 def test_what_is_changed_for_a_while_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,12 +112,37 @@ def test_quotas_of_control_groups_are_read(
     groups: str, files: dict[str, str], quotas: list[float], tmp_path: Path
 ) -> None:
     assert _cpu_quotas(tmp_path) == []
+    in_groups(tmp_path, groups, files)
+    assert sorted(_cpu_quotas(tmp_path)) == quotas
+
+
+def in_groups(root: Path, groups: str, files: dict[str, str]) -> None:
+    """A process's control groups, as a root of the file system has them."""
     files = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
     for name, text in {"proc/self/cgroup": groups, **files}.items():
-        path = tmp_path / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{text}\n")
-    assert sorted(_cpu_quotas(tmp_path)) == quotas
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "limits"),
+    [
+        ("0::/", {"memory.max": "max"}, []),
+        ("0::/a/job", {"a/memory.max": "8589934592", "a/job/memory.max": "max"}, [8 * 2**30]),
+        (
+            "5:cpu:/\n4:memory:/job",
+            {"memory/job/memory.limit_in_bytes": "4294967296", "cpu/memory.max": "1"},
+            [4 * 2**30],
+        ),
+    ],
+)
+def test_limits_of_memory_of_control_groups_are_read(
+    groups: str, files: dict[str, str], limits: list[int], tmp_path: Path
+) -> None:
+    assert memory_limits(tmp_path) == []
+    in_groups(tmp_path, groups, files)
+    assert memory_limits(tmp_path) == limits
 
 
 def test_what_a_library_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

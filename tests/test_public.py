@@ -10,8 +10,9 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 USE = """
 from pathlib import Path
+from typing import Any
 
 import mgstudy
 
@@ -162,3 +164,16 @@ def test_the_library_is_one_import_away() -> None:
     for name in mgstudy.__all__:
         home = importlib.import_module(getattr(mgstudy, name).__module__)
         assert getattr(home, name) is getattr(mgstudy, name)
+
+
+def test_on_windows_it_is_said_what_to_do(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(sys, "platform", "win32")
+        code, out, err = command("quickstart")
+        with pytest.raises(ImportError, match="install it inside WSL 2"):
+            mgstudy.launch  # noqa: B018
+    assert (code, out) == (1, "")
+    assert err.startswith("error: mgstudy runs on Linux and macOS; on Windows, install it inside W")
+    assert err.count("\n") == 1

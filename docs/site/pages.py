@@ -50,7 +50,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie in no file of ``docs``."""
     pages = {page: (ROOT / source).read_text("utf-8") for source, page in MOVED.items()}
     pages["index.md"] = _IMAGE.sub(r"\1", pages["index.md"])
-    pages["reference/study.md"] = _settings("Study files", api.file_schema("study"))
+    study = api.file_schema("study")
+    pages["reference/study.md"] = f"{_settings('Study files', study)}\n\n{_of_consequence(study)}"
     pages["reference/pipeline.md"] = _settings("Pipeline files", api.file_schema("pipeline"))
     pages["reference/commands.md"] = _commands()
     pages["reference/library.md"] = _library()
@@ -103,6 +104,38 @@ def _settings(title: str, schema: Mapping[str, Any]) -> str:
             description = definition.get("description", "")
             text += [f"## {name}", _escaped(description), _fields(definition, definitions)]
     return "\n\n".join(text)
+
+
+OF_CONSEQUENCE = {
+    "training.mask_validation_in_test": "It decides what every score on the test split counts. "
+    "With the default, tables compare with published ones; with `true`, no score is lower.",
+    "training.clip_norm": "It changes every step, and not to the same degree for every gradient "
+    "strategy: a difference between strategies may be one of clipping.",
+    "start_with_defaults": "It spends the first of a cell's trials. A search of few trials is the "
+    "better for it where the authors' setting is good, and its score is no draw of the sampler's.",
+    "confirmation.shared": "It decides which test a verdict rests on: of pairs of seeds where they "
+    "are shared, of two groups where each cell has its own.",
+}
+"""Settings whose default is a choice that others make otherwise, and what depends on it."""
+
+
+def _of_consequence(schema: Mapping[str, Any]) -> str:
+    """What changes results, besides what is compared and searched."""
+    rows = []
+    for path, why in OF_CONSEQUENCE.items():
+        field: Mapping[str, Any] = schema
+        for name in path.split("."):
+            for inner in (field, *field.get("anyOf", ())):
+                if "$ref" in inner:
+                    field = schema["$defs"][inner["$ref"].rpartition("/")[2]]
+            field = field["properties"][name]
+        rows.append([f"`{path}`", _default(field), _escaped(f"{field['description']}. {why}")])
+    table = Table(["setting", "default", "meaning, and what depends on it"], rows).markdown()
+    return (
+        "## What changes results\n\n"
+        "Levels, spaces, trials and seeds change results, as they should. So do these, quietly; "
+        f"say in a publication how they stood.\n\n{table}"
+    )
 
 
 def _fields(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

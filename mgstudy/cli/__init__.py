@@ -12,6 +12,7 @@ import typer
 
 from mgstudy.cli.app import app
 from mgstudy.errors import MgstudyError
+from mgstudy.lazy import ON_WINDOWS
 from mgstudy.urls import redacted
 
 __all__ = ["app", "main"]
@@ -28,6 +29,9 @@ def import_commands() -> None:
 def main() -> None:
     """Run the command line; the exit code is 0, 2 for wrong input, 1 for a failure of the
     environment, 130 after an interruption."""
+    if sys.platform == "win32":
+        typer.echo(f"error: {ON_WINDOWS}", err=True)
+        sys.exit(MgstudyError.exit_code)
     import_commands()
     # Where it keeps its fonts is nothing to tell of a study.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)

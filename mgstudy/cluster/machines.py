@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from mgstudy.environment import package_versions, usable_cpus
+from mgstudy.environment import memory_limits, package_versions, usable_cpus
 from mgstudy.urls import first_line
 
 _MARK = "mgstudy-findings: "
@@ -23,6 +23,8 @@ _PACKAGES = ("mgstudy", "ray", "torch", "optuna", "mlflow")
 _SHARED_MEMORY = Path("/dev/shm")
 _LEAST_SHARED_MEMORY = 0.3
 _LEAST_DISK = 5 * 10**9
+_LEAST_MEMORY = 8 * 2**30
+"""That of Ray, of the process that drives a study, and of some trials, about 0.8 GiB each."""
 _LARGEST_SKEW_SECONDS = 2.0
 _NODE_SECONDS = 120
 
@@ -88,7 +90,7 @@ def look(folder: Path = Path("/tmp")) -> Machine:
         folder: Where free disk space is measured.
     """
     host, versions = socket.gethostname(), installed_versions()
-    memory = psutil.virtual_memory().total
+    memory = min([psutil.virtual_memory().total, *memory_limits()])
     free = shutil.disk_usage(folder).free
     shared = shutil.disk_usage(_SHARED_MEMORY).total if _SHARED_MEMORY.is_dir() else 0
     disk_text = f"{free / 10**9:.0f} GB disk free for temporary files"
@@ -102,15 +104,27 @@ def look(folder: Path = Path("/tmp")) -> Machine:
     shares = sys.platform != "linux" or shared >= _LEAST_SHARED_MEMORY * memory
     findings = [
         fine(host, ", ".join(f"{name} {number}" for name, number in versions.items())),
-        fine(
-            host,
-            f"{usable_cpus()} CPUs, {memory / 2**30:.0f} GiB memory",
-        ),
+        _look_at_size(host, usable_cpus(), memory),
         _look_at_gpus(host),
         fine(host, disk_text) if free >= _LEAST_DISK else warning(host, disk_text, disk_advice),
         fine(host, shared_text) if shares else warning(host, shared_text, shared_advice),
     ]
     return Machine(host, versions, time.time(), findings)
+
+
+def _look_at_size(host: str, cpus: int, memory: int) -> Finding:
+    """Whether trials have room; a small machine runs every study, slowly."""
+    text = f"{cpus} CPU{'s' if cpus > 1 else ''}, {memory / 2**30:.0f} GiB memory"
+    slow, advice = [], []
+    if cpus == 1:
+        slow.append("one trial at a time, which waits now and then for the process that drives it")
+        advice.append("`mgstudy plan STUDY --measure` says how long a study takes")
+    if memory < _LEAST_MEMORY:
+        slow.append("room for few trials at once, and for small datasets")
+        advice.append("write `resources: {max_concurrent: 1}` where trials end for lack of memory")
+    if not slow:
+        return fine(host, text)
+    return warning(host, f"{text}: {'; '.join(slow)}", "; ".join(advice))
 
 
 def installed_versions() -> dict[str, str]:

@@ -128,7 +128,10 @@ class TrainingSettings(Settings):
         (5, 10, 20, 50), strict=False, description="lengths of the ranked lists that are measured"
     )
     clip_norm: float | None = Field(
-        None, gt=0, description="clip the gradient to this global norm before a step; null for no"
+        None,
+        gt=0,
+        description="clip the gradient to this global norm before a step; null for no. Of a "
+        "batch's two gradients, Mirror Gradient as published clips the second alone; update_scaled, both",
     )
     evaluation_block_size: int | None = Field(
         None,

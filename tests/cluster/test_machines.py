@@ -29,7 +29,7 @@ def bad(findings: list[Finding]) -> list[Finding]:
 def good_machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the system and torch say of a good machine, to be changed by a test."""
     facts: dict[str, Any] = {"disk": 10**11, "shared": 10 * 2**30, "gpus": [], "cuda": None}
-    memory = SimpleNamespace(total=32 * 2**30)
+    facts |= {"memory": 32 * 2**30, "cpus": 4}
 
     def disk_usage(path: Path) -> SimpleNamespace:
         shared = path == Path("/dev/shm")
@@ -39,7 +39,9 @@ def good_machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         if facts["cuda"]:
             raise RuntimeError(facts["cuda"])
 
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=facts["memory"]))
+    monkeypatch.setattr(machines, "usable_cpus", lambda: facts["cpus"])
+    monkeypatch.setattr(machines, "memory_limits", list)
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(facts["gpus"]))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: facts["gpus"][index])
@@ -75,6 +77,8 @@ def test_a_good_machine_gets_no_advice(
 @pytest.mark.parametrize(
     ("change", "text", "advice"),
     [
+        ({"cpus": 1}, "1 CPU, 32 GiB memory: one trial at a time", "plan STUDY --measure"),
+        ({"memory": 4 * 2**30}, "4 CPUs, 4 GiB memory: room for few", "max_concurrent: 1"),
         ({"disk": 10**9}, "1 GB disk free", "free some"),
         ({"shared": 2**26}, "0.1 GiB shared memory", "--shm-size"),
         ({"gpus": ["NVIDIA A10G"], "cuda": "driver too old"}, "driver too old", "torch build"),
