@@ -83,14 +83,26 @@ test-fast: dev  ## Run the tests that start no Ray, no server, no browser and no
 test-integration: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile
 
-# The ranges of pyproject.toml, at both ends; needs uv, which chooses the versions.
+# What uv alone does: choosing versions that nobody has installed.
+NEED_UV = $(if $(UV),,$(error this needs uv, see https://docs.astral.sh/uv))
+
+.PHONY: constraints
+constraints:  ## Make constraints.txt anew for pyproject.toml; ARGS=--upgrade takes newer versions (needs uv)
+	$(NEED_UV)
+	header="$$(grep '^#' constraints.txt)" && uv pip compile --quiet --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --no-header --no-annotate $(ARGS) \
+		pyproject.toml --group dev --output-file constraints.txt > /dev/null && \
+	pins="$$(sed 's/+cpu$$//' constraints.txt)" && printf '%s\n\n%s\n' "$$header" "$$pins" > constraints.txt
+
+# The ranges of pyproject.toml, at both ends.
 .PHONY: test-lowest test-newest
 test-lowest: RESOLUTION = lowest-direct
 test-newest: RESOLUTION = highest
 test-lowest test-newest:  ## Run test-fast with the lowest, or the newest, versions that pyproject.toml allows
+	$(NEED_UV)
 	uv venv --quiet --allow-existing --python '>=3.11,<3.15' .$@
 	uv pip install --quiet --python .$@ --resolution $(RESOLUTION) --editable . --group dev
-	OMP_NUM_THREADS=1 .$@/bin/python -m pytest -m "not integration" -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 .$@/bin/python -m pytest -m "not integration" -n 2 --dist loadscope $(ARGS)
 
 .PHONY: package
 package: dev  ## Build the wheel and the source distribution, in dist
@@ -113,6 +125,15 @@ fuzz: dev  ## Give malformed inputs to every command (INPUTS=5000), and say whic
 lint: dev
 	$(BIN)/ruff check .
 
+# What is no Python: workflows, the image, scripts. Their linters are installed on Linux only.
+.PHONY: lint-files
+lint-files: dev
+ifeq ($(shell uname -s),Linux)
+	$(BIN)/actionlint
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run deploy/*.sh
+endif
+
 .PHONY: format-check
 format-check: dev
 	$(BIN)/ruff format --check .
@@ -122,7 +143,7 @@ types: dev
 	$(BIN)/mypy
 
 .PHONY: check
-check: lint format-check types  ## Lint, formatting and types, as continuous integration does
+check: lint lint-files format-check types  ## Lint, formatting and types, as continuous integration does
 
 .PHONY: docs
 docs: dev  ## Build the documentation as a site, in build/site
@@ -139,5 +160,5 @@ format: dev  ## Repair lint and formatting where that is automatic
 
 .PHONY: clean
 clean:  ## Remove .venv and caches; studies and their results stay
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .test-lowest .test-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

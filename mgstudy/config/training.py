@@ -131,7 +131,7 @@ class TrainingSettings(Settings):
         None,
         gt=0,
         description="clip the gradient to this global norm before a step; null for no. Of a "
-        "batch's two gradients, Mirror Gradient as published clips the second alone; update_scaled, both",
+        "batch's two, Mirror Gradient as published clips only the second; update_scaled, both",
     )
     evaluation_block_size: int | None = Field(
         None,
