@@ -18,7 +18,7 @@ NO_PYTHON := mgstudy needs Python 3.11 to 3.14 with its venv module, and none wa
 
 .PHONY: help
 help:  ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Set-up happens when it has never happened, or when what it depends on has changed.
 

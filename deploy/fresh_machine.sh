@@ -57,14 +57,14 @@ types() {
     local folder="$1" command="$2" began="$SECONDS" code=0
     printf '\n%s$ %s\n' "$folder" "$command"
     env --ignore-environment HOME=/home/newcomer LANG=C.UTF-8 PATH=/usr/local/bin:/usr/bin:/bin USER=newcomer "${told[@]}" \
-        chroot --userspec="$user:$user" "$root" bash -c "cd '$folder' && $command" < /dev/null 2>&1 || code=$?
+        "$(command -v chroot)" --userspec="$user:$user" "$root" bash -c "cd '$folder' && $command" < /dev/null 2>&1 || code=$?
     printf '[exit code %d after %d s]\n' "$code" $((SECONDS - began))
     return "$code"
 }
 
 types / "grep PRETTY_NAME /etc/os-release; python3 --version; whoami; nproc; dpkg-query --show --showformat='.' | wc -c"
 if [[ ! -d "$root$clone" ]]; then
-    types /home/newcomer "git clone --quiet /srv/mgstudy.bundle mgstudy"
+    types /home/newcomer "git clone --quiet --config advice.detachedHead=false /srv/mgstudy.bundle mgstudy"
 fi
 types "$clone" "git log --oneline -1"
 for command in "$@"; do
