@@ -228,6 +228,19 @@ def test_every_imported_package_is_declared(folder: str, requirements: list[Requ
     assert undeclared == set()
 
 
+def test_everything_tells_the_same_version() -> None:
+    version = re.escape(PROJECT["version"])
+    for name, pattern in {
+        "CHANGELOG.md": rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$",
+        "CITATION.cff": rf"^version: {version}$",
+        "Dockerfile": rf"/mgstudy:{version}[ -]",
+        "deploy/kuberay.yaml": rf"/mgstudy:{version}$",
+    }.items():
+        assert re.search(pattern, (ROOT / name).read_text("utf-8"), re.MULTILINE), name
+    images = re.findall(r"/mgstudy:(\d[\w.]+)", (ROOT / "deploy/kuberay.yaml").read_text("utf-8"))
+    assert {*images} == {PROJECT["version"]}
+
+
 # What people read.
 
 

@@ -6,9 +6,7 @@ import copy
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-from programs import MGSTUDY, finished
+from programs import finished
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from mgstudy.config.document import load_document, parse_document
@@ -27,9 +25,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 CLUSTERS = ("cluster.yaml", "deploy/cluster-local.yaml")
 KUBERNETES = kubernetes_validate.latest_version()
 RAYJOB_SCHEMA = json.loads((Path(__file__).parent / "rayjob.schema.json").read_text("utf-8"))
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
-    "optional-dependencies"
-]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 PINS = dict(
     line.split("==")
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
@@ -180,18 +177,9 @@ def test_what_manifests_refer_to_exists_and_no_password_stands_in_them() -> None
 # Scripts and the image.
 
 
-def test_shellcheck_finds_nothing_in_the_script() -> None:
-    beside_python = os.fspath(Path(sys.executable).parent)
-    shellcheck = shutil.which("shellcheck", path=f"{beside_python}:{os.environ['PATH']}")
-    if shellcheck is None:
-        pytest.skip("no shellcheck; `make dev` installs it")
-    script = ROOT / "deploy/slurm.sh"
-    assert os.access(script, os.X_OK)
-    checked = subprocess.run(
-        [shellcheck, str(script)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert checked.stdout == ""
-    assert checked.returncode == 0
+def test_scripts_can_be_called() -> None:
+    for script in (ROOT / "deploy").glob("*.sh"):
+        assert os.access(script, os.X_OK), script.name
 
 
 def test_the_slurm_script_explains_itself_outside_an_allocation() -> None:
@@ -282,16 +270,12 @@ def test_the_image_is_built_from_files_that_exist_with_everything_pinned() -> No
     assert extras is not None
     assert set(extras[1].split(",")) <= set(EXTRAS)
     users = [line.split()[1] for line in lines if line.startswith("USER")]
-    assert users[-1:] == ["ray"]
+    assert users[-1:] == ["1000"], "a number, by which Kubernetes knows that it is not root"
+    wheel = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {f"!{source}" for source in wheel["force-include"]} <= set(allowed)
 
 
 # Continuous integration, and the image.
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="its linter is installed on Linux only")
-def test_workflows_are_sound() -> None:
-    assert WORKFLOWS
-    finished(MGSTUDY.with_name("actionlint"), *WORKFLOWS)
 
 
 def test_workflows_call_only_what_anyone_can_type() -> None:
@@ -301,8 +285,3 @@ def test_workflows_call_only_what_anyone_can_type() -> None:
         for command in re.findall(r"make ((?:[a-z-]+ ?)+)$", workflow.read_text(), re.MULTILINE):
             for target in command.split():
                 assert target in targets, (workflow.name, target)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="its linter is installed on Linux only")
-def test_the_image_is_made_as_it_should_be() -> None:
-    finished(MGSTUDY.with_name("hadolint"), "--failure-threshold", "warning", ROOT / "Dockerfile")
