@@ -4,7 +4,7 @@
 #   docker build -t REGISTRY/mgstudy:0.2.0-cpu --build-arg BASE=rayproject/ray:2.60.0-py311-cpu .
 #
 # The base carries Ray, Python and CUDA; constraints.txt pins everything that pip adds. `make check` lints this file, and
-# deploy/image_steps.sh takes its steps without Docker. docs/gpu.md says how a container finds a GPU.
+# deploy/image_steps.sh takes its steps without Docker. docs/installing.md says how a container finds a GPU.
 ARG BASE=rayproject/ray:2.60.0-py311-gpu
 FROM ${BASE}
 
