@@ -42,6 +42,9 @@ BLOCK = re.compile(
 )
 
 
+SHELL = ("console", "sh")
+
+
 class Block(NamedTuple):
     """A fenced block of a document."""
 
@@ -72,8 +75,9 @@ BLOCKS = [
 RUN = [block for block in BLOCKS if block.reason is None]
 
 
-def written(language: str, among: list[Block] = RUN) -> list[Any]:
-    return [pytest.param(block, id=str(block)) for block in among if block.language in language]
+def written(languages: Sequence[str], among: list[Block] = RUN) -> list[Any]:
+    """The blocks in some languages, for ``parametrize``."""
+    return [pytest.param(block, id=str(block)) for block in among if block.language in languages]
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
@@ -111,7 +115,7 @@ def featurelightgcn(monkeypatch: pytest.MonkeyPatch) -> Any:
     return models.get(f"{MODULE}:FeatureLightGCN")
 
 
-@pytest.mark.parametrize("block", written("yaml"))
+@pytest.mark.parametrize("block", written(["yaml"]))
 @pytest.mark.usefixtures("featurelightgcn")
 def test_a_file_is_one_that_mgstudy_takes(
     block: Block, workspace: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +137,6 @@ def test_a_file_is_one_that_mgstudy_takes(
 
 # Commands.
 
-SHELL = ("console", "sh")
 LINE = re.compile(r"^(?P<typed>(?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
 
 
@@ -222,7 +225,7 @@ def own_training() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "block", [p for p in written("python") if not str(p.id).startswith("docs/adding")]
+    "block", [p for p in written(["python"]) if not str(p.id).startswith("docs/adding")]
 )
 @pytest.mark.usefixtures("one_thread")
 def test_code_runs(block: Block, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
