@@ -154,7 +154,9 @@ def parse(arguments: Sequence[str]) -> None:
     cli.import_commands()
     command: Any = typer.main.get_command(cli.app)
     path = []
-    while arguments[0] in getattr(command, "commands", {}):
+    while getattr(command, "commands", {}):
+        if arguments[0] not in command.commands:
+            raise LookupError(f"No such command: {arguments[0]}")
         command = command.commands[arguments[0]]
         path.append(arguments[0])
         arguments = arguments[1:]
