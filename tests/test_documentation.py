@@ -7,12 +7,15 @@ cluster say, has a line ``<!-- not run: REASON -->`` above it.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import ModuleType
+from threading import Thread
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,6 +30,7 @@ from mgstudy.config.reading import yaml_text
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.models.base import models
 from mgstudy.study.definition.study import check_study
+from mgstudy.study.search.trials import State
 from mgstudy.testing import ModelContract
 from mgstudy.workspace import Workspace
 
@@ -233,3 +237,30 @@ def own_training() -> dict[str, Any]:
 def test_code_runs(block: Block, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MGSTUDY_HOME", str(workspace))
     exec(compile(block.content, str(block), "exec"), own_training())
+
+
+def test_the_webhook_of_from_python_is_told_of_a_trial() -> None:
+    heard: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            heard.append(json.loads(body)["text"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    code: dict[str, Any] = {}
+    page = "docs/from-python.md"
+    exec(compile([b for b in BLOCKS if b.document == page][-1].content, page, "exec"), code)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        webhook = code["Webhook"](f"http://127.0.0.1:{server.server_port}")
+        trial = SimpleNamespace(key="tiktok/BPR/3")
+        webhook.trial_finished(trial, State.COMPLETE, 0.25, {})
+        webhook.thread.shutdown()
+        thread.join(timeout=60)
+    assert heard == ["tiktok/BPR/3 is complete: 0.25"]
