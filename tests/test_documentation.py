@@ -41,7 +41,7 @@ DOCS = ROOT / "docs"
 ADDING = "docs/adding-a-model.md"
 MODULE = "mgstudy.models.featurelightgcn"
 BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>\S.*) -->\n+)?```(?P<language>\w*)\n(?P<content>.*?)^```",
+    r"^(?:<!-- not run: (?P<reason>\S[^\n]*) -->\n+)?```(?P<language>\w*)\n(?P<content>.*?)^```",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -99,6 +99,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("workspace")
     for name in ("synthetic", "tiktok", "ml_1m"):
         smaller = [f"name={name}", "source.users=60", "source.items=40"]
+        smaller.append("source.interactions_per_user=6")
         mgstudy.prepare(ROOT / "pipelines" / "synthetic.yaml", smaller, home)
     return home
 
@@ -184,7 +185,7 @@ def test_every_command_can_be_typed(block: Block) -> None:
 
 def test_a_command_that_cannot_be_typed_is_found() -> None:
     for wrong in ("lunch x.yaml", "launch x.yaml --budget 3", "compare"):
-        with pytest.raises(Exception, match=r"No such|Missing argument"):
+        with pytest.raises(Exception, match=r"No such|Missing parameter"):
             parse(wrong.split())
 
 
