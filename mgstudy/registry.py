@@ -13,7 +13,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -125,9 +125,7 @@ class Registry(Generic[Part]):
     def near(self, label: str) -> dict[str, type[Part]]:
         """The parts, by name, in the file that a label is named after (``bpr.py`` for ``BPR`` and
         ``BPR_small``), and those of other packages; no other file is imported."""
-        module = label.lower()
-        while module and module not in self._modules:
-            module = module.rpartition("_")[0]
+        module = _named_after(label, self._modules)
         return self._found([module] if module else [])
 
     @cached_property
@@ -137,8 +135,7 @@ class Registry(Generic[Part]):
 
     @cached_property
     def _modules(self) -> list[str]:
-        package = importlib.import_module(self.package)
-        return [module.name for module in pkgutil.iter_modules(package.__path__)]
+        return _modules(self.package)
 
     @cached_property
     def _foreign(self) -> list[type[Part]]:
@@ -182,3 +179,32 @@ class Registry(Generic[Part]):
                 f"{self.base.__module__}.{self.base.__name__} with a `name`"
             )
         return cast("type[Part]", member)
+
+
+def may_state(package: str, entry_point_group: str, label: str, attribute: str) -> bool:
+    """Whether the part that a label is named after may set an attribute of its class, by the text
+    of its file; so nothing is imported to know that it does not.
+
+    Args:
+        package: As of ``Registry``.
+        entry_point_group: As of ``Registry``; parts of other packages are not looked into.
+        label: The label.
+        attribute: The attribute.
+    """
+    module = _named_after(label, _modules(package))
+    text = pkgutil.get_data(package, f"{module}.py") if module else None
+    states = text is not None and f"{attribute} = ".encode() in text
+    return states or bool(entry_points(group=entry_point_group))
+
+
+def _modules(package: str) -> list[str]:
+    found = importlib.import_module(package)
+    return [module.name for module in pkgutil.iter_modules(found.__path__)]
+
+
+def _named_after(label: str, modules: Container[str]) -> str:
+    """The module that a label is named after; empty if none is."""
+    module = label.lower()
+    while module and module not in modules:
+        module = module.rpartition("_")[0]
+    return module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from pydantic import Field, model_validator
 
 from mgstudy.config.factors import Level, PartLevel, Seed, Settings
@@ -16,6 +18,17 @@ FLATNESS_MEASURES = {
     "hessian_trace": "Hessian trace",
 }
 """What is measured of flatness, and how it is called in tables."""
+
+
+class ItemGraph(StrEnum):
+    """What became of the graphs between items that a model built from the features."""
+
+    NONE = "none"
+    """The model has none."""
+    FROZEN = "frozen"
+    """Those of the clean features are kept: the model goes on as it was deployed."""
+    REBUILT = "rebuilt"
+    """They are built again from the changed features, as when the model is deployed anew."""
 
 
 class FlatnessSettings(Settings):

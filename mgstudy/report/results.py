@@ -10,13 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from mgstudy.config.robustness import ItemGraph
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.report.console.status import ended_and_total, state_of
 from mgstudy.report.robustness.comparison import main_split
-from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.state import CellState

@@ -15,6 +15,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from mgstudy.config.factors import varying_factors
+from mgstudy.registry import may_state
 
 Place = tuple[int, str]
 """A row, counted from 0, and the title of a column."""
@@ -320,7 +321,9 @@ def _latex(text: str) -> str:
 @functools.cache
 def _reconstructed_from(label: str) -> str | None:
     """What the model that a label stands for was reconstructed from, if it was."""
-    # Loaded only where a table has models.
+    if not may_state("mgstudy.models", "mgstudy.models", label, "reconstructed_from"):
+        return None
+    # Models come with torch, which takes longer to import than a table to make.
     from mgstudy.models.base import models  # noqa: PLC0415
 
     for name, model in models.near(label).items():

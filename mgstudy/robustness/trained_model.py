@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mgstudy.config.robustness import ItemGraph
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.derived import Arrays, DerivedArrays
 from mgstudy.models.base import Recommender
@@ -28,17 +28,6 @@ _BOOTSTRAP_SEED = 20240513
 UserMetrics = dict[str, NDArray[np.float64]]
 """Metric to its value for each user, shape ``[users]``, NaN where a user has none; to one value
 where the metric is of all lists together."""
-
-
-class ItemGraph(StrEnum):
-    """What became of the graphs between items that a model built from the features."""
-
-    NONE = "none"
-    """The model has none."""
-    FROZEN = "frozen"
-    """Those of the clean features are kept: the model goes on as it was deployed."""
-    REBUILT = "rebuilt"
-    """They are built again from the changed features, as when the model is deployed anew."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgstudy.config.robustness import FLATNESS_MEASURES
-from mgstudy.robustness.trained_model import ItemGraph
+from mgstudy.config.robustness import FLATNESS_MEASURES, ItemGraph
 from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 
 ARTIFACT_FOLDER = "robustness"

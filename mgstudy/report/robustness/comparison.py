@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,11 @@ from scipy import stats
 from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.statistics import ALPHA, holm
-from mgstudy.study.robustness.plan import RobustnessPlan
-from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.search.rounds import DEFAULT_BASELINE
+
+if TYPE_CHECKING:
+    from mgstudy.study.robustness.plan import RobustnessPlan
+    from mgstudy.study.robustness.results import RobustnessResults
 
 
 @dataclass(frozen=True)

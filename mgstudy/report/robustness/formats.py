@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from mgstudy.config.robustness import ItemGraph
 from mgstudy.files import written_whole
 from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.report.table import Table
 from mgstudy.report.texts import percent, score
-from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.statistics import CONFIDENCE
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mgstudy.config.robustness import FLATNESS_MEASURES
+from mgstudy.config.robustness import FLATNESS_MEASURES, ItemGraph
 from mgstudy.report.drawn import write_figure
 from mgstudy.report.figures import Drawing, Figure, Panel, Series, Surface
 from mgstudy.report.robustness.comparison import RobustnessTables, main_split
 from mgstudy.robustness.risks.base import risks
-from mgstudy.robustness.trained_model import ItemGraph
 from mgstudy.statistics import CONFIDENCE
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import DEFAULT_BASELINE
