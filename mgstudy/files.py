@@ -1,4 +1,4 @@
-"""Files that are read once and recognised again, and files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what goes wrong with files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.lazy import NOBODYS_HOME
@@ -95,57 +94,6 @@ def refuse_where_no_file_can_be(path: Path) -> None:
             pass
     except OSError as error:
         raise OSError(f"{folder} takes no files") from error
-
-
-class SourceFile(BaseModel):
-    """A raw file as it was when it was read.
-
-    Attributes:
-        path: Absolute path.
-        size: Bytes.
-        modified_ns: Time of the last modification, nanoseconds since 1970.
-        sha256: Of its content, hexadecimal.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    path: Path
-    size: int
-    modified_ns: int
-    sha256: str
-
-
-def identify(
-    paths: Iterable[Path], known: Iterable[SourceFile] = (), progress: Progress = no_progress
-) -> dict[Path, SourceFile]:
-    """Hash files by content, but take the hash of a known file whose size and time are the same.
-
-    Raises:
-        InputError: If a file is missing or cannot be read.
-    """
-    remembered = {file.path: file for file in known}
-    identified: dict[Path, SourceFile] = {}
-    for path in paths:
-        try:
-            status = refuse_what_is_no_file(path)
-            file = remembered.get(path)
-            if file is None or (file.size, file.modified_ns) != (
-                status.st_size,
-                status.st_mtime_ns,
-            ):
-                file = SourceFile(
-                    path=path,
-                    size=status.st_size,
-                    modified_ns=status.st_mtime_ns,
-                    sha256=sha256_of(path, progress),
-                )
-        except FileNotFoundError:
-            link = " (the link leads nowhere)" if path.is_symlink() else ""
-            raise InputError(f"{path}: no such file{link}; {_neighbours(path)}") from None
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        identified[path] = file
-    return identified
 
 
 def sha256_of(path: Path, progress: Progress = no_progress) -> str:
@@ -319,10 +267,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _neighbours(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent} either"
-    names = sorted(entry.name for entry in path.parent.iterdir())
-    return f"the folder holds {', '.join(names[:8]) or 'nothing'}{', ...' if names[8:] else ''}"

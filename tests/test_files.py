@@ -7,8 +7,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from programs import finished
 
+from mgstudy.data.source_files import identify
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import content_of, identify, locked, written_whole
+from mgstudy.files import content_of, locked, written_whole
 from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, CheckpointFolder
 from mgstudy.workspace import SharedFiles
 

@@ -13,13 +13,14 @@ import pyarrow as pa
 
 from mgstudy.data.interactions import SPLITS, UNSPLIT, RawInteractions
 from mgstudy.data.layouts import ids_content, interactions_content
+from mgstudy.data.source_files import SourceFile
 from mgstudy.data.sources.base import Recipe, Source
 from mgstudy.data.steps.base import Step
 from mgstudy.data.steps.base import steps as installed_steps
 from mgstudy.data.steps.cold_start import ColdStart
 from mgstudy.data.tables import FORMAT, StoredTable, TableContent, TableStore, read_facts
 from mgstudy.errors import InputError
-from mgstudy.files import Progress, SourceFile
+from mgstudy.files import Progress
 from mgstudy.fingerprint import fingerprint
 
 

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.interactions import Counts, StepRecord
+from mgstudy.data.source_files import SourceFile
 from mgstudy.data.tables import FORMAT, StoredTable, refuse_other_format
 from mgstudy.errors import InputError
-from mgstudy.files import SourceFile, content_of, locked, written_whole
+from mgstudy.files import content_of, locked, written_whole
 
 
 class FeatureTable(StoredTable):

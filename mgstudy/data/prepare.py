@@ -22,11 +22,12 @@ from mgstudy.data.manifest import Manifest
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.remote import Downloads, with_settings
 from mgstudy.data.sentences import item_texts
+from mgstudy.data.source_files import identify
 from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.cold_start import ColdStart
 from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_as_written
 from mgstudy.errors import InputError
-from mgstudy.files import Progress, identify, no_progress
+from mgstudy.files import Progress, no_progress
 from mgstudy.workspace import Workspace
 
 logger = logging.getLogger(__name__)
