@@ -26,7 +26,7 @@ from states import METRIC, confirmed_cell, recorded, summary_of
 from mgstudy import statistics
 from mgstudy.config.study import StudyConfig
 from mgstudy.report.comparison.studies import compare_studies
-from mgstudy.statistics import ALPHA, exceedance_test, holm
+from mgstudy.significance import ALPHA, exceedance_test, holm
 from mgstudy.study.search.rounds import looks, over_looks, search_luck, with_rounds
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import Stage, State

@@ -12,7 +12,18 @@ PACKAGE = "mgstudy"
 ROOT = Path(__file__).parents[1] / PACKAGE
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"environment", "errors", "lazy", "limits", "private", "registry", "statistics"}),
+    frozenset(
+        {
+            "environment",
+            "errors",
+            "lazy",
+            "limits",
+            "private",
+            "registry",
+            "significance",
+            "statistics",
+        }
+    ),
     frozenset({"files", "fingerprint", "urls", "workspace"}),
     frozenset({"config"}),
     frozenset({"data"}),
@@ -87,7 +98,7 @@ def violations(module: str, source: str, parts: Set[str], is_package: bool = Fal
         return [f"{module}: {own!r} has no place in LAYERS"]
     found = []
     for line, name in imported_names(ast.parse(source), module, is_package):
-        top = name.removeprefix(f"{PACKAGE}.private.").partition(".")[0]
+        top = name.removeprefix(f"{PACKAGE}.private.").partition(".")[0].partition("_")[0]
         if top in FORBIDDEN_DISTRIBUTIONS.get(own, frozenset()):
             found.append(f"{module}:{line}: {own} must work without {top}")
         if name.partition(".")[0] != PACKAGE:
@@ -151,6 +162,11 @@ PARTS = frozenset(part for layer in LAYERS for part in layer)
         (
             "training.trainer",
             "from mgstudy.private.ray import ignored_below",
+            "training must work without ray",
+        ),
+        (
+            "training.trainer",
+            "from mgstudy.private.ray_tune import stop_trials_at_once",
             "training must work without ray",
         ),
         ("study.driver", "from mlflow.entities import Run", "study must work without mlflow"),

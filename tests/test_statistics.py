@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 from statsmodels.stats import weightstats
 
+from mgstudy.significance import holm
 from mgstudy.statistics import (
     benjamini_hochberg,
     cohen_dz,
     equivalence_p,
     hedges_g,
-    holm,
     mean_interval,
     seed_tests,
     user_tests,

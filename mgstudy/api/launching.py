@@ -27,8 +27,8 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.deadline import Deadline
 from mgstudy.study.running.driver import Ending, KeepBestCheckpoint, run_trials
 from mgstudy.study.running.interrupts import terminated_like_interrupt
-from mgstudy.study.running.placement import alive_nodes, trial_resources, usable_nodes
-from mgstudy.study.running.ray_session import with_ray
+from mgstudy.study.running.placement import trial_resources
+from mgstudy.study.running.ray_session import alive_nodes, usable_nodes, with_ray
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.epoch_metrics import EpochMetrics

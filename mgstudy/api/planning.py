@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import ray
 
 from mgstudy.errors import InputError
 from mgstudy.files import is_there
@@ -51,7 +50,9 @@ def open_stores(study: Study) -> TrackingStore:
         MgstudyError: If the storage cannot be reached.
     """
     rehearse(study)
-    is_known = is_there(study.folder.manifest) or ray.is_initialized()
+    # Where Ray runs, it is imported; else a plan does not wait for it.
+    ray = sys.modules.get("ray")
+    is_known = is_there(study.folder.manifest) or (ray is not None and ray.is_initialized())
     if not (is_known or os.environ.get("RAY_ADDRESS")):
         trial_resources(study.config.resources, [this_machine()])
     tracking = study.config.tracking

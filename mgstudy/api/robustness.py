@@ -23,8 +23,8 @@ from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
-from mgstudy.study.running.placement import trial_resources, usable_nodes
-from mgstudy.study.running.ray_session import with_ray
+from mgstudy.study.running.placement import trial_resources
+from mgstudy.study.running.ray_session import usable_nodes, with_ray
 from mgstudy.tracking.robustness import record_robustness
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.workspace import Workspace

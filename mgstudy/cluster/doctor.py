@@ -36,8 +36,8 @@ from mgstudy.errors import MgstudyError
 from mgstudy.files import is_there, listed
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import read_study
-from mgstudy.study.running.placement import trial_resources, usable_nodes
-from mgstudy.study.running.ray_session import ray_session
+from mgstudy.study.running.placement import trial_resources
+from mgstudy.study.running.ray_session import ray_session, usable_nodes
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage, refuse_local_file
 from mgstudy.tracking.store import tracking_uri

@@ -183,7 +183,7 @@ def look_at_nodes() -> tuple[list[Machine], list[Finding]]:
     """
     import ray  # noqa: PLC0415
 
-    from mgstudy.study.running.placement import at_node  # noqa: PLC0415
+    from mgstudy.study.running.ray_session import at_node  # noqa: PLC0415
 
     machines: list[Machine] = []
     findings: list[Finding] = []

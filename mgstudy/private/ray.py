@@ -18,22 +18,17 @@ from typing import Any
 import ray
 import ray._private.utils as ray_utils
 import ray._private.worker as ray_worker
-from ray._private.accelerators import get_accelerator_manager_for_resource
 from ray._private.authentication.authentication_token_setup import (
     AuthenticationTokenLoader,
     maybe_enable_token_auth_if_token_available,
 )
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
-from ray.air.execution._internal.actor_manager import RayActorManager
-from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.job_config import JobConfig
-from ray.tune.experiment import Trial
 
 from mgstudy.environment import for_a_while
 
 logger = logging.getLogger(__name__)
 
-_GRACE = "_actor_force_cleanup_timeout"
 _WORKER_COMMAND = "--python_worker_command="
 _TIMEOUT_SECONDS = 10
 _VITAL = ("raylet", "gcs_server")
@@ -55,17 +50,6 @@ def use_token_that_is_here() -> None:
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
-def gpus_here() -> int:
-    """How many GPUs Ray would count if it were started on this machine.
-
-    Stands in for a way to ask without starting it.
-    """
-    manager = get_accelerator_manager_for_resource("GPU")
-    count = manager.get_current_node_num_accelerators()
-    visible = manager.get_current_process_visible_accelerator_ids()
-    return int(count if visible is None else min(count, len(visible)))
-
-
 @contextmanager
 def sigterm_left_alone() -> Iterator[None]:
     """Keep this process's handler of SIGTERM while ``ray.init`` runs.
@@ -79,46 +63,6 @@ def sigterm_left_alone() -> Iterator[None]:
         yield
     finally:
         ray_utils.set_sigterm_handler = of_ray
-
-
-def stop_trials_at_once(tune_controller: Any) -> None:
-    """Let trials of a Ray Tune run that ends finish their step for a moment only.
-
-    Stands in for a setting such as ``TUNE_FORCE_TRIAL_CLEANUP_S``: when a run ends, Tune waits ten
-    seconds, whatever that says, until it kills the actors that have not stopped.
-    """
-    if hasattr(tune_controller, _GRACE):
-        setattr(tune_controller, _GRACE, 0)
-
-
-@contextmanager
-def trial_errors_told(tell: Callable[[str, BaseException | None], None]) -> Iterator[None]:
-    """Be told of the exception that broke a trial, with Ray Tune's id of the trial.
-
-    Stands in for an argument of ``TrialScheduler.on_trial_error``: Tune keeps no more than text of
-    most exceptions. And it knows of two kinds only; by any other of Ray's, such as the one of the
-    memory monitor, it would end the whole run. Those come as the ``__cause__`` of one it knows.
-    """
-    handle_error, task_failed = Trial.handle_error, RayActorManager._actor_task_failed
-
-    def told(trial: Any, exc: BaseException | None = None) -> None:
-        tell(trial.trial_id, exc)
-        handle_error(trial, exc)
-
-    def failed(manager: Any, tracked_actor_task: Any, exception: BaseException) -> None:
-        if isinstance(exception, RayError) and not isinstance(
-            exception, RayActorError | RayTaskError
-        ):
-            known = RayActorError(error_msg=str(exception))
-            known.__cause__ = exception
-            exception = known
-        task_failed(manager, tracked_actor_task, exception)
-
-    Trial.handle_error, RayActorManager._actor_task_failed = told, failed
-    try:
-        yield
-    finally:
-        Trial.handle_error, RayActorManager._actor_task_failed = handle_error, task_failed
 
 
 def end_session() -> None:

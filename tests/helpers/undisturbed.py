@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.search.trials import State
 
 

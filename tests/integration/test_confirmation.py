@@ -21,7 +21,7 @@ import mgstudy
 from mgstudy import api
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import State
 from mgstudy.training.checkpoint import load_checkpoint

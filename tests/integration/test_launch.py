@@ -26,7 +26,7 @@ from mgstudy import api
 from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.search.trials import RecordedTrial, State
 from mgstudy.study.storage.lease import holder
 from mgstudy.study.storage.optuna_storage import open_storage

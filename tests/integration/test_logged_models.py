@@ -20,7 +20,7 @@ from programs import MGSTUDY, finished
 from mgstudy import api
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]

@@ -1,7 +1,7 @@
 """Each door into Ray's private parts still opens, and still has to.
 
 A test that fails here after a new release of Ray names the door that it has closed: look for the
-public way first, mend ``mgstudy/private/ray.py`` second.
+public way first, mend ``mgstudy/private/ray*.py`` second.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ from ray.tune.experiment import Trial
 from mgstudy.private.ray import (
     dead_process,
     errors_told_in_a_line,
-    gpus_here,
     ignored_below,
     job_that_imports_as_here,
     sigterm_left_alone,
-    stop_trials_at_once,
-    trial_errors_told,
     worker_interpreter,
 )
+from mgstudy.private.ray_accelerators import gpus_here
+from mgstudy.private.ray_tune import stop_trials_at_once, trial_errors_told
 
 CONNECTING = """
 import http.server, os, threading

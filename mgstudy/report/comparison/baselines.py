@@ -19,13 +19,7 @@ from pyarrow.parquet import ParquetFile
 
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import refuse_what_is_no_file
-from mgstudy.statistics import (
-    NO_TESTS,
-    UserTests,
-    equivalence_p,
-    seed_tests,
-    user_tests,
-)
+from mgstudy.statistics import NO_TESTS, UserTests, equivalence_p, seed_tests, user_tests
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import (
     baseline_of,

@@ -3,20 +3,19 @@ are, what the tests are corrected for, and how much the luck of a search is."""
 
 from __future__ import annotations
 
+import csv
 import functools
 import importlib.resources
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
-from mgstudy.statistics import ALPHA, CONFIDENCE, exceedance_p
+from mgstudy.significance import ALPHA, CONFIDENCE, exceedance_p
 from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of, search_pairs
 from mgstudy.study.search.state import CellState
 
@@ -151,19 +150,22 @@ def detectable(
 
 
 @functools.cache
-def recorded_spreads() -> pd.DataFrame:
+def recorded_spreads() -> list[dict[str, Any]]:
     """What studies that are published with the package found of scores over seeds.
 
     Returns:
-        Columns ``dataset``, ``model``, ``gradient``, ``metric``, ``mean`` and ``half_interval``
+        Of each ``dataset``, ``model``, ``gradient``, ``metric``, ``mean`` and ``half_interval``
         (Student's, 95 %) over ``seeds`` trainings, ``source`` (the page that has them), and
         ``share``: the standard deviation that follows, over the mean.
     """
     file = importlib.resources.files("mgstudy.report.comparison").joinpath("spreads.csv")
-    table = pd.read_csv(io.BytesIO(file.read_bytes()))
-    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, table["seeds"] - 1)
-    spread = table["half_interval"] * np.sqrt(table["seeds"]) / quantile
-    return table.assign(share=spread / table["mean"])
+    rows: list[dict[str, Any]] = list(csv.DictReader(file.read_text("utf-8").splitlines()))
+    for row in rows:
+        seeds, mean, half = (float(row[name]) for name in ("seeds", "mean", "half_interval"))
+        quantile = special.stdtrit(seeds - 1, (1 + CONFIDENCE) / 2)
+        spread = half * math.sqrt(seeds) / quantile
+        row |= {"seeds": int(seeds), "mean": mean, "half_interval": half, "share": spread / mean}
+    return rows
 
 
 def spread_of(levels: Mapping[str, str], metric: str, states: Sequence[CellState]) -> Spread:
@@ -185,18 +187,18 @@ def spread_of(levels: Mapping[str, str], metric: str, states: Sequence[CellState
     if any(share for share, _ in measured):
         return _pooled(measured, "measured in this study")
     table = recorded_spreads()
-    known = metric if metric in set(table["metric"]) else "recall@20"
-    table = table[table["metric"] == known]
-    is_model, is_dataset = table["model"] == model, table["dataset"] == dataset
+    known = metric if metric in {row["metric"] for row in table} else "recall@20"
+    table = [row for row in table if row["metric"] == known]
+    of_model = [row for row in table if row["model"] == model]
     for found, of in (
-        (table[is_model & is_dataset], f"{model} on {dataset}"),
-        (table[is_model], model),
+        ([row for row in of_model if row["dataset"] == dataset], f"{model} on {dataset}"),
+        (of_model, model),
         (table, "other models"),
     ):
-        if len(found):
-            pages = ", ".join(dict.fromkeys(found["source"]))
-            rows = zip(found["share"], found["seeds"], strict=True)
-            return _pooled(list(rows), f"recorded for {known} of {of}, {pages}")
+        if found:
+            pages = ", ".join(dict.fromkeys(row["source"] for row in found))
+            rows = [(row["share"], row["seeds"]) for row in found]
+            return _pooled(rows, f"recorded for {known} of {of}, {pages}")
     raise AssertionError("no spread is recorded")
 
 
@@ -252,7 +254,7 @@ def power_over_seeds(
     shift = min(difference / spread * math.sqrt(seeds / 2), _BEYOND_DOUBT)
     level = ALPHA / comparisons / 2
     if freedom > _NORMAL_FROM:  # Where scipy's noncentral t fails.
-        return float(stats.norm.sf(stats.norm.isf(level) - shift))
+        return float(special.ndtr(special.ndtri(level) + shift))
     critical = special.stdtrit(freedom, 1 - level)
     # Not a number where it is too small for one.
     missed = np.nan_to_num(special.nctdtr(freedom, shift, [critical, -critical]))

@@ -22,7 +22,8 @@ from mgstudy.report.comparison.baselines import (
 from mgstudy.report.comparison.costs import NO_COSTS, at_equal_cost
 from mgstudy.report.comparison.power import detectable, spread_of
 from mgstudy.report.comparison.verdict import reservations, search_p, verdict
-from mgstudy.statistics import ALPHA, benjamini_hochberg, holm, mean_interval
+from mgstudy.significance import ALPHA, holm
+from mgstudy.statistics import benjamini_hochberg, mean_interval
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import DEFAULT_BASELINE
 from mgstudy.study.search.state import CellState

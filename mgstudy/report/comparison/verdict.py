@@ -14,7 +14,7 @@ from typing import Any
 
 from mgstudy.report.comparison.baselines import ComparedCell, Split
 from mgstudy.report.texts import count, percent
-from mgstudy.statistics import ALPHA
+from mgstudy.significance import ALPHA
 from mgstudy.study.search.rounds import looks, search_luck, search_scores
 from mgstudy.study.search.trials import RecordedTrial
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.report.robustness.scores import CellScores, interval, significance
-from mgstudy.statistics import ALPHA, holm
+from mgstudy.significance import ALPHA, holm
 from mgstudy.study.search.rounds import DEFAULT_BASELINE
 
 if TYPE_CHECKING:

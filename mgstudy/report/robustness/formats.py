@@ -15,7 +15,7 @@ from mgstudy.files import written_whole
 from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.report.table import Table
 from mgstudy.report.texts import percent, score
-from mgstudy.statistics import CONFIDENCE
+from mgstudy.significance import CONFIDENCE
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
 

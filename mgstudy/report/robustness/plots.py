@@ -15,7 +15,7 @@ from mgstudy.report.drawn import write_figure
 from mgstudy.report.figures import Drawing, Figure, Panel, Series, Surface
 from mgstudy.report.robustness.comparison import RobustnessTables, main_split
 from mgstudy.robustness.risks.base import risks
-from mgstudy.statistics import CONFIDENCE
+from mgstudy.significance import CONFIDENCE
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import DEFAULT_BASELINE
 from mgstudy.study.search.state import CellState

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from mgstudy.statistics import CONFIDENCE
+from mgstudy.significance import CONFIDENCE
 
 Samples: TypeAlias = NDArray[np.float64]
 """A value in each bootstrap sample, shape ``[resamples]``."""

@@ -22,12 +22,12 @@ from mgstudy.robustness.flatness.measures import measure_flatness, measure_lands
 from mgstudy.robustness.trained_model import TrainedModel, UserMetrics, resampled_means
 from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, rebuild_risk
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
 from mgstudy.study.running.failures import cause_of, reason_of
 from mgstudy.study.running.interrupts import terminated_like_interrupt
 from mgstudy.study.running.placement import TrialResources
 from mgstudy.study.running.ray_session import raise_if_ray_died
-from mgstudy.study.running.trial import build_cell_trainer
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
 

@@ -11,7 +11,8 @@ from ray import tune
 
 from mgstudy.environment import for_a_while
 from mgstudy.errors import MgstudyError
-from mgstudy.private.ray import dead_process, trial_errors_told
+from mgstudy.private.ray import dead_process
+from mgstudy.private.ray_tune import trial_errors_told
 from mgstudy.registry import used_folders
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
 from mgstudy.study.running.interrupts import terminated_like_interrupt
@@ -127,7 +128,9 @@ def run_trials(
         modules_in=used_folders(),
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, resources.placement),
+        tune.with_resources(
+            trainable, lambda trial: tune.PlacementGroupFactory([resources.reserved(trial)])
+        ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=OptunaPruner(searcher),

@@ -10,7 +10,7 @@ from mgstudy.config.parameters import Fixed, Space, Value
 from mgstudy.config.study import StudyConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.study.definition.cell import Cell
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.search.state import CellState
 
 _TIMED_EPOCHS = 2

@@ -59,12 +59,6 @@ def _root(error: BaseException | None) -> BaseException | None:
     return error
 
 
-def larger_share(gpu: float) -> float:
-    """What a trial gets of a GPU when its last share had too little memory: twice as much, at most
-    the whole one; more GPUs would not help a trial that uses one."""
-    return min(1.0, 2 * gpu) if 0 < gpu < 1 else gpu
-
-
 class FailureStorm:
     """Notices that every trial fails, and for one reason, before a night is spent on it.
 

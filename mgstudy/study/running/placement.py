@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import ray
-from ray import tune
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mgstudy.config.study import Resources
 from mgstudy.environment import usable_cpus
 from mgstudy.errors import InputError
-from mgstudy.private.ray import gpus_here
-from mgstudy.study.running.failures import larger_share
+from mgstudy.private.ray_accelerators import gpus_here
 from mgstudy.study.running.gpus import MPS, UNUSABLE_GPUS, context_bytes, judged
-from mgstudy.urls import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +19,6 @@ MOST_TRIALS_PER_GPU = 8
 """Processes that take turns on a GPU; more would only wait for each other."""
 MOST_TRIALS_UNDER_MPS = 24
 """Processes whose kernels run together, where the CPUs do not allow fewer."""
-_NODE_SECONDS = 120.0
 _ACCELERATOR = "accelerator_type:"
 # Ray's own mark for "on a node of this kind": it limits nothing else.
 _ACCELERATOR_SHARE = 0.001
@@ -52,12 +45,10 @@ class TrialResources:
     others: Mapping[str, float] = field(default_factory=dict)
     packed_gpus: int = 0
 
-    def placement(self, trial: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    def reserved(self, trial: Mapping[str, Any]) -> dict[str, float]:
         """What Ray reserves for a trial, as the searcher configured it."""
         bundle = {"CPU": self.cpu, "GPU": trial["gpu"], **self.others}
-        return tune.PlacementGroupFactory(
-            [{name: amount for name, amount in bundle.items() if amount}]
-        )
+        return {name: amount for name, amount in bundle.items() if amount}
 
 
 def trial_resources(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> TrialResources:
@@ -93,6 +84,12 @@ def trial_resources(resources: Resources, nodes: Sequence[Mapping[str, float]]) 
         others,
         gpus if resources.gpu == "packed" else 0,
     )
+
+
+def larger_share(gpu: float) -> float:
+    """What a trial gets of a GPU when its last share had too little memory: twice as much, at most
+    the whole one; more GPUs would not help a trial that uses one."""
+    return min(1.0, 2 * gpu) if 0 < gpu < 1 else gpu
 
 
 class GpuPacking:
@@ -142,41 +139,6 @@ class GpuPacking:
     def ended(self, trial: str) -> float:
         """A trial no longer takes anything; the share that it had."""
         return self._taken.pop(trial, 0.0)
-
-
-def alive_nodes() -> list[dict[str, float]]:
-    """What each machine of the cluster has in all that this process is connected to."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def usable_nodes() -> list[dict[str, float]]:
-    """As ``alive_nodes``, and as each machine that has GPUs judges them itself (``judged``)."""
-    here = ray.get_runtime_context().get_node_id()
-    return [_judged_there(node, here) for node in ray.nodes() if node["Alive"]]
-
-
-def _judged_there(node: Mapping[str, Any], here: str) -> dict[str, float]:
-    resources: dict[str, float] = node["Resources"]
-    if node["NodeID"] == here or not resources.get("GPU"):
-        return judged(resources)
-    try:
-        asked = at_node(node["NodeID"], judged).remote(resources)
-        return dict(ray.get(asked, timeout=_NODE_SECONDS))
-    except ray.exceptions.RayError as error:
-        said = "%s does not say whether trials can use its GPUs: %s"
-        logger.warning(said, node["NodeManagerAddress"], first_line(error))
-        return resources
-
-
-def at_node(node: str, function: Callable[..., Any]) -> Any:
-    """A Ray task that runs a function on one machine and takes nothing of it.
-
-    Args:
-        node: The machine's id, as ``ray.nodes()`` gives it.
-        function: What to call.
-    """
-    there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(function)
 
 
 def this_machine() -> dict[str, float]:

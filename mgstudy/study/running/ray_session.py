@@ -7,11 +7,12 @@ import os
 import secrets
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mgstudy.environment import for_a_while, usable_cpus
 from mgstudy.errors import InputError, MgstudyError
@@ -22,6 +23,7 @@ from mgstudy.private.ray import (
     job_that_imports_as_here,
     use_token_that_is_here,
 )
+from mgstudy.study.running.gpus import judged
 from mgstudy.study.running.interrupts import interrupt_deferred, terminated_like_interrupt
 from mgstudy.urls import first_line, ray_token_file, reach_ray
 
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_NODE_SECONDS = 120.0
 _REACH_SECONDS = 5.0
 _TOKEN = secrets.token_hex(32)
 """Of a Ray that lives no longer than this process, where HOME holds none."""
@@ -89,6 +92,41 @@ def raise_if_ray_died() -> None:
     """
     if (dead := dead_process()) is not None:
         raise RayDiedError(f"Ray has died: {dead}")
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """What each machine of the cluster has in all that this process is connected to."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def usable_nodes() -> list[dict[str, float]]:
+    """As ``alive_nodes``, and as each machine that has GPUs judges them itself (``judged``)."""
+    here = ray.get_runtime_context().get_node_id()
+    return [_judged_there(node, here) for node in ray.nodes() if node["Alive"]]
+
+
+def _judged_there(node: Mapping[str, Any], here: str) -> dict[str, float]:
+    resources: dict[str, float] = node["Resources"]
+    if node["NodeID"] == here or not resources.get("GPU"):
+        return judged(resources)
+    try:
+        asked = at_node(node["NodeID"], judged).remote(resources)
+        return dict(ray.get(asked, timeout=_NODE_SECONDS))
+    except ray.exceptions.RayError as error:
+        said = "%s does not say whether trials can use its GPUs: %s"
+        logger.warning(said, node["NodeManagerAddress"], first_line(error))
+        return resources
+
+
+def at_node(node: str, function: Callable[..., Any]) -> Any:
+    """A Ray task that runs a function on one machine and takes nothing of it.
+
+    Args:
+        node: The machine's id, as ``ray.nodes()`` gives it.
+        function: What to call.
+    """
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(function)
 
 
 @contextmanager

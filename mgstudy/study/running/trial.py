@@ -20,6 +20,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
 from mgstudy.registry import look_in
 from mgstudy.study.definition.cell import Cell
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
 from mgstudy.study.running.training_thread import TrainingThread
@@ -37,8 +38,6 @@ from mgstudy.study.search.trials import Stage
 from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
 from mgstudy.study.storage.epoch_metrics import recorded_name
 from mgstudy.training.results import DivergedError, EpochResult
-from mgstudy.training.run import build_trainer
-from mgstudy.training.trainer import Trainer
 
 
 class StudyTrial(Trainable):  # type: ignore[misc]
@@ -259,37 +258,3 @@ def _mlflow_metrics(result: EpochResult, objective: str) -> dict[str, float]:
         "training/gradient_computations": result.gradient_computations,
     }
     return {**validation, **training, **time_spent}
-
-
-def build_cell_trainer(
-    cell: Cell,
-    dataset: Dataset,
-    parameters: Mapping[str, Value],
-    settings: TrainingSettings,
-    device: str = "cpu",
-    seed: int | None = None,
-) -> Trainer:
-    """Build what a trial of ``cell`` trains.
-
-    Args:
-        cell: The cell.
-        dataset: The cell's dataset.
-        parameters: A value for every parameter of the cell.
-        settings: How it trains.
-        device: Where it trains.
-        seed: The training seed; the cell's when not given.
-    """
-    own = cell.own
-    return build_trainer(
-        dataset,
-        model=cell.model,
-        model_parameters=own("model", cell.model, parameters),
-        gradient=cell.gradient,
-        gradient_parameters=own("gradient", cell.gradient, parameters),
-        robust=[(method, own("robust", method, parameters)) for method in cell.robust],
-        optimizer=cell.optimizer,
-        optimizer_parameters=own("optimizer", None, parameters),
-        settings=settings,
-        seed=cell.seed if seed is None else seed,
-        device=device,
-    )

@@ -19,10 +19,11 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from mgstudy.private.ray import dead_process, stop_trials_at_once
+from mgstudy.private.ray import dead_process
+from mgstudy.private.ray_tune import stop_trials_at_once
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline, seconds_of_next
-from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, larger_share, reason_of
-from mgstudy.study.running.placement import GpuPacking
+from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, reason_of
+from mgstudy.study.running.placement import GpuPacking, larger_share
 from mgstudy.study.running.trial_progress import (
     EARLIER,
     GPU_PEAK,

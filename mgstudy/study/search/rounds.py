@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mgstudy.config.study import Confirmation, StudyConfig
+from mgstudy.significance import ALPHA, exceedance_test, holm
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial
 
@@ -136,8 +137,6 @@ def _has_ended(cell: CellState, seeds: int) -> bool:
 def _decided(pairs: Sequence[_Pair], config: StudyConfig) -> list[_Pair]:
     """The comparisons that more seeds would not change, or need not."""
     # Whoever only counts waits for no statistics to be imported.
-    from mgstudy.statistics import ALPHA, holm  # noqa: PLC0415
-
     margin, metric = config.confirmation.margin, config.training.objective
 
     def corrected(margin: float | None) -> list[float]:
@@ -212,7 +211,7 @@ def search_luck(cell: CellState, baseline: CellState, paired: bool) -> tuple[flo
         p is 0 where either has no parameter to search, for then at most one of the two can be lucky
         and its winner is confirmed anew.
     """
-    from mgstudy.statistics import exceedance_test, signed_ranks  # noqa: PLC0415
+    from mgstudy.statistics import signed_ranks  # noqa: PLC0415
 
     if not (cell.searched and baseline.searched):
         return 0.0, 0

@@ -15,7 +15,7 @@ from states import confirmed_cell as cell
 from mgstudy.report.comparison.formats import to_csv, to_json, to_latex, to_markdown
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.comparison.verdict import fewest_trials
-from mgstudy.statistics import exceedance_test
+from mgstudy.significance import exceedance_test
 from mgstudy.study.search.state import CellState
 
 

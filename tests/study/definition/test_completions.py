@@ -10,7 +10,7 @@ import pytest
 from mgstudy.errors import InputError
 from mgstudy.features.completions.base import completions
 from mgstudy.study.definition.expansion import CellPlan, expand
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from mgstudy.study.running.failures import (
     Cause,
     FailureStorm,
     cause_of,
-    larger_share,
     reason_of,
 )
 
@@ -65,10 +64,6 @@ def test_the_reason_is_a_line_that_says_it_and_holds_no_secret() -> None:
     assert reason_of(None) == "the worker broke: unknown"
     secret = RayActorError(error_msg="cannot reach http://me:secret@host")
     assert reason_of(secret) == "the worker broke: cannot reach http://me:***@host"
-
-
-def test_out_of_memory_gets_twice_the_share_up_to_the_whole_gpu() -> None:
-    assert [larger_share(gpu) for gpu in (0, 0.125, 0.4, 0.6, 1, 2)] == [0, 0.25, 0.8, 1, 1, 2]
 
 
 def failing(storm: FailureStorm, *reasons: str) -> str | None:

@@ -12,7 +12,12 @@ from mgstudy.config.study import Resources
 from mgstudy.errors import InputError
 from mgstudy.study.running import placement
 from mgstudy.study.running.gpus import MPS, UNUSABLE_GPUS
-from mgstudy.study.running.placement import GpuPacking, TrialResources, trial_resources
+from mgstudy.study.running.placement import (
+    GpuPacking,
+    TrialResources,
+    larger_share,
+    trial_resources,
+)
 
 LAPTOP = {"CPU": 8.0}
 WORKSTATION = {"CPU": 16.0, "GPU": 2.0}
@@ -112,7 +117,7 @@ A100 = {"CPU": 32.0, "GPU": 4.0, "accelerator_type:A100": 1.0, "fast_disk": 2.0}
 def test_only_machines_of_the_kind_that_is_asked_for_count() -> None:
     settled = trial_resources(Resources(gpu=1.0, accelerator_type="A100"), [A10G, A100])
     assert settled.slots == 4
-    assert settled.placement({"gpu": 1.0}).required_resources == {
+    assert settled.reserved({"gpu": 1.0}) == {
         "CPU": 1, "GPU": 1, "accelerator_type:A100": 0.001
     }  # fmt: skip
     with pytest.raises(InputError, match=r"a GPU of type T4, .*types A100, A10G; lower"):
@@ -122,7 +127,7 @@ def test_only_machines_of_the_kind_that_is_asked_for_count() -> None:
 def test_custom_resources_limit_and_are_reserved() -> None:
     settled = trial_resources(Resources(gpu=0.5, custom={"fast_disk": 0.5}), [A10G, A100])
     assert settled.slots == 4
-    assert settled.placement({"gpu": 0.5}).required_resources == {
+    assert settled.reserved({"gpu": 0.5}) == {
         "CPU": 1, "GPU": 0.5, "fast_disk": 0.5
     }  # fmt: skip
     with pytest.raises(InputError, match=r"no trial fits: one takes .*3 fast_disk"):
@@ -200,3 +205,7 @@ def test_a_room_for_contexts_that_is_no_number_is_refused(monkeypatch: pytest.Mo
     monkeypatch.setenv("MGSTUDY_CUDA_CONTEXT_BYTES", "half")
     with pytest.raises(InputError, match="MGSTUDY_CUDA_CONTEXT_BYTES: expected a whole number"):
         trial_resources(Resources(), [LAPTOP])
+
+
+def test_out_of_memory_gets_twice_the_share_up_to_the_whole_gpu() -> None:
+    assert [larger_share(gpu) for gpu in (0, 0.125, 0.4, 0.6, 1, 2)] == [0, 0.25, 0.8, 1, 1, 2]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mgstudy.config.study import Checkpoints
-from mgstudy.study.running.trial import build_cell_trainer
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.running.trial_progress import TrialProgress
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 

@@ -13,7 +13,8 @@ from scipy import stats
 from states import recorded
 
 from mgstudy.config.study import Confirmation, StudyConfig
-from mgstudy.statistics import ALPHA, holm, sequential_p
+from mgstudy.significance import ALPHA, holm
+from mgstudy.statistics import sequential_p
 from mgstudy.study.search.events import TrialRequest
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.rounds import looks, over_looks, with_rounds
