@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 from programs import finished
 
-HEAVY = {"matplotlib", "mlflow", "optuna", "pandas", "pyarrow", "ray", "scipy", "torch"}
+from mgstudy import prepare
+
+HEAVY = {
+    "alembic", "matplotlib", "mlflow", "optuna", "pandas", "plotly", "pyarrow", "ray", "ray.tune",
+    "scipy", "scipy.stats", "sklearn", "sqlalchemy", "statsmodels", "torch",
+}  # fmt: skip
+STORED = {"optuna", "sqlalchemy"}
 TYPE = """
 import json, sys
 from mgstudy import cli
@@ -17,25 +23,48 @@ sys.argv = ["mgstudy", *json.loads(sys.argv[1])]
 try:
     cli.main()
 finally:
-    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
+SHOW = """
+import json, sys
+from mgstudy.report.table import Table
+print(Table(["model"], [["BPR"], ["BPR_small"], ["my.package:Model"]]).markdown())
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def heavy(program: str, *arguments: str, home: Path, code: int = 0) -> set[str]:
+    """What a program has imported when it ends."""
+    command = (sys.executable, "-c", program, *arguments)
+    ended = finished(*command, code=code, environment={"MGSTUDY_HOME": home})
+    imported = next(line for line in ended.stderr.splitlines() if line.startswith("["))
+    return HEAVY & set(json.loads(imported))
 
 
 @pytest.mark.parametrize(
     ("command", "used", "code"),
     [
         ("--help", set(), 0),
-        ("status no-such-study", {"optuna"}, 2),
-        ("ls", {"optuna"}, 0),
+        ("status no-such-study", STORED, 2),
+        ("ls", STORED, 0),
         ("cache ls", {"pyarrow"}, 0),
-        ("compare no-such-study", {"optuna", "pandas", "pyarrow", "scipy", "torch"}, 2),
+        ("jobs --address http://127.0.0.1:9", {"ray"}, 1),
+        ("models", {"pyarrow", "scipy", "torch"}, 0),
+        ("compare no-such-study", STORED | {"pandas", "pyarrow", "scipy", "scipy.stats"}, 2),
     ],
 )
 def test_a_command_imports_only_what_it_uses(
     command: str, used: set[str], code: int, tmp_path: Path
 ) -> None:
-    environment = {"MGSTUDY_HOME": tmp_path}
-    arguments = json.dumps(command.split())
-    ended = finished(sys.executable, "-c", TYPE, arguments, code=code, environment=environment)
-    imported = next(line for line in ended.stderr.splitlines() if line.startswith("["))
-    assert HEAVY & set(json.loads(imported)) <= used
+    assert heavy(TYPE, json.dumps(command.split()), home=tmp_path, code=code) <= used
+
+
+def test_a_plan_imports_only_what_it_uses(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    prepare(pytestconfig.rootpath / "pipelines/synthetic.yaml", home=tmp_path)
+    command = ["plan", str(pytestconfig.rootpath / "search_spaces/quickstart.yaml")]
+    used = STORED | {"pyarrow", "ray", "scipy", "torch"}
+    assert heavy(TYPE, json.dumps(command), home=tmp_path) <= used
+
+
+def test_a_table_imports_no_model_that_is_no_reconstruction(tmp_path: Path) -> None:
+    assert heavy(SHOW, home=tmp_path) == set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,8 +21,10 @@ from rich.progress import (
 
 from mgstudy.files import Progress as ProgressCallback
 from mgstudy.report.texts import duration
-from mgstudy.study.robustness.driver import Progress as OnResult
-from mgstudy.study.robustness.plan import Task, TrainedCell
+
+if TYPE_CHECKING:
+    from mgstudy.study.robustness.driver import Progress as OnResult
+    from mgstudy.study.robustness.plan import Task, TrainedCell
 
 
 def notebook_console() -> Console | None:
