@@ -115,6 +115,10 @@ MINUTES ?= 60
 soak: dev  ## Kill studies for an hour (MINUTES=60) and compare them with undisturbed ones
 	$(BIN)/python tests/integration/soak.py --minutes $(MINUTES)
 
+.PHONY: bench-smoke
+bench-smoke: dev  ## See whether commands, epochs or validations have become a third slower (two minutes)
+	$(BIN)/python benchmarks/smoke.py
+
 INPUTS ?= 5000
 
 .PHONY: fuzz
