@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import optuna
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 from rich.console import Console
@@ -32,7 +31,7 @@ REGISTRIES = {
     "feature_step": "mgstudy.data.encoder:feature_steps",
 }
 """By the word that stands for a kind in study and pipeline files, or nearly."""
-OPTUNA = {"sampler": optuna.samplers, "pruner": optuna.pruners}
+OPTUNA = {"sampler": "optuna.samplers", "pruner": "optuna.pruners"}
 KINDS = (*REGISTRIES, *OPTUNA)
 _NEEDED = "needed"
 _OWNERS = {
@@ -223,7 +222,7 @@ def _parts(kind: str) -> dict[str, Any]:
         raise UnknownNameError("kind of part", kind, KINDS)
     if kind in REGISTRIES:
         return {part.name: part for part in _registry(kind)}
-    module = OPTUNA[kind]
+    module = importlib.import_module(OPTUNA[kind])
     named = (name for name in module.__all__ if name.lower().endswith(kind))
     return {name: getattr(module, name) for name in named if not name.startswith("Base")}
 
