@@ -44,10 +44,11 @@ def main() -> None:
     if options.keep:
         FIGURES.write_text(json.dumps(found, indent=2) + "\n")
     kept = json.loads(FIGURES.read_text())
-    worse = [name for name, ratio in found.items() if ratio > WORSE * kept[name]]
+    worse = [name for name, ratio in found.items() if ratio > WORSE * kept.get(name, ratio)]
     print(f"{'':40} {'now':>8} {'kept':>8}")
     for name, ratio in found.items():
-        print(f"{name:40} {ratio:8.2f} {kept[name]:8.2f} {'slower' if name in worse else ''}")
+        before = f"{kept[name]:8.2f}" if name in kept else f"{'none':>8}"
+        print(f"{name:40} {ratio:8.2f} {before} {'slower' if name in worse else ''}")
     if worse:
         raise SystemExit(f"a third slower than in {FIGURES.name}: {', '.join(worse)}")
 
