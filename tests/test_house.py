@@ -19,14 +19,14 @@ from mgstudy.study.results.summary import summarize_as
 
 pytestmark = pytest.mark.integration
 
-LAUNCH_FILES = 104
+LAUNCH_FILES = 103
 """Among them ``ray_session``, for Ray that dies; ``rehearsal``, for what only its use shows;
 ``verdict``, parted from the comparison; ``limits``, and the settings' metrics; ``deadline``, for
 `--for`; ``hidden``, for cells that an earlier launch began; ``carried``, for `parameters_from`;
 ``answer``, ``costs``, ``power`` and ``rounds``, for what a verdict says and rests on; the
 study's settings, for those that go together; the evaluation and its metrics, which score popularity
 here instead of in a worker that imports everything for it; ``trials``, parted from a cell's
-``state``, ``database_lock`` from the lease, ``texts`` from tables; ``planning`` and ``ending``,
+``state``, ``database_lock`` from the lease, ``texts`` from tables; ``planning``,
 parted from launching, ``significance`` from statistics, and what is private of Ray Tune and of its
 accelerators from the rest of Ray, so that nobody waits for what he does not use."""
 MOST_CALLS = {

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from mgstudy.api.planning import open_stores
+from mgstudy.api.results import keep_report, try_mlflow
+from mgstudy.api.robustness import measure, unmeasured
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.features.completions.base import held_out_errors
+from mgstudy.report.comparison.formats import default_metrics
+from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.progress import notebook_console, progress_bar
 from mgstudy.report.console.study_progress import LiveDisplay
+from mgstudy.report.page.report import render, report_content
+from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study, read_launched_study
 from mgstudy.study.results.carried import with_carried_parameters
@@ -32,13 +35,8 @@ from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.lease import Lease, lease
 from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
+from mgstudy.tracking.models import register_models
 from mgstudy.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    from mgstudy.report.comparison.studies import Comparison
-
-_ENDING = "mgstudy.api.ending"
-"""What the end of a study needs: it is imported while the first trials begin."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,6 @@ class Launched:
 
     def compared(self) -> Comparison:
         """Every cell beside its baseline, by the objective and NDCG."""
-        from mgstudy.report.comparison.formats import default_metrics  # noqa: PLC0415
-        from mgstudy.report.comparison.studies import compare_studies  # noqa: PLC0415
-
         return compare_studies([self.summary], metrics=default_metrics([self.summary]))
 
 
@@ -137,31 +132,30 @@ def launch(
             """Write down what is launched: from here on, there is a study."""
             manifest.write(folder)
             tracker.start()
-            Thread(target=importlib.import_module, args=(_ENDING,), daemon=True).start()
 
         try:
             ending = _run(study, record, told, console, held, begin, deadline)
         finally:
             tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
-        from mgstudy.api.ending import (  # noqa: PLC0415
-            measured,
-            register,
-            report,
-            with_popularity,
-        )
-
         summary = StudySummary(manifest, record.every_state, folder, parent=record.parent)
         if ending is Ending.FINISHED and tracker.undelivered == 0:
-            register(store, study, summary)
-    summary = with_popularity(study, summary)
+            try_mlflow(
+                store,
+                lambda: register_models(store, study, summary),
+                "no models are registered",
+                "launching again tries again",
+            )
+    results = StudyResults.of(summary, study.workspace, study.datasets)
     left = 0
     if ending is Ending.FINISHED:
-        ending, left = measured(study, summary, console, deadline)
+        ending, left = _measure(study, summary, console, deadline)
     finished = ending is Ending.FINISHED
     if finished:
-        report(store, summary)
-    return Launched(summary, finished, tracker.undelivered, ending is Ending.OUT_OF_TIME, left)
+        keep_report(store, lambda: render(report_content(results.summary)))
+    return Launched(
+        results.summary, finished, tracker.undelivered, ending is Ending.OUT_OF_TIME, left
+    )
 
 
 def resume(
@@ -242,3 +236,19 @@ def _complete_datasets(study: Study, console: Console | None) -> None:
                     f"on {modality} rows that were there and were held out",
                     highlight=False,
                 )
+
+
+def _measure(
+    study: Study, summary: StudySummary, console: Console | None, deadline: Deadline
+) -> tuple[Ending, int]:
+    """Measure the robustness that the study file asks for; how that ended, and how much is left
+    when time is over."""
+    if study.config.robustness is None or not any(cell.best for cell in summary.cells):
+        return Ending.FINISHED, 0
+    try:
+        if deadline.allows():
+            measure(study, summary, console, deadline=deadline)
+    except KeyboardInterrupt:
+        return Ending.INTERRUPTED, 0
+    left = unmeasured(study, summary) if deadline.is_set else 0
+    return (Ending.OUT_OF_TIME if left else Ending.FINISHED), left
