@@ -152,7 +152,7 @@ def launch(
         ending, left = _measure(study, summary, console, deadline)
     finished = ending is Ending.FINISHED
     if finished:
-        keep_report(store, lambda: render(report_content(results.summary)))
+        keep_report(store, lambda: render(report_content(results.summary, study.workspace)))
     return Launched(
         results.summary, finished, tracker.undelivered, ending is Ending.OUT_OF_TIME, left
     )

@@ -10,8 +10,8 @@ import base64
 import importlib.resources
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
+from mgstudy.config.factors import level_label
 from mgstudy.config.reading import yaml_text
+from mgstudy.data.loading import read_manifest
+from mgstudy.data.manifest import Manifest as PreparedManifest
 from mgstudy.errors import MgstudyError
 from mgstudy.files import written_whole
 from mgstudy.report.comparison.answer import said_together, tested
@@ -37,6 +40,7 @@ from mgstudy.report.texts import duration, percent
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import DEFAULT_BASELINE, is_baseline
+from mgstudy.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class ReportContent:
         missing: What cannot be said, and what would have to be run.
         sections: The rest, in order.
         commands: What reproduces the study.
+        pipelines: Each dataset's name to its pipeline file, as YAML.
         provenance: Name to value: versions, revision, seeds, fingerprints.
         configuration: The study file as it was understood, as YAML.
     """
@@ -82,15 +87,33 @@ class ReportContent:
     missing: Sequence[str]
     sections: Sequence[Section]
     commands: Sequence[str]
+    pipelines: Mapping[str, str]
     provenance: Sequence[tuple[str, str]]
     configuration: str
 
 
-def report_content(summary: StudySummary) -> ReportContent:
-    """Collect what the report of a study says."""
+def report_content(
+    summary: StudySummary,
+    workspace: Workspace | None = None,
+    baselines: Sequence[Mapping[str, str]] = (),
+) -> ReportContent:
+    """Collect what the report of a study says.
+
+    Args:
+        summary: The study.
+        workspace: Where its datasets are, to tell of them.
+        baselines: The levels of what cells are compared with; of several, each has a section.
+    """
     manifest = summary.manifest
-    comparison = compare_studies([summary], DEFAULT_BASELINE)
-    drawing = Drawing(summary, DEFAULT_BASELINE, _logarithmic(manifest))
+    baseline, *others = baselines or [DEFAULT_BASELINE]
+    comparison = compare_studies([summary], baseline)
+    drawing = Drawing(summary, baseline, _logarithmic(manifest))
+    further = [compare_studies([summary], other) for other in others]
+    verdict = _verdict(comparison)
+    prepared = {} if workspace is None else _prepared(manifest, workspace)
+    pipelines = {
+        of.name: yaml_text(of.pipeline.model_dump(mode="json")) for of in prepared.values()
+    }
     sections = (
         Section(
             "comparison",
@@ -103,6 +126,7 @@ def report_content(summary: StudySummary) -> ReportContent:
                 tables.every_metric(comparison),
             ),
         ),
+        *(_further(of, summary, number) for number, of in enumerate(further, start=2)),
         Section(
             "strengths",
             "Effect of interval and strengths",
@@ -138,24 +162,75 @@ def report_content(summary: StudySummary) -> ReportContent:
             ),
         ),
         Section("cost", "Cost", [tables.costs(summary, manifest.config.resources.cpu)]),
+        Section(
+            "appendix",
+            "Winners and datasets",
+            _given(tables.winners(summary), tables.datasets(prepared)),
+            "Nothing was searched, and the datasets are not in the workspace as they were.",
+        ),
     )
     return ReportContent(
         study=summary.name,
         question=summary.question,
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=_facts(summary),
-        verdict=_verdict(comparison),
-        missing=_missing(summary),
+        verdict=[
+            *verdict,
+            *(
+                f"Against {_levels(of)}: {said}"
+                for of in further
+                for said in _verdict(of)
+                if said not in verdict
+            ),
+        ],
+        missing=_missing(summary, baseline),
         sections=sections,
         commands=[
+            *(
+                f"mgstudy prepare {name}-pipeline.yaml    # its pipeline below, under this name"
+                for name in pipelines
+            ),
             f"mgstudy launch {summary.name}.yaml    # the configuration below, saved under this "
             "name",
             f"mgstudy compare {summary.name}",
             f"mgstudy report {summary.name}",
         ],
+        pipelines=pipelines,
         provenance=_provenance(manifest),
         configuration=yaml_text(manifest.config.model_dump(mode="json")),
     )
+
+
+def _further(comparison: Comparison, summary: StudySummary, number: int) -> Section:
+    """The comparison with another baseline."""
+    drawing = Drawing(summary, comparison.baseline, frozenset())
+    figure = scores.differences(drawing, comparison)
+    if figure is not None:
+        figure = replace(figure, name=f"{figure.name}-{number}")
+    return Section(
+        f"comparison-{number}",
+        f"Comparison with {_levels(comparison)}",
+        _given(figure, comparison_table(comparison, costs=False)),
+    )
+
+
+def _levels(comparison: Comparison) -> str:
+    return ", ".join(f"{factor}={level}" for factor, level in comparison.baseline.items())
+
+
+def _prepared(manifest: StudyManifest, workspace: Workspace) -> dict[str, PreparedManifest]:
+    """The manifests of the datasets, by their level's label, as far as they are as they were."""
+    found = {}
+    for level in manifest.config.factors.dataset:
+        label = level_label(level)
+        try:
+            prepared = read_manifest(workspace, level if isinstance(level, str) else level.name)
+        except MgstudyError:
+            continue
+        recorded = manifest.datasets.get(label)
+        if recorded and prepared.interactions.key == recorded.interactions:
+            found[label] = prepared
+    return found
 
 
 def _given(*parts: Figure | Table | None) -> list[Figure | Table]:
@@ -204,7 +279,7 @@ def _verdict(comparison: Comparison) -> list[str]:
     ] or ["Nothing could be compared on the test split."]
 
 
-def _missing(summary: StudySummary) -> list[str]:
+def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
     missing = []
     waiting = sum(cell.counts["waiting"] + cell.counts["running"] for cell in summary.cells)
     if waiting:
@@ -225,8 +300,8 @@ def _missing(summary: StudySummary) -> list[str]:
         missing.append(f"Without a completed trial: {', '.join(without)}.")
     if len(summary.cells) == 1:
         missing.append("The study has one cell: there is nothing to compare it with.")
-    elif not any(is_baseline(cell, DEFAULT_BASELINE) for cell in summary.cells):
-        wanted = ", ".join(f"{name}={level}" for name, level in DEFAULT_BASELINE.items())
+    elif not any(is_baseline(cell, baseline) for cell in summary.cells):
+        wanted = ", ".join(f"{name}={level}" for name, level in baseline.items())
         missing.append(f"No cell has the baseline's levels ({wanted}).")
     return missing
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
+from mgstudy.data.manifest import Manifest
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, parameter_name, score
@@ -17,6 +19,7 @@ from mgstudy.study.search.trials import GPU_SECONDS, State
 
 FEWEST_TRIALS_FOR_IMPORTANCE = 8
 _EVALUATOR_SEED = 0
+_COUNTS = ("users", "items", "train", "validation", "test")
 
 
 def every_metric(comparison: Comparison) -> Table:
@@ -173,6 +176,57 @@ def costs(summary: StudySummary, processors: float) -> Table:
         "backward pass over a batch; the last column is how many an epoch needs, over what the "
         "baseline's needs.",
     )
+
+
+def winners(summary: StudySummary) -> Table | None:
+    """The best trial of every cell with the parameters that were searched; ``None`` without one."""
+    found = [(cell, cell.best) for cell in summary.cells if cell.best is not None]
+    searched = sorted({parameter_name(name) for cell, _ in found for name in cell.searched})
+    if not searched:
+        return None
+    rows = []
+    for cell, best in found:
+        own = {parameter_name(name): best.parameters[name] for name in cell.searched}
+        values = (_value(own[name]) if name in own else "" for name in searched)
+        rows.append((cell.levels, [str(best.number), score(best.value), *values]))
+    return Table.of_cells(
+        rows,
+        ["trial", summary.objective, *searched],
+        among=[cell.levels for cell in summary.cells],
+        caption="The trial with which every cell won its search, its score on the validation "
+        "split, and the searched parameters that it had; all others are in the configuration.",
+    )
+
+
+def datasets(manifests: Mapping[str, Manifest]) -> Table | None:
+    """How large the datasets are, and what is known of their items.
+
+    Args:
+        manifests: Each dataset's level to its manifest.
+    """
+    rows = [
+        [
+            label,
+            *(f"{getattr(of.counts, name):,}" for name in _COUNTS),
+            f"{of.counts.sparsity:.2%}",
+            ", ".join(f"{name} {table.shape[1]}" for name, table in of.features.items()) or "none",
+        ]
+        for label, of in manifests.items()
+    ]
+    if not rows:
+        return None
+    return Table(
+        ["dataset", *_COUNTS, "sparsity", "modalities"],
+        rows,
+        ("dataset", "modalities"),
+        "The datasets after their pipelines: users and items over all splits, interactions in each "
+        "split, the share of user-item pairs without an interaction, and the modalities with the "
+        "width of their features.",
+    )
+
+
+def _value(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _counts_table(counted_thing: str, counted: Counter[str], caption: str) -> Table:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
 from states import recorded, summary_of
 
+from mgstudy import api
 from mgstudy.report.figures import Figure, Panel
-from mgstudy.report.page.report import ReportContent, report_content
+from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.page.tables import costs
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table
@@ -143,6 +145,41 @@ def test_gpu_time_is_of_the_shares_held() -> None:
     cells = [cell("plain", 1800.0, 900.0), cell("sam")]
     summary = summary_of(cells)
     assert column(costs(summary, 1.0), "GPU time") == ["45 min 0 s", "0 s"]
+
+
+def test_the_appendix_has_the_winners_parameters_and_the_datasets(
+    workspace: Workspace, prepared: Path
+) -> None:
+    summary = StudyResults.load(workspace, "s").summary
+    content = report_content(summary, workspace)
+    winners, datasets = parts(content, "appendix")
+    assert isinstance(datasets, Table)
+    best = summary.cells[1].best
+    assert best is not None
+    rate = f"{best.parameters['optimizer.learning_rate']:.3g}"
+    assert column(winners, "learning_rate")[1] == rate
+    assert column(winners, "alpha2")[0] == "", "a cell without a parameter has no value"
+    assert column(datasets, "items") == ["40"]
+    assert content.commands[0].startswith("mgstudy prepare tiny-pipeline.yaml ")
+    assert "kind: synthetic" in content.pipelines["tiny"]
+    # What the reader is given makes the same dataset.
+    again = prepared / "again.yaml"
+    again.write_text(content.pipelines["tiny"])
+    assert api.prepare(again, home=prepared).interactions.key == (
+        summary.manifest.datasets["tiny"].interactions
+    )
+
+
+def test_each_baseline_that_is_asked_for_has_a_section(workspace: Workspace) -> None:
+    summary = StudyResults.load(workspace, "s").summary
+    asked = [{"gradient": "plain"}, {"model": "BPR"}]
+    content = report_content(summary, baselines=asked)
+    (second,) = [entry for entry in content.sections if entry.name == "comparison-2"]
+    assert second.title == "Comparison with model=BPR"
+    (table,) = [part for part in second.parts if isinstance(part, Table)]
+    assert "vs BPR" in table.titles
+    assert len(content.verdict) == 1, "that there is no verdict yet is said once"
+    render(content)
 
 
 def test_provenance_names_seeds_revision_and_data(content: ReportContent) -> None:
