@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import webbrowser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
+from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.page.report import render, report_content, save_report
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
@@ -48,7 +50,12 @@ class Synced:
     problem: str
 
 
-def write_report(study: str, path: Path | str, home: Path | str | None = None) -> bool:
+def write_report(
+    study: str,
+    path: Path | str,
+    home: Path | str | None = None,
+    baselines: Sequence[str] = (),
+) -> bool:
     """Write a study as one HTML page, and keep a copy in its MLflow run.
 
     Args:
@@ -56,17 +63,21 @@ def write_report(study: str, path: Path | str, home: Path | str | None = None) -
         path: The file to write.
         home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the current directory when not
             given.
+        baselines: What cells are compared with, each ``factor=level`` pairs separated by commas;
+            ``gradient=plain`` when not given.
 
     Returns:
         Whether MLflow took the copy.
 
     Raises:
-        InputError: If the workspace has no study of that name, or ``path`` is a folder.
+        InputError: If the workspace has no study of that name, the study has no such level, or
+            ``path`` is a folder.
         MgstudyError: If the study cannot be read or the file cannot be written.
     """
     workspace = Workspace.resolve(home)
     summary = StudyResults.load(workspace, study).summary
-    document = render(report_content(summary))
+    wanted = [parse_baseline(text, [summary]) for text in baselines]
+    document = render(report_content(summary, workspace, wanted))
     save_report(document, Path(path))
     store = TrackingStore(workspace, summary.manifest.config.tracking, study)
     return keep_report(store, lambda: document)
@@ -119,7 +130,7 @@ def sync(
                 "nothing is lost, try again when it does"
             ) from error
     if rebuild and summary.finished:
-        keep_report(store, lambda: render(report_content(summary)))
+        keep_report(store, lambda: render(report_content(summary, workspace)))
     return Synced(projection.written, models, problem)
 
 
@@ -144,21 +155,25 @@ def serve_pages(
     study: str | None = None,
     home: Path | str | None = None,
     host: str = "127.0.0.1",
-    port: int = 5000,
+    port: int | None = None,
+    optuna: bool = False,
     optuna_port: int | None = None,
     say: Callable[[str], None] = print,
+    open_browser: bool = False,
 ) -> None:
-    """Say where the pages of studies are, and serve them until the process is told to end: MLflow's
-    UI, unless the store is a server that has one, and Optuna's dashboard.
+    """Serve the pages of studies until the process is told to end, and say where they are as soon
+    as they are there: MLflow's UI, unless the store is a server that has one, and Optuna's
+    dashboard.
 
     Args:
         study: The study whose pages are named; every one when not given.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
         host: Address to listen on.
-        port: Port of MLflow's UI.
-        optuna_port: Port of Optuna's dashboard on the study's storage; it is not served when not
-            given.
+        port: Port of MLflow's UI; the first free one from 5000 on when not given.
+        optuna: Whether to serve Optuna's dashboard on the study's storage too.
+        optuna_port: Its port; the first free one from 8080 on when not given.
         say: Told each line.
+        open_browser: Whether to open the first page in a browser.
 
     Raises:
         InputError: If there is no such study, or the dashboard is not installed or needs to be told
@@ -168,24 +183,38 @@ def serve_pages(
     workspace = Workspace.resolve(home)
     uri = tracking_uri(workspace)
     dashboard = None
-    if optuna_port is not None:
-        dashboard = ui.dashboard_storage(workspace, study), optuna_port
+    if optuna:
+        storage = ui.dashboard_storage(workspace, study)
+        dashboard = storage, _port(host, optuna_port, 8080, "--optuna-port")
     is_remote = uri.startswith(("http:", "https:"))
-    if not is_remote:
-        ui.refuse_taken_port(host, port, "--port")
-    if dashboard is not None:
-        ui.refuse_taken_port(host, dashboard[1], "--optuna-port")
-    address = redacted(uri).rstrip("/") if is_remote else f"http://{host}:{port}"
     if is_remote:
-        say(f"MLflow's UI is where its server is: {address}")
+        address = redacted(uri).rstrip("/")
     else:
-        say(f"MLflow's UI on {redacted(uri)}: {address} (Ctrl-C ends it)")
+        port = _port(host, port, 5000, "--port")
+        address = f"http://{host}:{port}"
     studies = workspace.names(workspace.studies) if study is None else [study]
-    for title, page in ui.study_pages(workspace, studies, address).items():
-        say(f"  {title}\n    {page}")
-    if dashboard is not None:
-        say(f"Optuna's dashboard on {redacted(dashboard[0])}: http://{host}:{dashboard[1]}")
-    ui.serve(host, None if is_remote else (uri, port), dashboard)
+    pages = ui.study_pages(workspace, studies, address)
+
+    def tell() -> None:
+        if is_remote:
+            say(f"MLflow's UI is where its server is: {address}")
+        else:
+            say(f"MLflow's UI on {redacted(uri)}: {address} (Ctrl-C ends it)")
+        for title, page in pages.items():
+            say(f"  {title}\n    {page}")
+        if dashboard is not None:
+            say(f"Optuna's dashboard on {redacted(dashboard[0])}: http://{host}:{dashboard[1]}")
+        if open_browser:
+            webbrowser.open(next(iter(pages.values()), address))
+
+    ui.serve(host, None if is_remote else (uri, cast(int, port)), dashboard, tell)
+
+
+def _port(host: str, asked: int | None, first: int, option: str) -> int:
+    if asked is None:
+        return ui.free_port(host, first)
+    ui.refuse_taken_port(host, asked, option)
+    return asked
 
 
 @using_mlflow()

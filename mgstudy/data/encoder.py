@@ -84,6 +84,7 @@ class Items:
         """
         rows = self.encoded.read()
         left = [item for item in wanted if item not in rows]
+        self.progress(activity, len(rows), len(wanted))
         for start in range(0, len(left), at_once):
             batch = left[start : start + at_once]
             block = encode(batch)

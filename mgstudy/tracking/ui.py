@@ -11,7 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from urllib.parse import quote
 
@@ -25,12 +29,15 @@ from mgstudy.urls import first_line
 from mgstudy.workspace import Workspace
 
 _COMPARED_RUNS = 100
+_PORTS = 100
+_ANSWER_SECONDS = 5
+_LOOK_SECONDS = 0.2
 
 
 @using_mlflow()
 def study_pages(workspace: Workspace, studies: Sequence[str], server: str) -> dict[str, str]:
-    """Titles and addresses of the pages of studies, after their experiments have been told of the
-    views they show.
+    """Titles and addresses of the pages of studies, the newest first, after their experiments have
+    been told of the views they show.
 
     A study that MLflow has no record of has none. A tracking server that does not answer costs the
     addresses and nothing else.
@@ -44,9 +51,10 @@ def study_pages(workspace: Workspace, studies: Sequence[str], server: str) -> di
         InputError: If the workspace has no study of that name.
         MgstudyError: If its manifest cannot be read.
     """
+    manifests = [StudyManifest.read(StudyFolder.existing(workspace, name)) for name in studies]
     pages: dict[str, str] = {}
-    for study in studies:
-        manifest = StudyManifest.read(StudyFolder.existing(workspace, study))
+    for manifest in sorted(manifests, key=lambda of: of.launched, reverse=True):
+        study = manifest.name
         try:
             pages |= _pages(
                 TrackingStore(workspace, manifest.config.tracking, study), manifest, server
@@ -96,45 +104,81 @@ def refuse_taken_port(host: str, port: int, option: str) -> None:
         raise MgstudyError(f"nothing can listen on {host}:{port}: {error.strerror}") from error
 
 
-def serve(host: str, mlflow: tuple[str, int] | None, dashboard: tuple[str, int] | None) -> None:
-    """Serve pages until the process is told to end; of MLflow's UI alone, by becoming it.
+def free_port(host: str, first: int) -> int:
+    """The first port from one on that can be had.
+
+    Raises:
+        MgstudyError: If none of a hundred can.
+    """
+    for port in range(first, first + _PORTS - 1):
+        with suppress(MgstudyError):
+            refuse_taken_port(host, port, "")
+            return port
+    refuse_taken_port(host, first + _PORTS - 1, "--port")
+    return first + _PORTS - 1
+
+
+def serve(
+    host: str,
+    mlflow: tuple[str, int] | None,
+    dashboard: tuple[str, int] | None,
+    say: Callable[[], None],
+) -> None:
+    """Serve pages until the process is told to end.
 
     Args:
         host: Address to listen on.
         mlflow: The store that MLflow's UI shows, and its port.
         dashboard: URL of the Optuna storage that the dashboard shows, and its port.
+        say: Called when MLflow's UI answers.
 
     Raises:
-        MgstudyError: If the storage cannot be opened or the port is taken.
+        MgstudyError: If the storage cannot be opened, or a server ends by itself.
     """
-    beside = None
-    if mlflow is not None:
-        # It imports nothing from the current folder. One worker is enough for one reader; several
-        # would each load everything at the start.
-        command = [sys.executable, "-P", "-m", "mlflow", "ui", "--workers", "1"]
-        command += ["--host", host, "--port", str(mlflow[1])]
-        # Everyone on the machine can read a command's arguments; the URI may hold a password.
-        environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": mlflow[0]}
-        if dashboard is None:
-            os.execve(sys.executable, command, environment)
-    if dashboard is None:
-        return
-    from optuna_dashboard import run_server  # noqa: PLC0415
-
-    storage, port = dashboard
-    opened = open_storage(storage, create=False)
+    storage = None if dashboard is None else open_storage(dashboard[0], create=False)
     previous = signal.signal(signal.SIGTERM, _interrupt)
+    server = None
     try:
         if mlflow is not None:
-            beside = subprocess.Popen(command, env=environment)
-        run_server(opened, host=host, port=port)
+            server = _start_mlflow(host, *mlflow)
+            _wait_for_answer(server, f"http://{host}:{mlflow[1]}")
+        say()
+        if dashboard is not None:
+            from optuna_dashboard import run_server  # noqa: PLC0415
+
+            run_server(storage, host=host, port=dashboard[1])
+        elif server is not None and server.wait():
+            raise MgstudyError(f"MLflow's UI ended with exit code {server.returncode}")
     except OSError as error:
-        raise MgstudyError(f"Optuna's dashboard on {host}:{port}: {error.strerror}") from error
+        raise MgstudyError(f"nothing can be served on {host}: {error.strerror}") from error
     finally:
         signal.signal(signal.SIGTERM, previous)
-        if beside is not None:
-            beside.terminate()
-            beside.wait()
+        if server is not None:
+            server.terminate()
+            server.wait()
+
+
+def _start_mlflow(host: str, store: str, port: int) -> subprocess.Popen[bytes]:
+    # It imports nothing from the current folder. One worker is enough for one reader; several
+    # would each load everything at the start.
+    command = [sys.executable, "-P", "-m", "mlflow", "ui", "--workers", "1"]
+    command += ["--host", host, "--port", str(port)]
+    # Everyone on the machine can read a command's arguments; the URI may hold a password.
+    return subprocess.Popen(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": store})
+
+
+def _wait_for_answer(server: subprocess.Popen[bytes], address: str) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while server.poll() is None:
+        try:
+            direct.open(f"{address}/health", timeout=_ANSWER_SECONDS).close()
+        except urllib.error.HTTPError:
+            return  # An answer, too.
+        except OSError:
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
+    raise MgstudyError(f"MLflow's UI at {address} ended with exit code {server.returncode}")
 
 
 def dashboard_storage(workspace: Workspace, study: str | None) -> str:

@@ -7,7 +7,7 @@ import pytest
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import MgstudyError
 from mgstudy.study.definition.manifest import CellEntry, Place, StudyManifest
-from mgstudy.tracking.ui import refuse_taken_port
+from mgstudy.tracking.ui import free_port, refuse_taken_port
 from mgstudy.tracking.views import study_views
 
 RATE, INTERVAL = "optimizer.learning_rate", "gradient.mirror_gradient.interval"
@@ -66,6 +66,7 @@ def test_a_port_where_another_server_listens_is_refused() -> None:
         told = rf"^port {port} on 127\.0\.0\.1 is taken; --port chooses another$"
         with pytest.raises(MgstudyError, match=told):
             refuse_taken_port("127.0.0.1", port, "--port")
+        assert port < free_port("127.0.0.1", port) < port + 100
     refuse_taken_port("127.0.0.1", port, "--port")
     with pytest.raises(MgstudyError, match=r"nothing can listen on 192\.0\.2\.1:"):
         refuse_taken_port("192.0.2.1", port, "--port")

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
-    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mgstudy.study.robustness.driver import Progress as OnResult
     from mgstudy.study.robustness.plan import Task, TrainedCell
 
+_IN_BYTES = ("fetch ", "hash ", "read ")
+"""How activities begin that count bytes; others count things."""
+_SECONDS_BETWEEN_LINES = 15.0
+
 
 def notebook_console() -> Console | None:
     """The output of a notebook's cell, where this runs in one."""
@@ -34,26 +38,75 @@ def notebook_console() -> Console | None:
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[ProgressCallback]:
-    """Give a callback ``(activity, done, total)`` whose calls move a bar per activity; nothing is
-    shown where there is no terminal."""
+def progress_bar(
+    console: Console, every: float = _SECONDS_BETWEEN_LINES
+) -> Iterator[ProgressCallback]:
+    """Give a callback ``(activity, done, total)``. Its calls move a bar per activity, which says
+    how many of how many are done and how long the rest takes; without a terminal, what takes long
+    is told in a line now and then.
+
+    Args:
+        console: Where to show it.
+        every: Seconds between two lines.
+    """
+    if not console.is_terminal:
+        yield _Lines(console, every)
+        return
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[counted]}"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
         transient=True,
     ) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(activity: str, done: int, total: int) -> None:
+            counted = _counted(activity, done, total)
             if activity not in tasks:
-                tasks[activity] = bars.add_task(activity, total=total)
-            bars.update(tasks[activity], completed=done, total=total)
+                tasks[activity] = bars.add_task(activity, total=total, counted=counted)
+            bars.update(tasks[activity], completed=done, total=total, counted=counted)
 
         yield show
+
+
+class _Lines:
+    """Tells of activities by a line every so many seconds, from so many after their beginning on.
+
+    Args:
+        console: Where to.
+        every: Seconds between two lines.
+    """
+
+    def __init__(self, console: Console, every: float) -> None:
+        self._console, self._every = console, every
+        self._activity = ""
+        self._began = self._told = 0.0
+        self._done_before = 0
+
+    def __call__(self, activity: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if activity != self._activity:
+            self._activity, self._began, self._told = activity, now, now
+            self._done_before = done
+        if now - self._told < self._every:
+            return
+        self._told = now
+        said = (
+            f"{activity}: {_counted(activity, done, total)}; elapsed {duration(now - self._began)}"
+        )
+        if newly_done := done - self._done_before:
+            left = (now - self._began) / newly_done * (total - done)
+            said += f", remaining about {duration(left)}"
+        self._console.print(said, markup=False, highlight=False, soft_wrap=True)
+
+
+def _counted(activity: str, done: int, total: int) -> str:
+    if activity.startswith(_IN_BYTES):
+        return f"{decimal(done)} of {decimal(total)}"
+    return f"{done:,} of {total:,}"
 
 
 class RobustnessProgress:
