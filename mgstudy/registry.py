@@ -53,7 +53,7 @@ def import_named(kind: str, path: str) -> Any:
     module_name, _, class_name = path.partition(":")
     first = module_name.partition(".")[0]
     try:
-        if first not in sys.modules and importlib.util.find_spec(first) is None:
+        if first and first not in sys.modules and importlib.util.find_spec(first) is None:
             _use_folder_of(first)
         return getattr(importlib.import_module(module_name), class_name)
     except ModuleNotFoundError as error:

@@ -59,6 +59,7 @@ class Table:
         notes: The columns of words about a row, for which a narrow terminal has a line of its own.
         spare: The columns that a narrow terminal leaves out first: costs, for example.
         strong: Cells that stand out: in bold, of which LaTeX takes the first word.
+        second: Cells that LaTeX underlines, of which it takes the first word, too.
         shades: Cells to a share from 0 to 1 that their background shows in HTML.
         styles: Cells to a style of rich in a terminal, for example ``red``.
         rule_before: Rows that LaTeX sets apart by a rule above them.
@@ -71,6 +72,7 @@ class Table:
     notes: Collection[str] = ()
     spare: Collection[str] = ()
     strong: Collection[Place] = frozenset()
+    second: Collection[Place] = frozenset()
     shades: Mapping[Place, float] = field(default_factory=dict)
     styles: Mapping[Place, str] = field(default_factory=dict)
     rule_before: Collection[int] = frozenset()
@@ -283,10 +285,12 @@ class Table:
     def _latex_cell(self, cell: str, row: int, column: int) -> str:
         if not cell:
             return "" if self.is_text(column) else "--"
-        if (row, self.titles[column]) not in self.strong:
+        place = row, self.titles[column]
+        command = "textbf" if place in self.strong else "underline" if place in self.second else ""
+        if not command:
             return _latex(cell)
         number, separator, rest = cell.partition(" ")
-        return rf"\textbf{{{_latex(number)}}}{separator}{_latex(rest)}"
+        return rf"\{command}{{{_latex(number)}}}{separator}{_latex(rest)}"
 
     def _html_cell(self, cell: str, row: int, column: int) -> Markup:
         if column == 0:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 import re
 from io import StringIO
 
@@ -157,6 +158,41 @@ def test_names_and_numbers_are_whole_at_every_width(width: int) -> None:
     kept = [cell for row in COMPARED.rows for cell in row[:5]]
     assert all(cell in text for cell in kept)
     assert " ".join(VERDICT.split()) in " ".join(text.split())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cell_of_any_table_is_cut_at_any_width(seed: int) -> None:
+    """Whatever a table holds: names and numbers are whole, notes are there word for word, no line
+    is too long, and a column that is not there is named below."""
+    draw = random.Random(seed)
+
+    def word() -> str:
+        return "".join(draw.choices("abcdefgh0123456789.", k=draw.randint(1, 12)))
+
+    kinds = draw.choices(["name", "number", "spare", "note", "same"], k=draw.randint(1, 10))
+    titles = [f"{kind}-{place}" for place, kind in enumerate(["name", *kinds])]
+    rows = [
+        [
+            " ".join(word() for _ in range(8)) if title.startswith("note")
+            else "all" if title.startswith("same") else word()
+            for title in titles
+        ]
+        for _ in range(draw.randint(1, 6))
+    ]  # fmt: skip
+    chosen = {
+        kind: [title for title in titles if title.startswith(kind)]
+        for kind in ("name", "spare", "note")
+    }
+    table = Table(titles, rows, chosen["name"], notes=chosen["note"], spare=chosen["spare"])
+    for width in range(24, 240, 17):
+        text = shown(table, width)
+        assert max(map(len, text.splitlines())) <= width
+        words = text.split()
+        for row in rows:
+            for title, cell in zip(titles, row, strict=True):
+                left_out = title in " ".join(words).partition("Left out for want of room: ")[2]
+                assert left_out or cell in " ".join(words), (title, width)
+                assert not left_out or title.startswith("spare")
 
 
 def test_colours_stay_with_their_cells() -> None:

@@ -118,7 +118,7 @@ def comparison_table(
         costs: Whether what the search of a cell has spent is shown.
     """
     names, metrics = _names(comparison), asked or default_metrics(comparison.studies)
-    against, spent = f"vs {', '.join(comparison.baseline.values())}", COSTS if costs else ()
+    against, spent = _against(comparison), COSTS if costs else ()
     rows = [
         [
             *(str(row[name]) for name in names),
@@ -147,34 +147,46 @@ def comparison_table(
 
 
 def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> Table:
-    """The table for a paper: scores alone, the best of each dataset and metric in bold,
-    significance marked at each of them, and below it what that rests on."""
+    """The table for a paper: scores and the objective's difference from the baseline, the best of
+    each dataset and metric in bold and the second underlined, significance marked at each score,
+    and below it what that rests on."""
     names, metrics = _names(comparison), asked or default_metrics(comparison.studies)
-    rows, strong, reserves = [], set(), {}
+    rows, reserves = [], {}
+    placed: dict[str, set[tuple[int, str]]] = {"best": set(), "second": set()}
     for number, (row, scored) in enumerate(_cells(comparison, metrics)):
-        rows.append([*(str(row[name]) for name in names), *(_score(s, True) for s in scored)])
+        rows.append(
+            [
+                *(str(row[name]) for name in names),
+                *(_score(of_metric, True) for of_metric in scored),
+                percent(row["relative_difference"]),
+            ]
+        )
         if row["reservations"]:
             cell = " ".join(str(row[name]) for name in names)
             reserves[cell] = f"{_WITH_RESERVE} {cell}: {row['reservations']}."
-        strong |= {
-            (number, metric)
-            for metric, of_metric in zip(metrics, scored, strict=True)
-            if of_metric["mean"] == of_metric["best_of_dataset"]
-        }
+        for place, found in placed.items():
+            found |= {
+                (number, metric)
+                for metric, of_metric in zip(metrics, scored, strict=True)
+                if of_metric["mean"] == of_metric[f"{place}_of_dataset"]
+            }
     popularity = [
         [
             f"popularity ({dataset})",
             *[""] * (len(names) - 1),
             *(score(scores.get(name)) for name in metrics),
+            "",
         ]
         for dataset, scores in _popularity(comparison).items()
     ]
+    marked = "Of each dataset and metric the best is bold, the second underlined."
     return Table(
-        [*names, *metrics],
+        [*names, *metrics, _against(comparison)],
         [*rows, *popularity],
         names,
-        " ".join([caption(comparison), *reserves.values()]),
-        strong=strong,
+        " ".join([caption(comparison), marked, *reserves.values()]),
+        strong=placed["best"],
+        second=placed["second"],
         rule_before={len(rows)} if popularity else (),
     )
 
@@ -278,6 +290,10 @@ def to_csv(comparison: Comparison, found: pd.DataFrame | None = None) -> str:
     return str(table.to_csv(index=False))
 
 
+def _against(comparison: Comparison) -> str:
+    return f"vs {', '.join(comparison.baseline.values())}"
+
+
 def _names(comparison: Comparison) -> list[str]:
     several = len(comparison.studies) > 1
     return [*(["study"] if several else []), *comparison.varying_factors()]
@@ -290,8 +306,11 @@ def _cells(
 
     def records(metric: str) -> list[dict[str, Any]]:
         frame = comparison.of(metric)
-        best = frame.groupby("dataset")["mean"].transform("max")
-        return _records(frame.assign(best_of_dataset=best))
+        means = frame.groupby("dataset")["mean"]
+        second = means.transform(lambda of: of[of < of.max()].max())
+        return _records(
+            frame.assign(best_of_dataset=means.transform("max"), second_of_dataset=second)
+        )
 
     scored = zip(*(records(name) for name in metrics), strict=True)
     return [

@@ -456,13 +456,16 @@ def comparison(cell: Simulate) -> Comparison:
 def test_latex_has_rules_the_best_in_bold_and_marks(comparison: Comparison) -> None:
     lines = formats.to_latex(comparison).splitlines()
     body = [line for line in lines if line.endswith(r"\\")]
-    assert body[0] == r"model & gradient & recall@20 & ndcg@20 \\"
+    assert body[0] == r"model & gradient & recall@20 & ndcg@20 & vs plain \\"
     # t(0.975, 2) · 0.01 / √3 = 0.02484; A does not beat popularity's 0.2.
     assert body[1].startswith(r"A & plain & 0.1100 $\pm$ 0.0248$^{\ddagger}$ &")
     assert body[2].startswith(r"A & m\_g & 0.3100 $\pm$ 0.0248$^{**\dagger}$ &")
     assert body[3].startswith(r"B & plain & \textbf{0.4500} $\pm$ 0.1242 &")
     assert sum(r"\textbf" in line for line in body) == 1
-    assert body[5].startswith(r"popularity (sim) &  & 0.2000 & 0.1000")
+    assert body[4].startswith(r"B & m\_g & \underline{0.4467} $\pm$ ")
+    assert body[2].endswith(r" & +181.8\% \\") and body[1].endswith(r" & -- \\")
+    assert sum(r"\underline" in line for line in body) == 1
+    assert body[5] == r"popularity (sim) &  & 0.2000 & 0.1000 & -- \\"
     assert [line for line in lines if "rule" in line] == [
         r"\toprule", r"\midrule", r"\midrule", r"\bottomrule"
     ]  # fmt: skip
