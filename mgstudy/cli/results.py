@@ -135,13 +135,23 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="Where to write it [default: STUDY.html in this folder]"),
     ] = None,
+    baselines: Annotated[
+        list[str],
+        typer.Option(
+            "--baseline",
+            metavar="FACTOR=LEVEL",
+            help="What to compare with; each one that is given has a section "
+            "[default: gradient=plain]",
+            autocompletion=completion.levels,
+        ),
+    ] = [],  # noqa: B006
     home: Home = None,
 ) -> None:
     """Write a study as one HTML page that can be read offline, and keep it in MLflow."""
     from mgstudy import api  # noqa: PLC0415
 
     path = output or Path(f"{study}.html")
-    is_kept = api.write_report(study, path, home)
+    is_kept = api.write_report(study, path, home, baselines)
     megabytes = path.stat().st_size / 1e6
     kept = ", and kept in the study's MLflow run" if is_kept else ""
     typer.echo(f"wrote {path} ({megabytes:.1f} MB){kept}")
@@ -207,20 +217,32 @@ def ui(
         ),
     ] = None,
     home: Home = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port")] = 5000,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port [default: the first free one from 5000 on]"),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
     optuna: Annotated[
         bool,
         typer.Option("--optuna", help="Open Optuna's dashboard on its storage too"),
     ] = False,
     optuna_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of Optuna's dashboard")
-    ] = 8080,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="Port of Optuna's dashboard [default: the first free one from 8080 on]",
+        ),
+    ] = None,
+    opens: Annotated[
+        bool, typer.Option("--open", help="Open the first page in a browser once it is there")
+    ] = False,
 ) -> None:
-    """Open MLflow's UI on the workspace's store, and say where each study's pages are."""
+    """Serve MLflow's UI on the workspace's store, and say where each study's pages are, the newest
+    study's first."""
     from mgstudy import api  # noqa: PLC0415
 
     try:
-        api.serve_pages(study, home, host, port, optuna_port if optuna else None, typer.echo)
+        api.serve_pages(study, home, host, port, optuna, optuna_port, typer.echo, opens)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
