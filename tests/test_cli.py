@@ -23,7 +23,11 @@ from mgstudy.config.document import load_document
 from mgstudy.config.reading import yaml_text
 from mgstudy.errors import InputError
 from mgstudy.report.console import plan as plans
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.running.gpus import UNUSABLE_GPUS
+from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.storage.optuna_storage import opened_storage
+from mgstudy.tracking.store import TrackingStore
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +108,27 @@ def test_the_way_of_a_newcomer_up_to_the_launch(
     # A plan runs nothing and leaves nothing behind.
     assert not (home / ".mgstudy" / "studies").exists()
     assert not (home / "mlflow.db").exists()
+
+
+def test_a_plan_refuses_what_a_launch_refuses_and_says_what_goes_on_otherwise(
+    command: Command, raw: Path, study_file: Path
+) -> None:
+    command("prepare", raw / "toy.yaml")
+    study = api.read_study(study_file)
+    place = TrackingStore(study.workspace, study.config.tracking, study.config.name).place
+    StudyManifest.of(study, place).write(study.folder)
+    with opened_storage(study.folder.database(study.config)) as storage:
+        StudyRecord(study.config, study.plan.cells, study.datasets, storage).next_request()
+    code, out, err = command("plan", study_file, "--set", "training.epochs=7")
+    assert (code, out) == (2, "")
+    assert "the study was begun with other settings (training.epochs: was 2, is 7)" in err
+    code, out, err = command(
+        "plan", study_file, "--set", "trials=1", "--set", "factors.seed=[1, 2]"
+    )
+    assert (code, err) == (0, "")
+    assert "trials: was 2, is 1; what has run stays as it is, and a cell that has as many" in out
+    assert "factors.seed: a search for each of 2 seeds, compared seed by seed" in out
+    assert "what has run stays" not in command("plan", study_file).out
 
 
 def test_a_pipe_is_as_wide_as_columns_says_else_as_wide_as_a_row(

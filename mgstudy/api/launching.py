@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mgstudy.api.planning import open_stores
+from mgstudy.api.planning import changed_settings, open_stores
 from mgstudy.api.results import keep_report, try_mlflow
 from mgstudy.api.robustness import measure, unmeasured
 from mgstudy.environment import installed_packages, left_as_found
@@ -97,6 +97,9 @@ def launch(
     if waits_for:
         raise study.document.error(("parameters_from",), f"{waits_for}; launch it first")
     store = open_stores(study)
+    if console is not None:
+        for note in changed_settings(study):
+            console.print(note, style="yellow", markup=False, soft_wrap=True)
     database = folder.database(config)
     with (
         left_as_found(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,20 @@ from typing import Any
 from mgstudy.errors import InputError
 from mgstudy.files import is_there
 from mgstudy.report.console.plan import plan_content
+from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.carried import with_carried_parameters
 from mgstudy.study.running.placement import this_machine, trial_resources
+from mgstudy.study.search.cell_record import CellRecord
 from mgstudy.study.search.rehearsal import rehearse
+from mgstudy.study.storage.optuna_storage import opened_storage
+from mgstudy.study.storage.write_behind import frozen_studies
 from mgstudy.tracking.store import TrackingStore
+
+_MAY_CHANGE = (
+    "budget", "sampler", "search", "start_with_defaults", "pruner", "confirmation", "trials"
+)  # fmt: skip
+"""What a study may go on with another of; the last is said last."""
 
 
 def plan(
@@ -34,12 +44,61 @@ def plan(
         detect: The relative difference that it is to see: how many seeds that takes is said.
 
     Raises:
-        InputError: If not even one trial fits, or MLflow can never record where it is to.
+        InputError: If not even one trial fits, MLflow can never record where it is to, or the study
+            was begun with another space or protocol.
     """
     if nodes is None:
         open_stores(study)
     study, waits_for = with_carried_parameters(study)
-    return {**plan_content(study, measure, nodes, detect), "waits_for": waits_for}
+    if not waits_for:
+        _refuse_what_was_begun_otherwise(study)
+    content = plan_content(study, measure, nodes, detect)
+    content["notes"] = [*content["notes"], *changed_settings(study)]
+    return {**content, "waits_for": waits_for}
+
+
+def changed_settings(study: Study) -> list[str]:
+    """What a study that was launched before was launched with otherwise and goes on without, a line
+    for each setting; and what stands in it for something else.
+
+    Args:
+        study: The study as it would be launched now.
+    """
+    seeds = study.config.factors.seed
+    notes = []
+    if len(seeds) > 1:
+        notes.append(
+            f"factors.seed: a search for each of {len(seeds)} seeds, compared seed by seed; "
+            f"`confirmation: {{seeds: {len(seeds)}}}` trains one search's winner under so many, "
+            "and compares their means"
+        )
+    if not is_there(study.folder.manifest):
+        return notes
+    before = StudyManifest.read(study.folder).config.model_dump(mode="json")
+    now = study.config.model_dump(mode="json")
+    for name in _MAY_CHANGE:
+        if before[name] != now[name]:
+            was, is_now = (json.dumps(of[name]) for of in (before, now))
+            notes.append(f"{name}: was {was}, is {is_now}; what has run stays as it is")
+    if now["trials"] < before["trials"]:
+        notes[-1] += ", and a cell that has as many begins no more"
+    return notes
+
+
+def _refuse_what_was_begun_otherwise(study: Study) -> None:
+    """Refuse what a launch would: other spaces or training than trials were begun with.
+
+    Raises:
+        InputError: If a cell has such trials.
+    """
+    if not is_there(study.folder.manifest):
+        return
+    config, checkpoints = study.config, study.folder.checkpoints
+    with opened_storage(study.folder.database(config), create=False) as storage:
+        known = [stored.study_name for stored in frozen_studies(storage)]
+        for cell in study.plan.cells:
+            dataset = study.datasets[cell.dataset]
+            CellRecord(config, cell, dataset, storage, known, checkpoints).is_outdated()
 
 
 def open_stores(study: Study) -> TrackingStore:

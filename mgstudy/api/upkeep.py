@@ -26,7 +26,8 @@ def fork_study(
     parent: str, name: str, file: Path | str | None = None, home: Path | str | None = None
 ) -> list[str]:
     """Begin a study with the trials of another one: of each cell that has the same levels, spaces,
-    training and data. Nothing runs; ``resume`` goes on with it.
+    training and data. A cell that has the same levels alone tries the other's three best
+    configurations first, where its space holds them. Nothing runs; ``resume`` goes on with it.
 
     Args:
         parent: The other study.

@@ -85,12 +85,16 @@ def fork(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Begin a study with the trials of another, where levels, spaces, training and data agree."""
+    """Begin a study with the trials of another, where levels, spaces, training and data agree, and
+    with its best configurations where the levels do."""
     from mgstudy import api  # noqa: PLC0415
 
     cells = api.fork_study(study, name, file, home)
+    parent = api.read_summary(name, home).parent
+    tried = len(parent.tried) if parent else 0
+    anew = f", {tried} cells with its best configurations" if tried else ""
     typer.echo(
-        f"study {name} begins with the trials of {len(cells)} cells of {study}; "
+        f"study {name} begins with the trials of {len(cells)} cells of {study}{anew}; "
         f"{typed('resume', name, home=home)} goes on with it"
     )
 

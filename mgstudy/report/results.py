@@ -16,6 +16,7 @@ from mgstudy.data.loading import load_dataset
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.comparison.studies import compare_studies
 from mgstudy.report.console.status import ended_and_total, state_of
+from mgstudy.report.importance import importance
 from mgstudy.report.robustness.comparison import main_split
 from mgstudy.study.results.popularity import Scores, ensure_popularity
 from mgstudy.study.results.summary import StudySummary, summarize
@@ -148,6 +149,18 @@ class StudyResults:
                 for epoch, value in sorted(trial.values.items())
             ]
         )
+
+    def importance(self) -> pd.DataFrame:
+        """The share of the scores' variance that each searched parameter explains, see
+        ``mgstudy.report.importance``: columns of the cell and its levels, ``parameter``,
+        ``importance``, the largest first; no rows of a cell with fewer than 8 completed trials."""
+        names = ["cell", *self.summary.manifest.cells[0].levels, "parameter", "importance"]
+        rows = [
+            (cell.key, *cell.levels.values(), parameter, share)
+            for cell in self.summary.cells
+            for parameter, share in importance(cell).items()
+        ]
+        return pd.DataFrame(rows, columns=names)
 
     def comparison(
         self,

@@ -15,12 +15,13 @@ from itertools import islice
 from typing import Any
 
 from mgstudy.files import Progress, no_progress
+from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import GPU_SECONDS, RecordedTrial, Stage, State
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord, recorded_name
 from mgstudy.tracking.store import ROLE_TAG, STUDY_TAG, TRIAL_TAG, TrackingStore
-from mgstudy.tracking.views import NOTE_TAG, experiment_tags
+from mgstudy.tracking.views import NOTE_TAG, cell_titles, experiment_tags
 
 STAGE_TAG = "mgstudy.stage"
 SEED_TAG = "mgstudy.seed"
@@ -28,6 +29,7 @@ STATE_TAG = "mgstudy.state"
 REASON_TAG = "mgstudy.reason"
 BEST_TAG = "mgstudy.best_of_cell"
 PARENT_TAG = "mlflow.parentRunId"
+COMMIT_TAG = "mlflow.source.git.commit"
 
 _STATUS = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
 _RUNNING = (State.RUNNING.value, "RUNNING")
@@ -40,6 +42,7 @@ _COSTS = (
 )
 _LONGEST_PARAMETER = 6000
 _EPOCHS_AT_ONCE = 1000
+_DIGEST_DIGITS = 8
 
 
 @dataclass
@@ -107,6 +110,9 @@ class Projection:
         self._ended: set[str] = set()
         self._runs: dict[str, _Run] = {}
         store.experiment_id = store.open_experiment(experiment_tags(manifest), restore)
+        revision = manifest.environment.git_revision
+        self._commit = {COMMIT_TAG: revision} if revision else {}
+        self._title = cell_titles([cell.levels for cell in manifest.cells])
         self._parent = self._open_parent()
         cells = [{"levels": cell.levels, "spaces": cell.spaces} for cell in manifest.cells]
         artifacts = {
@@ -214,6 +220,8 @@ class Projection:
             for name, value in {**begun.cell.levels, **trial.parameters}.items()
             if name not in run.params
         }
+        if params:  # The first time; what is told again is not there twice.
+            self._tell_dataset(run.id, begun.cell.levels["dataset"])
         self.store.log(run.id, params, steps, tags)
         run.params |= params.keys()
         if fresh:
@@ -226,6 +234,18 @@ class Projection:
             run.stands = end
             self.written += 1
             self._forget(trial.key)
+
+    def _tell_dataset(self, run: str, label: str) -> None:
+        """Have MLflow show which dataset a run was trained on, where the manifest still has it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag  # noqa: PLC0415
+
+        entry = self.manifest.datasets.get(label)
+        if entry is not None:
+            tables = json.dumps({"interactions": entry.interactions, **entry.features})
+            digest = fingerprint({"tables": tables})[:_DIGEST_DIGITS]
+            told = Dataset(label, digest, "mgstudy", tables)
+            context = [InputTag("mlflow.data.context", "training")]
+            self.store.client.log_inputs(run, [DatasetInput(told, context)])
 
     def _forget(self, key: str) -> None:
         del self._begun[key]
@@ -253,8 +273,8 @@ class Projection:
         trial, levels = begun.trial, begun.cell.levels
         is_search = trial.stage is Stage.SEARCH
         number = f"#{trial.number}" if is_search else f"confirmation {trial.number}"
-        named = [levels[factor] for factor in self.manifest.varying_factors]
         tags = {
+            **self._commit,
             STUDY_TAG: self.manifest.name,
             ROLE_TAG: "trial" if is_search else "confirmation",
             STAGE_TAG: trial.stage.value,
@@ -265,7 +285,7 @@ class Projection:
             PARENT_TAG: self._parent,
         }
         created = self.store.client.create_run(
-            self.store.experiment_id, _span(trial)[0], tags, " ".join([*named, number])
+            self.store.experiment_id, _span(trial)[0], tags, f"{self._title(levels)} {number}"
         )
         self.written += 1
         return _Run(created.info.run_id)
@@ -276,15 +296,14 @@ class Projection:
         if parent is not None:
             client.update_run(parent, status="RUNNING")
             return parent
-        config, environment = self.manifest.config, self.manifest.environment
+        config = self.manifest.config
         tags = {
+            **self._commit,
             STUDY_TAG: self.manifest.name,
             ROLE_TAG: "study",
             NOTE_TAG: config.question,
             "mgstudy.objective": config.training.objective,
         }
-        if environment.git_revision:
-            tags["mlflow.source.git.commit"] = environment.git_revision
         run = client.create_run(self.store.experiment_id, tags=tags, run_name=self.manifest.name)
         return str(run.info.run_id)
 

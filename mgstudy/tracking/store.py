@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -286,7 +287,9 @@ class TrackingStore:
         left out."""
         try:
             with local_copy(location) as local:
-                self.client.log_artifact(run_id, local, folder)
+                root = self.client.get_run(run_id).info.artifact_uri
+                if not linked(Path(local), f"{root}/{folder}/{Path(local).name}"):
+                    self.client.log_artifact(run_id, local, folder)
         except FileNotFoundError:
             logger.warning("%s is gone; MLflow keeps no copy of it", location)
 
@@ -333,3 +336,27 @@ class TrackingStore:
         from mlflow.entities import Metric  # noqa: PLC0415
 
         return Metric(name, float(value), timestamp, step)
+
+
+def linked(file: Path, artifact: str) -> bool:
+    """Have an artifact on a disk of this machine be a file itself, so that it lies there once;
+    whether it is. Where a server keeps artifacts, or another disk, nothing is done.
+
+    Args:
+        file: One that is replaced when it changes, and never written to.
+        artifact: URI of the artifact.
+    """
+    parts = urlsplit(artifact)
+    place = Path(url2pathname(parts.path))
+    if parts.scheme != "file" or not file.is_file():
+        return False
+    beside = place.with_name(f".{place.name}.link")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, beside)
+        beside.replace(place)  # An artifact that was there is a file of something else, perhaps.
+    except OSError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    return True

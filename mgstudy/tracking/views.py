@@ -8,11 +8,12 @@ is the page's own state: filter, order, columns, grouping and charts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
+from mgstudy.config.factors import varying_factors
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.storage.epoch_metrics import recorded_name
 
@@ -124,6 +125,28 @@ def study_views(manifest: StudyManifest) -> list[View]:
         title = f"{study}: confirmed winners on the test split, mean over seeds"
         views.append(View(f"{study}-confirmations", title, confirmations))
     return views
+
+
+def cell_titles(cells: Sequence[Mapping[str, str]]) -> Callable[[Mapping[str, str]], str]:
+    """Gives the short name that a cell's runs bear, which tells it from the others: ``FREEDOM MG
+    +feature_noise`` for FREEDOM with Mirror Gradient and that robust training.
+
+    Args:
+        cells: The levels of all cells.
+    """
+    varying = varying_factors(cells) or ["model"]
+
+    def short(levels: Mapping[str, str]) -> str:
+        named = {factor: levels[factor] for factor in varying}
+        if named.get("gradient") == "mirror_gradient":
+            named["gradient"] = "MG"
+        robust = named.pop("robust", "none")
+        return " ".join([*named.values(), *([] if robust == "none" else [f"+{robust}"])])
+
+    shorts = {short(levels) for levels in cells}
+    if len(shorts) == len(cells) and "" not in shorts:
+        return short
+    return lambda levels: " ".join(levels[factor] for factor in varying)
 
 
 def experiment_tags(manifest: StudyManifest) -> dict[str, str]:

@@ -20,7 +20,7 @@ from mgstudy.cli.studies import show_launched
 from mgstudy.errors import MgstudyError
 from mgstudy.study.results.summary import summarize
 
-PLAIN, MIRROR = "plain #0", "mirror_gradient #0"
+PLAIN, MIRROR = "plain #0", "MG #0"
 
 
 def test_a_record_is_runs_with_curves_params_tags_and_files(driven, client, study) -> None:
@@ -54,6 +54,12 @@ def test_a_record_is_runs_with_curves_params_tags_and_files(driven, client, stud
         "mgstudy.best_of_cell": "true",
         "mlflow.parentRunId": study,
     }
+    runs = client.search_runs([client.get_experiment_by_name(study).experiment_id])
+    runs = [run for run in runs if "mgstudy.trial" in run.data.tags]
+    assert [run.data.tags["mlflow.source.git.commit"] for run in runs] == ["abc"] * 3
+    told = [entry.dataset for run in runs for entry in run.inputs.dataset_inputs]
+    assert [dataset.name for dataset in told] == ["a"] * 3
+    assert json.loads(told[0].source) == {"interactions": made.manifest.datasets["a"].interactions}
     curves = found[PLAIN]["curves"]
     assert [point[:2] for point in curves["validation/recall_at_20"]] == [
         (1, 0.01), (2, 0.02), (3, 0.03)
@@ -78,6 +84,8 @@ def test_a_record_is_runs_with_curves_params_tags_and_files(driven, client, stud
     assert parent["tags"]["mgstudy.objective"] == "recall@20"
     files = parent["files"]
     assert files[f"checkpoints/{plain.cell.key}/best.pt"] == plain.key
+    kept = (made.folder.checkpoints / plain.key / "best.pt").stat()
+    assert kept.st_nlink == 2, "on one disk, weights lie there once"
     assert json.loads(files["best_runs.json"]) == {plain.cell.key: PLAIN}
     assert json.loads(files["study.json"])["question"] == "why?"
     assert [cell["levels"]["gradient"] for cell in json.loads(files["cells.json"])] == [
@@ -144,7 +152,7 @@ def test_the_mark_of_the_best_run_moves_with_it_over_launches(driven, client, st
         trial = made.begin()
         made.complete(trial, value=0.1 if trial.cell.gradient == "plain" else 0.5)
     made.project()
-    assert marked() == {PLAIN, "mirror_gradient #1"}
+    assert marked() == {PLAIN, "MG #1"}
     assert len(first & kept()) == 1
     assert any("mirror_gradient" in text and text.endswith("/1") for text in kept())
 

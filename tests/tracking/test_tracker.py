@@ -23,7 +23,7 @@ from mgstudy.errors import MgstudyError
 
 pytestmark = pytest.mark.integration
 
-PLAIN, MIRROR = "plain #0", "mirror_gradient #0"
+PLAIN, MIRROR = "plain #0", "MG #0"
 DEADLINE = 300.0
 
 
@@ -46,7 +46,7 @@ CURVES = {
     PLAIN: [1, 2, 3],
     MIRROR: [1, 2],
     "plain #1": [1, 2, 3, 4],
-    "mirror_gradient #1": [1],
+    "MG #1": [1],
 }
 
 

@@ -41,6 +41,11 @@ def caption(comparison: Comparison) -> str:
     said += [f"{study.name}: {study.forked}." for study in comparison.studies if study.forked]
     if hidden:
         said.append(f"{hidden_text(hidden)}.")
+    if "seed" in comparison.varying_factors():
+        said.append(
+            "Each seed of factors.seed is a search of its own and has rows of its own; for means "
+            "over seeds use `confirmation: {seeds: N}`."
+        )
     if comparison.problems:
         said.append(f"Not tested over users: {'; '.join(comparison.problems)}.")
     return " ".join(said)

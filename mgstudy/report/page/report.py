@@ -33,6 +33,7 @@ from mgstudy.report.comparison.formats import comparison_table
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.drawn import plotly_figure, svg
 from mgstudy.report.figures import Drawing, Figure
+from mgstudy.report.importance import FEWEST_TRIALS_FOR_IMPORTANCE
 from mgstudy.report.page import scores, strengths, tables
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table
@@ -148,7 +149,7 @@ def report_content(
             "importance",
             "Parameter importance",
             _given(tables.importances(summary)),
-            f"No cell has {tables.FEWEST_TRIALS_FOR_IMPORTANCE} completed trials with different "
+            f"No cell has {FEWEST_TRIALS_FOR_IMPORTANCE} completed trials with different "
             "scores, which an estimate needs.",
         ),
         Section(

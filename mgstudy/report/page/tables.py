@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
 from mgstudy.data.manifest import Manifest
 from mgstudy.report.comparison.studies import Comparison
+from mgstudy.report.importance import FEWEST_TRIALS_FOR_IMPORTANCE, importance
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
@@ -17,8 +15,6 @@ from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import GPU_SECONDS, State
 
-FEWEST_TRIALS_FOR_IMPORTANCE = 8
-_EVALUATOR_SEED = 0
 _COUNTS = ("users", "items", "train", "validation", "test")
 
 
@@ -100,21 +96,17 @@ def left_out(summary: StudySummary) -> Table | None:
 
 
 def importances(summary: StudySummary) -> Table | None:
-    """How much of the scores' variance each searched parameter explains, per cell.
-
-    Computed by Optuna's fANOVA (Hutter et al., ICML 2014) over the completed trials.
+    """How much of the scores' variance each searched parameter explains, per cell, see
+    ``importance``.
 
     Returns:
         ``None`` if no cell has enough completed trials.
     """
-    found: list[tuple[CellState, dict[str, float]]] = []
-    for cell in summary.cells:
-        if _can_be_explained(cell):
-            study = optuna.create_study(direction="maximize")
-            study.add_trials(trial.frozen for trial in cell.trials if trial.frozen is not None)
-            evaluator = FanovaImportanceEvaluator(seed=_EVALUATOR_SEED)
-            shares = get_param_importances(study, evaluator=evaluator)
-            found.append((cell, {parameter_name(name): share for name, share in shares.items()}))
+    found = [
+        (cell, {parameter_name(name): share for name, share in shares.items()})
+        for cell in summary.cells
+        if (shares := importance(cell))
+    ]
     if not found:
         return None
     names = sorted({name for _, shares in found for name in shares})
@@ -237,10 +229,3 @@ def _counts_table(counted_thing: str, counted: Counter[str], caption: str) -> Ta
 def _per_epoch(cell: CellState) -> float | None:
     epochs = cell.spent("epochs")
     return cell.spent("gradient_computations") / epochs if epochs else None
-
-
-def _can_be_explained(cell: CellState) -> bool:
-    values = [trial.value for trial in cell.trials if trial.value is not None]
-    return (
-        bool(cell.searched) and len(values) >= FEWEST_TRIALS_FOR_IMPORTANCE and len(set(values)) > 1
-    )

@@ -97,7 +97,11 @@ class StudySummary:
         here = {cell.key for cell in self.cells}
         gone = [key for key in self.parent.cells if key not in here]
         had = f"forked from {self.parent.study}, which had begun {len(self.parent.cells)} cells"
-        return f"{had}; not here: {', '.join(gone)}" if gone else f"{had}, all of them here"
+        said = f"{had}; not here: {', '.join(gone)}" if gone else f"{had}, all of them here"
+        tried = ", ".join(self.parent.tried)
+        return (
+            f"{said}; begun with its best configurations, trained anew: {tried}" if tried else said
+        )
 
     @property
     def stale(self) -> int:

@@ -94,7 +94,9 @@ class CellRecord:
             InputError: If it is of another format, or was begun with another space or protocol.
         """
         config, cell, name = self.config, self.cell, self.entry.study
-        self.is_new = not self._is_known or self._withdrawn_if_outdated()
+        if outdated := self.is_outdated():
+            self._storage.delete_study(self._storage.get_study_id_from_name(name))
+        self.is_new = outdated or not self._is_known
         if self.is_new:
             self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
         # ``optuna.create_study`` would open the storage twice more for every cell.
@@ -112,13 +114,14 @@ class CellRecord:
         elif config.start_with_defaults and not config.search.paired:
             queue_published_defaults(self.study, cell)
 
-    def _withdrawn_if_outdated(self) -> bool:
-        """Whether the Optuna study was made with other settings, and no trial was begun with them;
-        then it is deleted.
+    def is_outdated(self) -> bool:
+        """Whether the Optuna study was made with other settings, and no trial was begun with them.
 
         Raises:
             InputError: If one was begun.
         """
+        if not self._is_known:
+            return False
         study_id = self._storage.get_study_id_from_name(self.entry.study)
         recorded = self._storage.get_study_user_attrs(study_id)
         written = recorded.get(FORMAT_ATTRIBUTE)
@@ -132,7 +135,6 @@ class CellRecord:
             return False
         trials = self._storage.get_all_trials(study_id, deepcopy=False)
         if all(trial.state is TrialState.WAITING for trial in trials):
-            self._storage.delete_study(study_id)
             return True
         where = f"study {self.config.name!r}, cell {self.cell.key}"
         if written != FORMAT:

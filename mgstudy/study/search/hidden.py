@@ -24,6 +24,8 @@ CELL_ATTRIBUTE = "mgstudy:cell"
 PARENT_ATTRIBUTE = "mgstudy:parent"
 """User attribute of a search that began with the trials of another study's: that study's name and
 the keys of its cells."""
+CONFIGURATIONS_ATTRIBUTE = "mgstudy:configurations"
+"""User attribute of a search that tries another study's best configurations first: how many."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class Parent:
     Attributes:
         study: Its name.
         cells: Keys of the cells that it had begun then.
+        tried: Keys of the cells that began with its best configurations, trained anew.
     """
 
     study: str
     cells: tuple[str, ...]
+    tried: tuple[str, ...] = ()
 
 
 def parent_of(studies: Iterable[FrozenStudy], name: str) -> Parent | None:
@@ -46,10 +50,14 @@ def parent_of(studies: Iterable[FrozenStudy], name: str) -> Parent | None:
         studies: All Optuna studies of the storage.
         name: The study's name.
     """
-    for study in studies:
-        told: Any = study.user_attrs.get(PARENT_ATTRIBUTE)
-        if told is not None and study.study_name.startswith(f"{name}/"):
-            return Parent(str(told["study"]), tuple(map(str, told["cells"])))
+    prefix = f"{name}/"
+    own = {s.study_name.removeprefix(prefix): s.user_attrs for s in studies
+           if s.study_name.startswith(prefix)}  # fmt: skip
+    tried = tuple(key for key, told in own.items() if CONFIGURATIONS_ATTRIBUTE in told)
+    for attributes in own.values():
+        told: Any = attributes.get(PARENT_ATTRIBUTE)
+        if told is not None:
+            return Parent(str(told["study"]), tuple(map(str, told["cells"])), tried)
     return None
 
 

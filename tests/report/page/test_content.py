@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,17 @@ def test_learning_curves_are_those_of_the_best_trials(
         assert cell.best is not None and cell.best.value is not None
         assert list(series.x) == [1, 2, 3]
         assert list(series.y) == [cell.best.value / 2, cell.best.value, cell.best.value / 3]
+
+
+def test_importance_is_a_table_and_a_command(
+    workspace: Workspace, printed: Callable[..., str]
+) -> None:
+    frame = StudyResults.load(workspace, "s").importance()
+    assert frame.columns[0] == "cell" and [*frame.columns[-2:]] == ["parameter", "importance"]
+    assert frame.groupby("cell")["importance"].sum().to_numpy() == pytest.approx(1.0)
+    told = json.loads(printed("importance", "s", "--home", workspace.home, "--json"))
+    assert told == frame.to_dict("records")
+    assert "learning_rate" in printed("importance", "s", "--home", workspace.home)
 
 
 def test_a_parameter_that_alone_decides_has_all_the_importance(content: ReportContent) -> None:

@@ -157,8 +157,8 @@ def test_confirmed_winners_are_grouped_by_cell_with_their_mean_over_seeds(
     scores = column(page, "metrics.`test/recall_at_20`", 6)
     assert dict(zip(names, scores, strict=True)) == {
         "Group: mirror_gradient 2": "0.625 (average)",
-        "mirror_gradient confirmation 0": "0.5",
-        "mirror_gradient confirmation 1": "0.75",
+        "MG confirmation 0": "0.5",
+        "MG confirmation 1": "0.75",
         "Group: plain 2": "0.375 (average)",
         "plain confirmation 0": "0.25",
         "plain confirmation 1": "0.5",

@@ -83,7 +83,10 @@ def test_a_fork_begins_with_the_trials_of_cells_that_agree_and_names_the_others(
     epochs = [epoch.trial for epoch, _ in EpochMetrics(fork.folder.epoch_metrics).read()]
     assert sorted(epochs) == sorted(trial.key for trial in states[begun].every_trial())
     gone = [cell.key for cell in parent.cells if "mirror" in cell.key]
-    said = f"forked from s, which had begun 4 cells; not here: {', '.join(gone)}"
+    said = (
+        f"forked from s, which had begun 4 cells; not here: {', '.join(gone)}; begun with its best "
+        "configurations, trained anew: tiny/LightGCN/plain/none/adam/999"
+    )
     assert fork.forked == said
     assert f"fork: {said}." in caption(api.compare(["fork"], home=home))
     # It goes on, and says so for ever.
@@ -92,6 +95,23 @@ def test_a_fork_begins_with_the_trials_of_cells_that_agree_and_names_the_others(
     assert record.parent == fork.parent
     api.export_study("fork", home / "fork.tar.xz", home=home)
     assert api.import_study(home / "fork.tar.xz", "carried", home).forked == said
+
+
+def test_a_fork_that_trains_otherwise_tries_the_best_configurations_first(home: Path) -> None:
+    (home / "warm.yaml").write_text(
+        f"{STUDY}training: {{epochs: 7}}\n".replace("trials: 2", "trials: 5")
+    )
+    assert api.fork_study("s", "warm", home / "warm.yaml", home) == []
+    parent, warm = api.read_summary("s", home), api.read_summary("warm", home)
+    assert warm.parent is not None and set(warm.parent.tried) == {c.key for c in parent.cells}
+    assert all(not cell.trials and cell.left == 5 for cell in warm.cells)
+    record = opened("warm", home)
+    begun = [record.next_request() for _ in range(12)]
+    for cell in parent.cells:
+        tried = [t.parameters for t in begun if t.cell.key == cell.key]
+        # The published defaults come first in both.
+        assert len(tried) == 3 and tried[0] == cell.trials[0].parameters
+        assert cell.trials[1].parameters in tried
 
 
 def test_a_fork_of_a_fork_names_both(home: Path) -> None:
@@ -103,7 +123,9 @@ def test_a_fork_of_a_fork_names_both(home: Path) -> None:
 
 
 def test_what_cannot_be_forked_is_refused_and_leaves_nothing(home: Path) -> None:
-    (home / "other.yaml").write_text(f"{STUDY}training: {{epochs: 7}}\n")
+    (home / "other.yaml").write_text(
+        STUDY.replace("[BPR, LightGCN]", "[VBPR]").replace("{model: {LightGCN: {layers: 2}}}", "{}")
+    )
     for name, file, said in (
         ("s", None, "there is a study 's' already"),
         ("../s", None, "a study's name"),
