@@ -19,7 +19,7 @@ from mgstudy.study.results.summary import summarize_as
 
 pytestmark = pytest.mark.integration
 
-LAUNCH_FILES = 103
+LAUNCH_FILES = 109
 """Among them ``ray_session``, for Ray that dies; ``rehearsal``, for what only its use shows;
 ``verdict``, parted from the comparison; ``limits``, and the settings' metrics; ``deadline``, for
 `--for`; ``hidden``, for cells that an earlier launch began; ``carried``, for `parameters_from`;
@@ -28,7 +28,8 @@ study's settings, for those that go together; the evaluation and its metrics, wh
 here instead of in a worker that imports everything for it; ``trials``, parted from a cell's
 ``state``, ``database_lock`` from the lease, ``texts`` from tables; ``planning``,
 parted from launching, ``significance`` from statistics, and what is private of Ray Tune and of its
-accelerators from the rest of Ray, so that nobody waits for what he does not use."""
+accelerators from the rest of Ray, so that nobody waits for what he does not use; what
+reads datasets' manifests and draws the winners' parameters and importances for the report."""
 MOST_CALLS = {
     function.__qualname__: most
     for function, most in ((StudyManifest.read, 1), (summarize_as, 1), (get_storage, 2))
