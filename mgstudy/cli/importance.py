@@ -6,10 +6,10 @@ import json
 
 import typer
 
-from mgstudy.cli.app import AsJson, Home, StudyName, app, make_console
+from mgstudy.cli.app import RESULTS, AsJson, Home, StudyName, app, make_console
 
 
-@app.command()
+@app.command(rich_help_panel=RESULTS)
 def importance(study: StudyName, home: Home = None, as_json: AsJson = False) -> None:
     """Show which searched parameters the scores of a study's cells depended on (fANOVA)."""
     from mgstudy import api  # noqa: PLC0415
