@@ -18,6 +18,7 @@ from mgstudy import api
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.trials import Stage
 from mgstudy.tracking.ui import study_pages
+from mgstudy.tracking.views import cell_titles
 from mgstudy.workspace import Workspace
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -128,8 +129,9 @@ def test_the_trials_are_a_table_with_the_columns_that_matter(
     page: Page, addresses: dict[str, str], summary: StudySummary
 ) -> None:
     page.goto(addresses["trials, best first"])
+    title = cell_titles([cell.levels for cell in summary.cells])
     expected = {
-        f"{cell.levels['gradient']} #{trial.number}": trial.value or 0.0
+        f"{title(cell.levels)} #{trial.number}": trial.value or 0.0
         for cell in summary.cells
         for trial in cell.trials
     }
@@ -175,9 +177,10 @@ def test_charts_show_the_best_run_of_each_cell(
     expect(coordinates.get_by_text("plain", exact=True)).to_be_visible()
     photograph(page, "best")
     curves = page.locator(".js-plotly-plot").first
+    title = cell_titles([cell.levels for cell in summary.cells])
     for cell in summary.cells:
         assert cell.best is not None
-        name = f"{cell.levels['gradient']} #{cell.best.number}"
+        name = f"{title(cell.levels)} #{cell.best.number}"
         expect(page.get_by_text(name).first).to_be_visible(timeout=MILLISECONDS)
     # Two runs of three epochs.
     expect(curves.locator(".scatterlayer .point")).to_have_count(6, timeout=MILLISECONDS)
