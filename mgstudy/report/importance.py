@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from mgstudy.study.search.state import CellState
 from mgstudy.study.storage.optuna_storage import quiet_optuna
@@ -19,6 +18,9 @@ def importance(cell: CellState) -> dict[str, float]:
     scores equal, or nothing is searched."""
     if not _can_be_explained(cell):
         return {}
+    # Only here: it imports scikit-learn.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # noqa: PLC0415
+
     study = optuna.create_study(direction="maximize")
     study.add_trials(trial.frozen for trial in cell.trials if trial.frozen is not None)
     return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=_EVALUATOR_SEED))
