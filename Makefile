@@ -81,7 +81,7 @@ test-fast: dev  ## Run the tests that start no Ray, no server, no browser and no
 
 .PHONY: test-integration
 test-integration: dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile
 
 # What uv alone does: choosing versions that nobody has installed.
 NEED_UV = $(if $(UV),,$(error this needs uv, see https://docs.astral.sh/uv))
