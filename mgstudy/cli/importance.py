@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-import typer
-
-from mgstudy.cli.app import RESULTS, AsJson, Home, StudyName, app, make_console
+from mgstudy.cli.app import RESULTS, AsJson, Home, StudyName, app, make_console, print_json
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -18,7 +14,7 @@ def importance(study: StudyName, home: Home = None, as_json: AsJson = False) -> 
 
     results = api.load_study(study, home)
     if as_json:
-        typer.echo(json.dumps(results.importance().to_dict("records"), indent=2))
+        print_json(results.importance().to_dict("records"))
         return
     table = importances(results.summary)
     make_console().print(

@@ -178,7 +178,7 @@ def report_content(
         verdict=[
             *verdict,
             *(
-                f"Against {_levels(of)}: {said}"
+                f"Against {_levels(of.baseline)}: {said}"
                 for of in further
                 for said in _verdict(of)
                 if said not in verdict
@@ -210,13 +210,13 @@ def _further(comparison: Comparison, summary: StudySummary, number: int) -> Sect
         figure = replace(figure, name=f"{figure.name}-{number}")
     return Section(
         f"comparison-{number}",
-        f"Comparison with {_levels(comparison)}",
+        f"Comparison with {_levels(comparison.baseline)}",
         _given(figure, comparison_table(comparison, costs=False)),
     )
 
 
-def _levels(comparison: Comparison) -> str:
-    return ", ".join(f"{factor}={level}" for factor, level in comparison.baseline.items())
+def _levels(baseline: Mapping[str, str]) -> str:
+    return ", ".join(f"{factor}={level}" for factor, level in baseline.items())
 
 
 def _prepared(manifest: StudyManifest, workspace: Workspace) -> dict[str, PreparedManifest]:
@@ -302,8 +302,7 @@ def _missing(summary: StudySummary, baseline: Mapping[str, str]) -> list[str]:
     if len(summary.cells) == 1:
         missing.append("The study has one cell: there is nothing to compare it with.")
     elif not any(is_baseline(cell, baseline) for cell in summary.cells):
-        wanted = ", ".join(f"{name}={level}" for name, level in baseline.items())
-        missing.append(f"No cell has the baseline's levels ({wanted}).")
+        missing.append(f"No cell has the baseline's levels ({_levels(baseline)}).")
     return missing
 
 

@@ -17,7 +17,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, suggestion
 from mgstudy.limits import limit, more_than
 from mgstudy.models.base import Recommender
-from mgstudy.study.definition.cell import REGISTRIES, declared_parameters, owner_name
+from mgstudy.study.definition.cell import REGISTRIES, Cell, declared_parameters, owner_name
 
 _CORNERS_CHECKED = 4096
 _LARGEST = 1e6
@@ -66,12 +66,9 @@ def cell_spaces(
                 spaces[f"{owner}.{name}"] = given or space
     if dataset is not None:
         owner = owner_name("model", choice["model"].name)
-        fixed = {
-            name.removeprefix(f"{owner}."): space.value
-            for name, space in spaces.items()
-            if name.startswith(f"{owner}.") and isinstance(space, Fixed)
-        }
-        for name, value in model.without_effect(dataset, fixed).items():
+        fixed = {name: space.value for name, space in spaces.items() if isinstance(space, Fixed)}
+        own_fixed = Cell.own("model", choice["model"].name, fixed)
+        for name, value in model.without_effect(dataset, own_fixed).items():
             spaces[f"{owner}.{name}"] = Fixed(value=value)
     return spaces
 
