@@ -94,13 +94,15 @@ constraints:  ## Make constraints.txt anew for pyproject.toml; ARGS=--upgrade ta
 		pyproject.toml --group dev --output-file constraints.txt > /dev/null && \
 	pins="$$(sed 's/+cpu$$//' constraints.txt)" && printf '%s\n\n%s\n' "$$header" "$$pins" > constraints.txt
 
-# The ranges of pyproject.toml, at both ends.
+# The ranges of pyproject.toml, at both ends. The lowest have wheels for the lowest Python alone.
 .PHONY: test-lowest test-newest
 test-lowest: RESOLUTION = lowest-direct
+test-lowest: VERSION = 3.11
 test-newest: RESOLUTION = highest
+test-newest: VERSION = >=3.11,<3.15
 test-lowest test-newest:  ## Run test-fast with the lowest, or the newest, versions that pyproject.toml allows
 	$(NEED_UV)
-	uv venv --quiet --allow-existing --python '>=3.11,<3.15' .$@
+	uv venv --quiet --allow-existing --python '$(VERSION)' .$@
 	uv pip install --quiet --python .$@ --resolution $(RESOLUTION) --editable . --group dev
 	OMP_NUM_THREADS=1 .$@/bin/python -m pytest -m "not integration" -n 2 --dist loadscope $(ARGS)
 
