@@ -17,6 +17,9 @@ from mgstudy.config.factors import LONGEST_NAME, Name, Settings
 MODALITY_PATTERN = r"^[a-z][a-z0-9_]*$"
 """Modality names appear in file, column and parameter names."""
 
+OWN_TABLE = "source"
+"""The encoder that takes the table the source itself brings, for steps to be done to it."""
+
 Modality = Annotated[str, StringConstraints(pattern=MODALITY_PATTERN, max_length=LONGEST_NAME)]
 
 

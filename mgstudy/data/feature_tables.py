@@ -51,18 +51,18 @@ class OwnTable(Encoder):
         return recipes[self.modality]
 
     def encode(self, items: Items) -> Encoded:
-        rows = np.arange(items.count)
-        if items.keys is None:
-            table = self.source.features(self.modality, items.count)
-        else:
+        rows, count = np.arange(items.count), items.count
+        if items.keys is not None:
             rows = self.source.feature_rows(items.keys)
             count = self.source.interactions().item_count
-            table = self.source.features(self.modality, count)[rows]
+        table = self.source.features(self.modality, count)
+        known = self.source.observed(self.modality, count)[rows]
 
         def place(row: int, column: int) -> str:
             return self.source.place(self.modality, int(rows[row]), column)
 
-        return Encoded(table, np.ones(items.count, dtype=np.bool_), place)
+        # Without keys the rows are the table's own, which may be mapped from a file.
+        return Encoded(table if items.keys is None else table[rows], known, place)
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,11 @@ class FeatureMaker:
         if encoder.keeps_unfilled:
             return features_content(values, facts, encoded.place, known)
         choice = encoder.parameters.missing
-        self._refuse_missing(known, choice)
         if known.all():
             return features_content(values, facts, encoded.place)
-        values = fill(values, known, choice, self.items.source.item_origin())
+        if not isinstance(encoder, OwnTable):  # What a source brings is filled.
+            self._refuse_missing(known, choice)
+            values = fill(values, known, choice, self.items.source.item_origin())
         return features_content(values, facts, encoded.place, known, filled=True)
 
     def _after(

@@ -10,16 +10,13 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from mgstudy.config.document import Document, together
 from mgstudy.config.parameters import ParameterSet
-from mgstudy.config.pipeline import MODALITY_PATTERN, PipelineConfig, StepConfig
+from mgstudy.config.pipeline import MODALITY_PATTERN, OWN_TABLE, PipelineConfig, StepConfig
 from mgstudy.config.reading import Location
 from mgstudy.data.encoder import Encoder, FeatureStep, encoders, feature_steps
 from mgstudy.data.sources.base import Source, sources
 from mgstudy.data.steps.base import Step, steps
 from mgstudy.errors import InputError
 from mgstudy.registry import Registry
-
-OWN_TABLE = "source"
-"""The encoder that takes the table the source itself brings, for steps to be done to it."""
 
 Part = TypeVar("Part")
 

@@ -152,6 +152,14 @@ class Source(ABC):
         """
         raise InputError(f"the source {self.name!r} brings no features of its own")
 
+    def observed(self, modality: str, item_count: int) -> NDArray[np.bool_]:
+        """Whether each row of ``features`` is the item's own; the others were filled in."""
+        return np.ones(item_count, dtype=np.bool_)
+
+    def encoding(self, modality: str) -> Mapping[str, Any] | None:
+        """What made the features, where it is known: only what was encoded alike can be joined."""
+        return None
+
     def feature_rows(self, keys: pa.Array) -> NDArray[np.int64]:
         """The rows of ``features`` of items, given what the raw data calls them."""
         return np.array([int(key) for key in keys.to_pylist()])

@@ -262,7 +262,22 @@ class CrossDomain(Source):
                 f"{modality} has {wide:,} columns in {left} and {other:,} in {right}: a modality "
                 "must be of one encoder in both domains"
             )
+        encodings = [part.encoding(modality) for part in self._sources.values()]
+        if encodings[0] != encodings[1]:
+            left, right = self._sources
+            raise InputError(
+                f"{modality} was not encoded alike in {left} ({encodings[0]}) and {right} "
+                f"({encodings[1]}): columns of one would be taken for those of the other; join "
+                "the raw data instead, and encode it together"
+            )
         return np.concatenate(tables)
+
+    def observed(self, modality: str, item_count: int) -> NDArray[np.bool_]:
+        of_domains = [
+            part.observed(modality, self._read[name].item_count)
+            for name, part in self._sources.items()
+        ]
+        return np.concatenate(of_domains)
 
     def feature_rows(self, keys: pa.Array) -> NDArray[np.int64]:
         rows = {key: row for row, key in enumerate(self._item_keys(self._read))}

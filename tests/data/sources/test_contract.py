@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from mgstudy.config.pipeline import PipelineConfig
+from mgstudy.data.prepare import prepare
 from mgstudy.data.sources.base import Source, sources
 from mgstudy.testing import SourceContract
+from mgstudy.workspace import Workspace
 
 LOG = [("u1", "i1", 5.0, 1_000_000_000), ("u2", "i1", 3.0, 1_000_000_010), ("u1", "i2", 4.0, 20)]
 """User, item, rating, time in seconds."""
@@ -65,6 +68,14 @@ def movielens(folder: Path) -> dict[str, Any]:
     return {"path": folder}
 
 
+def prepared(folder: Path) -> dict[str, Any]:
+    raw = mmrec(folder)
+    workspace = Workspace(folder)
+    declared = {"name": "toy", "source": {"kind": "mmrec", "path": str(raw["path"])}}
+    prepare(PipelineConfig.model_validate(declared), workspace)
+    return {"path": workspace.manifest("toy").parent}
+
+
 def recbole(folder: Path) -> dict[str, Any]:
     header = ("user_id:token", "item_id:token", "rating:float", "timestamp:float")
     _write_table(folder / "toys.inter", "\t", header, LOG)
@@ -110,6 +121,7 @@ WRITTEN: dict[str, Callable[[Path], dict[str, Any]]] = {
         microlens,
         mmrec,
         movielens,
+        prepared,
         recbole,
         synthetic,
         table,
