@@ -72,6 +72,12 @@ def changed_settings(study: Study) -> list[str]:
             f"`confirmation: {{seeds: {len(seeds)}}}` trains one search's winner under so many, "
             "and compares their means"
         )
+    objectives = study.config.training.objectives
+    if len(objectives) > 1:
+        notes.append(
+            f"{' and '.join(objectives)} are searched for together: nothing is pruned, a cell's "
+            f"winner is its best trial by {objectives[0]}, and the report draws the fronts"
+        )
     if not is_there(study.folder.manifest):
         return notes
     before = StudyManifest.read(study.folder).config.model_dump(mode="json")

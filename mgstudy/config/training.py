@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mgstudy.config.factors import Settings
 from mgstudy.config.metrics import (
@@ -92,6 +92,20 @@ class EarlyStopping(Settings):
     )
 
 
+def _or_several(schema: dict[str, Any]) -> None:
+    """Let an editor know of several objectives."""
+    several = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    schema["anyOf"] = [
+        {"type": schema.pop("type")},
+        {
+            "type": "object",
+            "properties": {"maximize": several},
+            "required": ["maximize"],
+            "additionalProperties": False,
+        },
+    ]
+
+
 class TrainingSettings(Settings):
     """One training run: how long, in which batches, judged by what."""
 
@@ -115,7 +129,13 @@ class TrainingSettings(Settings):
     )
     objective: str = Field(
         "recall@20",
-        description="validation metric that selects epochs and hyper-parameters; larger is better",
+        description="validation metric that selects epochs and hyper-parameters; larger is better. "
+        "`{maximize: [recall@20, coverage@20]}` searches for several at once, without pruning: the "
+        "first selects epochs and winners, and the report draws the front",
+        json_schema_extra=_or_several,
+    )
+    further_objectives: tuple[str, ...] = Field(
+        (), strict=False, description="what `objective: {maximize: [..]}` names behind the first"
     )
     measures: tuple[str, ...] = Field(
         MEASURES,
@@ -143,6 +163,27 @@ class TrainingSettings(Settings):
         description="whether a user's validation items are left out of the ranking in the test. "
         "The published code leaves them in, where they can only be wrong answers",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_objectives(cls, data: Any) -> Any:
+        objective = data.get("objective") if isinstance(data, dict) else None
+        if not isinstance(objective, dict):
+            return data
+        named = objective.get("maximize")
+        if len(objective) != 1 or not isinstance(named, list) or not named:
+            raise ValueError("objective: expected a metric, or {maximize: [metric, ..]}")
+        return {**data, "objective": named[0], "further_objectives": named[1:]}
+
+    @field_validator("further_objectives")
+    @classmethod
+    def _further_objectives_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(cls._objective_exists, names)))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Everything that is searched for, the objective first."""
+        return tuple(dict.fromkeys((self.objective, *self.further_objectives)))
 
     @field_validator("objective")
     @classmethod
@@ -179,7 +220,7 @@ class TrainingSettings(Settings):
         """Every measure at every cutoff, the objective in any case, and what is to be read beside
         one of them."""
         computed = [Metric(measure, cutoff) for measure in self.measures for cutoff in self.cutoffs]
-        computed.append(parse_metric(self.objective))
+        computed += map(parse_metric, self.objectives)
         beside = [
             Metric(name, metric.cutoff)
             for metric in computed

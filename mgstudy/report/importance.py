@@ -21,9 +21,15 @@ def importance(cell: CellState) -> dict[str, float]:
     # Only here: it imports scikit-learn.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # noqa: PLC0415
 
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(trial.frozen for trial in cell.trials if trial.frozen is not None)
-    return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=_EVALUATOR_SEED))
+    trials = [trial.frozen for trial in cell.trials if trial.frozen is not None]
+    objectives = max(len(trial.values or ()) for trial in trials)
+    study = optuna.create_study(directions=["maximize"] * objectives)
+    study.add_trials(trials)
+    return get_param_importances(
+        study,
+        evaluator=FanovaImportanceEvaluator(seed=_EVALUATOR_SEED),
+        target=lambda trial: (trial.values or [0.0])[0],
+    )
 
 
 def _can_be_explained(cell: CellState) -> bool:

@@ -35,6 +35,7 @@ from mgstudy.report.drawn import plotly_figure, svg
 from mgstudy.report.figures import Drawing, Figure
 from mgstudy.report.importance import FEWEST_TRIALS_FOR_IMPORTANCE
 from mgstudy.report.page import scores, strengths, tables
+from mgstudy.report.page.fronts import fronts
 from mgstudy.report.results import StudyResults
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, percent
@@ -128,6 +129,11 @@ def report_content(
             ),
         ),
         *(_further(of, summary, number) for number, of in enumerate(further, start=2)),
+        *(
+            [Section("fronts", "Objectives together", [front], "")]
+            if (front := fronts(drawing)) is not None
+            else ()
+        ),
         Section(
             "strengths",
             "Effect of interval and strengths",

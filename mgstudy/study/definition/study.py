@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,8 +169,8 @@ def _check_objective(
     config: StudyConfig, document: Document, datasets: Mapping[str, Dataset]
 ) -> None:
     """Refuse an objective that every model reaches."""
-    measure, cutoff = parse_metric(config.training.objective)
-    for label, dataset in datasets.items():
+    for name, (label, dataset) in itertools.product(config.training.objectives, datasets.items()):
+        measure, cutoff = parse_metric(name)
         reason = refusal(measure, dataset)
         if reason is not None:
             raise document.error(("training", "objective"), f"{measure} means nothing: {reason}")
@@ -179,8 +180,7 @@ def _check_objective(
         if cutoff >= items:
             raise document.error(
                 ("training", "objective"),
-                f"{config.training.objective} ranks all {items} items of {label}, "
-                "where no model is better than another",
+                f"{name} ranks all {items} items of {label}, where no model is better than another",
             )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import optuna
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from mgstudy.config.parameters import Value
@@ -132,7 +133,8 @@ def _queue(
     """Begin a cell's search with published defaults, where it is to, and these configurations."""
     config = study.config
     name = CellEntry.of(config.name, cell, 0).study
-    made = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    directions = [StudyDirection.MAXIMIZE for _ in config.training.objectives]
+    made = optuna.create_study(storage=storage, study_name=name, directions=directions)
     settings = search_settings(config, cell, study.datasets[cell.dataset])
     told = {PARENT_ATTRIBUTE: family, CONFIGURATIONS_ATTRIBUTE: len(configurations)}
     for attribute, value in {**settings, **told}.items():

@@ -98,7 +98,8 @@ class CellRecord:
             self._storage.delete_study(self._storage.get_study_id_from_name(name))
         self.is_new = outdated or not self._is_known
         if self.is_new:
-            self._storage.create_new_study([StudyDirection.MAXIMIZE], name)
+            directions = [StudyDirection.MAXIMIZE for _ in config.training.objectives]
+            self._storage.create_new_study(directions, name)
         # ``optuna.create_study`` would open the storage twice more for every cell.
         self.study = optuna.Study(
             name,
@@ -260,7 +261,13 @@ def search_settings(config: StudyConfig, cell: Cell, dataset: Dataset) -> dict[s
 def protocol(config: StudyConfig, dataset: Dataset) -> dict[str, Any]:
     """What makes trials of a cell comparable besides its space; it may not change in a study."""
     return {
-        "training": config.training.model_dump(mode="json", exclude={"evaluation_block_size"}),
+        "training": config.training.model_dump(
+            mode="json",
+            exclude={
+                "evaluation_block_size",
+                *(() if config.training.further_objectives else ("further_objectives",)),
+            },
+        ),
         "seed": config.seed,
         "interactions": dataset.fingerprint,
         "features": dict(dataset.feature_fingerprints),

@@ -148,8 +148,8 @@ class StudyRecord:
             self.metrics.add(trial.key, step, metrics)
         for listener in self.listeners:
             listener.trial_reported(trial, step, value, metrics)
-        if trial.stage is Stage.CONFIRMATION:
-            return False
+        if trial.stage is Stage.CONFIRMATION or self.config.training.further_objectives:
+            return False  # Optuna prunes nothing that has several objectives.
         study = self.cells[trial.cell.key].study
         so_far = copy.copy(self.storage.get_trial(trial.storage_id))
         # A trial that runs again still has what it reported before it was interrupted.
@@ -212,10 +212,13 @@ class StudyRecord:
         self.storage.set_trial_user_attr(trial.storage_id, OUTCOME_ATTRIBUTE, _json_like(outcome))
         if trial.stage is Stage.SEARCH:
             study = self.cells[trial.cell.key].study
-            study.tell(trial.number, value, state=OPTUNA_STATES[state])
+            further = self.config.training.further_objectives if value is not None else ()
+            measured = [_finite(outcome["best_metrics"].get(name)) for name in further]
+            values = None if value is None else [value, *measured]
+            study.tell(trial.number, values, state=OPTUNA_STATES[state])
         else:
-            values = None if value is None else (value,)
-            self.storage.set_trial_state_values(trial.storage_id, OPTUNA_STATES[state], values)
+            scores = None if value is None else (value,)
+            self.storage.set_trial_state_values(trial.storage_id, OPTUNA_STATES[state], scores)
         self._no_longer_at_work(trial)
         self._settle_rounds()
         for listener in self.listeners:
@@ -243,3 +246,8 @@ def _json_like(content: Any) -> Any:
     if isinstance(content, Mapping):
         return {key: _json_like(value) for key, value in content.items()}
     return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _finite(value: float | None) -> float:
+    """A score as Optuna takes it: what could not be measured is worth nothing."""
+    return value if value is not None and math.isfinite(value) else 0.0

@@ -55,12 +55,14 @@ def _search(study: Study, place: str, sampler: OptunaPart, pruner: OptunaPart) -
     samplers and pruners begin to learn."""
     cell = max(study.plan.cells, key=lambda cell: len(cell.searched))
     part = sampler if place == "sampler" else pruner
+    # Optuna prunes nothing that has several objectives.
+    steps = 1 if study.config.training.further_objectives else _STEPS
     try:
         # What they warn of, they warn of again when it counts.
         with warnings.catch_warnings(), quiet_optuna(logging.ERROR):
             warnings.simplefilter("ignore")
             rehearsed = optuna.create_study(
-                direction="maximize",
+                directions=["maximize" for _ in study.config.training.objectives],
                 sampler=cell_sampler(sampler, cell, seed=0),
                 pruner=build_pruner(pruner),
             )
@@ -68,10 +70,10 @@ def _search(study: Study, place: str, sampler: OptunaPart, pruner: OptunaPart) -
                 trial = rehearsed.ask()
                 for name, space in cell.searched.items():
                     suggest(trial, name, space)
-                for step in range(1, _STEPS):
+                for step in range(1, steps):
                     trial.report(number + step, step)
                     trial.should_prune()
-                rehearsed.tell(trial, number)
+                rehearsed.tell(trial, [number for _ in rehearsed.directions])
     except ImportError as error:
         raise study.document.error((place,), needs_package(part.name, error)) from error
     except Exception as error:  # Whatever it is, it would break every trial.

@@ -229,7 +229,8 @@ class _Reader:
         if not isinstance(outcome, Mapping):
             raise ValueError(f"the outcome of trial {key} cannot be read")
         measured: list[Any] = [*trial.intermediate_values.values()]
-        measured += [trial.value] if state is State.COMPLETE else []
+        score = trial.values[0] if state is State.COMPLETE and trial.values else None
+        measured += [score] if state is State.COMPLETE else []
         if not all(isinstance(value, float | int) for value in measured):
             raise ValueError(f"a value of trial {key} is no number")
         return RecordedTrial(
@@ -238,7 +239,7 @@ class _Reader:
             number=trial.number,
             seed=int(trial.user_attrs.get(SEED_ATTRIBUTE, entry.levels["seed"])),
             state=State.WAITING if stale else state,
-            value=trial.value if state is State.COMPLETE else None,
+            value=score,
             parameters={**entry.fixed, **trial.params},
             outcome=outcome,
             values=trial.intermediate_values,

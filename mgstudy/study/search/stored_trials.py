@@ -46,6 +46,7 @@ def stored_lines(storage: BaseStorage, name: str) -> Iterator[Line]:
     for study, study_id in stored_studies(storage, name).items():
         yield {
             "study": study,
+            "objectives": len(storage.get_study_directions(study_id)),
             "user": storage.get_study_user_attrs(study_id),
             "system": storage.get_study_system_attrs(study_id),
         }
@@ -96,7 +97,8 @@ def store_lines(
         for line in lines:
             if "study" in line:
                 study, number = line["study"], 0
-                study_id = storage.create_new_study([StudyDirection.MAXIMIZE], f"{name}/{study}")
+                directions = [StudyDirection.MAXIMIZE] * int(line.get("objectives", 1))
+                study_id = storage.create_new_study(directions, f"{name}/{study}")
                 made.append(study_id)
                 for attribute, value in line["user"].items():
                     storage.set_study_user_attr(study_id, attribute, value)
