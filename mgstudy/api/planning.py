@@ -11,6 +11,7 @@ from typing import Any
 from mgstudy.errors import InputError
 from mgstudy.files import is_there
 from mgstudy.report.console.plan import plan_content
+from mgstudy.robustness.objectives import risk_of
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.carried import with_carried_parameters
@@ -78,6 +79,12 @@ def changed_settings(study: Study) -> list[str]:
             f"{' and '.join(objectives)} are searched for together: nothing is pruned, a cell's "
             f"winner is its best trial by {objectives[0]}, and the report draws the fronts"
         )
+    notes += [
+        f"{name}: each validation ranks once more, after {risk.name} of severity "
+        f"{risk.severity:g} (seed {risk.seed}) to the features; graphs between items stay"
+        for name in objectives
+        if (risk := risk_of(name)) is not None
+    ]
     if not is_there(study.folder.manifest):
         return notes
     before = StudyManifest.read(study.folder).config.model_dump(mode="json")

@@ -88,7 +88,7 @@ def measure(
     progress = RobustnessProgress(
         remaining_tasks(plan, results),
         plan.summary.varying_factors(),
-        plan.summary.objective,
+        plan.summary.clean_objective,
         console or Console(quiet=True),
     )
     with results.writing():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mgstudy.config.factors import Settings
 from mgstudy.config.metrics import (
@@ -21,6 +22,7 @@ MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
 """What is computed by default, the measures of accuracy; a metric is a measure at a cutoff. These
 and others are found in ``ranking_metrics``."""
 _LONGEST_LIST = 1_000_000
+_ROBUSTNESS = "robustness."
 
 
 class Metric(NamedTuple):
@@ -47,6 +49,41 @@ def parse_metric(name: str) -> Metric:
             f"metric {name!r} needs a cutoff, a whole number above 0: write {measure}@20, say"
         )
     return Metric(measure, int(cutoff))
+
+
+class Objective(NamedTuple):
+    """What selects: a metric on the features as they are, or after a risk, as in ``"recall@20 under
+    gaussian_noise 0.5"``; without a severity, at the middle one of the risk's own."""
+
+    metric: Metric
+    risk: str | None = None
+    severity: float | None = None
+
+    def __str__(self) -> str:
+        severity = "" if self.severity is None else f" {self.severity:g}"
+        return f"{self.metric} under {self.risk}{severity}" if self.risk else str(self.metric)
+
+
+def parse_objective(name: str) -> Objective:
+    """Read an objective's name; whether there is such a risk is not looked at.
+
+    Raises:
+        InputError: As ``parse_metric``, and if what follows ``under`` is no risk with a severity.
+    """
+    metric, under, of_risk = name.partition(" under ")
+    if not under:
+        return Objective(parse_metric(name))
+    risk, *severities = of_risk.split()
+    try:
+        severity = float(severities[0]) if severities else None
+    except ValueError:
+        severity = math.nan
+    if len(severities) > 1 or not (severity is None or 0 <= severity < math.inf):
+        raise InputError(
+            f"expected a risk and one severity, such as `{metric} under gaussian_noise 0.5`, "
+            f"got {of_risk!r}"
+        )
+    return Objective(parse_metric(metric.strip()), risk, severity)
 
 
 def _require_measure(kind: str, name: str) -> None:
@@ -130,8 +167,10 @@ class TrainingSettings(Settings):
     objective: str = Field(
         "recall@20",
         description="validation metric that selects epochs and hyper-parameters; larger is better. "
-        "`{maximize: [recall@20, coverage@20]}` searches for several at once, without pruning: the "
-        "first selects epochs and winners, and the report draws the front",
+        "`recall@20 under gaussian_noise 0.5` is the metric after a risk of that severity to the "
+        "features. `{maximize: [recall@20, robustness.gaussian_noise]}` searches for several at "
+        "once, without pruning: the first selects epochs and winners, and the report draws the "
+        "front. `robustness.RISK` is the first one's metric under that risk",
         json_schema_extra=_or_several,
     )
     further_objectives: tuple[str, ...] = Field(
@@ -173,29 +212,44 @@ class TrainingSettings(Settings):
         named = objective.get("maximize")
         if len(objective) != 1 or not isinstance(named, list) or not named:
             raise ValueError("objective: expected a metric, or {maximize: [metric, ..]}")
-        return {**data, "objective": named[0], "further_objectives": named[1:]}
+        metric, _, _ = str(named[0]).partition(" under ")
+        further = [
+            f"{metric} under {name[len(_ROBUSTNESS) :]}"
+            if isinstance(name, str) and name.startswith(_ROBUSTNESS)
+            else name
+            for name in named[1:]
+        ]
+        return {**data, "objective": named[0], "further_objectives": further}
 
     @field_validator("further_objectives")
     @classmethod
-    def _further_objectives_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(cls._objective_exists, names)))
+    def _further_objectives_exist(
+        cls, names: tuple[str, ...], info: ValidationInfo
+    ) -> tuple[str, ...]:
+        found = dict.fromkeys(map(cls._objective_exists, names))
+        return tuple(name for name in found if name != info.data.get("objective"))
 
     @property
     def objectives(self) -> tuple[str, ...]:
         """Everything that is searched for, the objective first."""
-        return tuple(dict.fromkeys((self.objective, *self.further_objectives)))
+        return (self.objective, *self.further_objectives)
+
+    @property
+    def clean_objective(self) -> str:
+        """The metric of the objective, on the features as they are."""
+        return str(parse_objective(self.objective).metric)
 
     @field_validator("objective")
     @classmethod
     def _objective_exists(cls, name: str) -> str:
         try:
-            metric = parse_metric(name)
+            objective = parse_objective(name)
         except InputError as error:
             raise ValueError(str(error)) from None
-        measure, _ = split_group(metric.measure)
+        measure, _ = split_group(objective.metric.measure)
         if measure not in MEASURES and not ranking_metrics.get(measure).larger_is_better:
             raise ValueError(f"of {measure}, larger is not better: it selects nothing")
-        return str(metric)
+        return str(objective)
 
     @field_validator("measures")
     @classmethod
@@ -217,10 +271,10 @@ class TrainingSettings(Settings):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Every measure at every cutoff, the objective in any case, and what is to be read beside
+        """Every measure at every cutoff, the objectives' in any case, and what is to be read beside
         one of them."""
         computed = [Metric(measure, cutoff) for measure in self.measures for cutoff in self.cutoffs]
-        computed += map(parse_metric, self.objectives)
+        computed += [parse_objective(name).metric for name in self.objectives]
         beside = [
             Metric(name, metric.cutoff)
             for metric in computed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.config.training import TrainingSettings
+from mgstudy.config.training import TrainingSettings, parse_objective
 from mgstudy.data.dataset import Dataset, as_tensor
 from mgstudy.data.sampling import EpochSampler
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch, Recommender
+from mgstudy.models.item_features import FeatureTransform
 from mgstudy.training.checkpoint import random_states, set_random_states
 from mgstudy.training.evaluation import Evaluator
 from mgstudy.training.gradient.base import GradientStrategy, LossClosure
@@ -56,6 +57,8 @@ class Trainer:
             backward pass as a rule: what strategies and robust methods are compared at.
         next_epoch: The 0-based epoch that comes next.
         best_metrics: Metrics of the best epoch, ``None`` before the first validation.
+        after_risks: For each objective of ``settings`` that is measured after a risk, what gives
+            the change of the features; whoever builds the trainer sets it.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Trainer:
         self.best_metrics: Mapping[str, float] | None = None
         self.gradient_computations = 0
         self.next_epoch = 0
+        self.after_risks: Mapping[str, Callable[[], FeatureTransform]] = {}
         self._sampler = EpochSampler(
             dataset, seed, negatives=model.trainable and model.samples_negatives
         )
@@ -113,7 +117,14 @@ class Trainer:
 
         Raises:
             DivergedError: If the loss or the scores are no longer finite.
+            InputError: If an objective is measured after a risk, and ``after_risks`` lacks it.
         """
+        after_risks = [name for name in self.settings.objectives if parse_objective(name).risk]
+        if missing := [name for name in after_risks if name not in self.after_risks]:
+            raise InputError(
+                f"{missing[0]}: only a study measures after a risk; give a metric alone, and "
+                "`TrainedModel` measures the trained model"
+            )
         while self.stop_reason is None:
             yield self._epoch(self.next_epoch)
 
@@ -145,9 +156,7 @@ class Trainer:
             exclude_validation=self.settings.mask_validation_in_test,
         )
         self.restore_best()
-        self.model.eval()
-        with torch.no_grad():
-            users, metrics = evaluator.evaluate_both(self.model.scorer())
+        users, metrics = self._evaluate(evaluator)
         return {"user": evaluator.users, **users}, metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -268,7 +277,7 @@ class Trainer:
         """Evaluate, keep the weights if they are the best, and say whether they are."""
         with nullcontext() if self.gradient is None else self.gradient.evaluated_weights():
             try:
-                metrics = self._evaluate(self.validation)
+                _, metrics = self._evaluate(self.validation)
             except FloatingPointError as error:
                 raise DivergedError(str(error), epoch, max(0, batches - 1)) from error
             is_best = self.early_stopper.update(epoch, metrics[self.settings.objective])
@@ -278,9 +287,19 @@ class Trainer:
         return metrics, is_best
 
     @torch.no_grad()
-    def _evaluate(self, evaluator: Evaluator) -> dict[str, float]:
+    def _evaluate(self, evaluator: Evaluator) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+        """What ``Evaluator.evaluate_both`` gives, and each objective that is measured after a
+        risk."""
         self.model.eval()
-        return evaluator.evaluate(self.model.scorer())
+        users, metrics = evaluator.evaluate_both(self.model.scorer())
+        for name, change in self.after_risks.items():
+            metric = str(parse_objective(name).metric)
+            with self.model.features.transformed(change()):
+                users_after, after = evaluator.evaluate_both(self.model.scorer())
+            metrics[name] = after[metric]
+            if metric in users_after:
+                users[name] = users_after[metric]
+        return users, metrics
 
     def _keep_weights(self) -> None:
         weights = self.model.state_dict()

@@ -21,6 +21,16 @@ def test_the_objective_is_always_computed() -> None:
     assert [str(metric) for metric in settings.metrics] == ["recall@5", "recall@10", "ndcg@7"]
 
 
+def test_an_objective_named_twice_is_one() -> None:
+    settings = TrainingSettings.model_validate({"objective": {"maximize": ["recall@20"] * 2}})
+    assert settings.objectives == ("recall@20",) and not settings.further_objectives
+    more = {"maximize": ["recall@20", "coverage@5", "ndcg@020", "recall@020"]}
+    settings = TrainingSettings.model_validate({"objective": more, "measures": ["recall"]})
+    assert settings.objectives == ("recall@20", "coverage@5", "ndcg@20")
+    assert str(settings.metrics[-1]) == "ndcg@20"
+    assert TrainingSettings.model_validate(settings.model_dump(mode="json")) == settings
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mgstudy.config.metrics import DOMAINS, split_group
-from mgstudy.config.training import parse_metric
+from mgstudy.config.training import parse_objective
 from mgstudy.data.histories import users_trained_on_later
 from mgstudy.files import is_there
 from mgstudy.models.base import Recommender, models
@@ -183,7 +183,7 @@ def _notes_on_order(study: Study) -> list[str]:
 
 def _notes_on_domains(study: Study) -> list[str]:
     """Where domains are not ranked apart by what selects."""
-    measure, cutoff = parse_metric(study.config.training.objective)
+    measure, cutoff = parse_objective(study.config.training.objective).metric
     name, group = split_group(measure)
     if group == DOMAINS:
         return []

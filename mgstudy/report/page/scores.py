@@ -209,7 +209,10 @@ def accuracy_against_robustness(drawing: Drawing, measured: pd.DataFrame) -> lis
     ]
     risks = [str(name).removeprefix(_AREA) for name in measured if str(name).startswith(_AREA)]
     datasets = list(dict.fromkeys(cell.levels["dataset"] for cell, _ in rows))
-    objective, split = drawing.summary.objective, str(measured["split"].iloc[0]) if rows else ""
+    objective, split = (
+        drawing.summary.clean_objective,
+        str(measured["split"].iloc[0]) if rows else "",
+    )
     panels = []
     for dataset in datasets:
         of_dataset = [(cell, row) for cell, row in rows if cell.levels["dataset"] == dataset]

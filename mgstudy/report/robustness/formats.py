@@ -36,7 +36,7 @@ def write_tables(
     written = []
     content: dict[str, Any] = {
         "study": plan.summary.name,
-        "objective": plan.summary.objective,
+        "objective": plan.summary.clean_objective,
         "confidence": CONFIDENCE,
         "models": [
             {"cell": model.cell.key, "model": model.key, "seed": model.seed, "split": model.split}

@@ -65,7 +65,7 @@ def _figures(
 
 def _risk_figure(drawing: Drawing, rows: pd.DataFrame, name: str, label: str, risk: str) -> Figure:
     """A panel for each model (and other levels), a line for each gradient strategy."""
-    objective, split = drawing.summary.objective, rows["split"].iloc[0]
+    objective, split = drawing.summary.clean_objective, rows["split"].iloc[0]
     # A frozen graph under scores that read no features is a flat line, and said in the table.
     reached = rows.groupby(["cell", "graph"])["reached"].transform("any")
     rows = rows[(rows["graph"] != ItemGraph.FROZEN.value) | reached]
@@ -97,7 +97,7 @@ def _curve(drawing: Drawing, cell: CellState, graph: str, curve: pd.DataFrame) -
     return Series(
         drawing.looks()[label],
         curve["severity"].tolist(),
-        curve[drawing.summary.objective].tolist(),
+        curve[drawing.summary.clean_objective].tolist(),
         shape="line",
         low=curve["low"].tolist(),
         high=curve["high"].tolist(),

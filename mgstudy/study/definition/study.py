@@ -16,10 +16,11 @@ from mgstudy.config.metrics import DOMAINS, split_group
 from mgstudy.config.parameters import Fixed, Value
 from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig
-from mgstudy.config.training import parse_metric
+from mgstudy.config.training import parse_objective
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, UnknownNameError
 from mgstudy.models.base import models
+from mgstudy.robustness.objectives import risk_of
 from mgstudy.robustness.risks.base import Risk, risks
 from mgstudy.study.definition.dataset_levels import load_levels
 from mgstudy.study.definition.expansion import CellPlan, expand
@@ -170,10 +171,13 @@ def _check_objective(
 ) -> None:
     """Refuse an objective that every model reaches."""
     for name, (label, dataset) in itertools.product(config.training.objectives, datasets.items()):
-        measure, cutoff = parse_metric(name)
-        reason = refusal(measure, dataset)
-        if reason is not None:
-            raise document.error(("training", "objective"), f"{measure} means nothing: {reason}")
+        measure, cutoff = parse_objective(name).metric
+        for of, reason in (
+            (measure, refusal(measure, dataset)),
+            (name, _refusal_after_risk(name, document, dataset)),
+        ):
+            if reason is not None:
+                raise document.error(("training", "objective"), f"{of} means nothing: {reason}")
         items = dataset.item_count
         if split_group(measure)[1] == DOMAINS and dataset.item_domains is not None:
             items = int(np.bincount(dataset.item_domains).min())
@@ -182,6 +186,21 @@ def _check_objective(
                 ("training", "objective"),
                 f"{name} ranks all {items} items of {label}, where no model is better than another",
             )
+
+
+def _refusal_after_risk(objective: str, document: Document, dataset: Dataset) -> str | None:
+    """Why an objective's risk cannot happen to a dataset, or ``None``."""
+    try:
+        applied = risk_of(objective)
+    except InputError as error:
+        raise document.error(("training", "objective"), str(error)) from error
+    if applied is None:
+        return None
+    if applied.severity > _MOST_SEVERE:
+        return f"features would not be finite beyond a severity of {_MOST_SEVERE:,.0f}"
+    if not dataset.features:
+        return f"{dataset.name} has no features"
+    return applied.risk.refusal(dataset)
 
 
 def _check_risks(config: StudyConfig, document: Document, datasets: Mapping[str, Dataset]) -> None:

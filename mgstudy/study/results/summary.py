@@ -60,6 +60,11 @@ class StudySummary:
         return self.manifest.config.training.objective
 
     @property
+    def clean_objective(self) -> str:
+        """Its metric on the features as they are, also where it is measured after a risk."""
+        return self.manifest.config.training.clean_objective
+
+    @property
     def storage(self) -> str:
         """Optuna storage URL, without a password."""
         return redacted(self.folder.storage_url(self.manifest.config))

@@ -206,11 +206,11 @@ class _Subject:
         ]
 
     def _described(self, kind: str, values: UserMetrics, reached: bool = True) -> dict[str, Any]:
-        of_users = values[self.job.training.objective]
+        of_users = values[self.job.training.clean_objective]
         return {
             **self._identity(kind),
             "split": self.job.trained.split,
-            "objective": self.job.training.objective,
+            "objective": self.job.training.clean_objective,
             "users": len(self.model.evaluator.users),
             "metrics": {name: float(np.nanmean(column)) for name, column in values.items()},
             "reached": reached,

@@ -113,7 +113,7 @@ class RobustnessPlan:
             "model": trained.identity,
             "split": trained.split,
             "metrics": [str(metric) for metric in training.metrics],
-            "objective": training.objective,
+            "objective": training.clean_objective,
             "mask_validation": training.mask_validation_in_test,
             "resamples": settings.resamples,
             "version": _VERSION,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from mgstudy.config.parameters import Value
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset
+from mgstudy.robustness.objectives import change_after, risk_of
 from mgstudy.study.definition.cell import Cell
 from mgstudy.training.run import build_trainer
 from mgstudy.training.trainer import Trainer
@@ -31,7 +33,7 @@ def build_cell_trainer(
         seed: The training seed; the cell's when not given.
     """
     own = cell.own
-    return build_trainer(
+    trainer = build_trainer(
         dataset,
         model=cell.model,
         model_parameters=own("model", cell.model, parameters),
@@ -44,3 +46,9 @@ def build_cell_trainer(
         seed=cell.seed if seed is None else seed,
         device=device,
     )
+    trainer.after_risks = {
+        name: functools.cache(functools.partial(change_after, risk, trainer, dataset))
+        for name in settings.objectives
+        if (risk := risk_of(name)) is not None
+    }
+    return trainer

@@ -5,15 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from mgstudy import api
+from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError
+from mgstudy.models.base import Recommender
 from mgstudy.report.page.fronts import front
 from mgstudy.report.page.report import report_content
 from mgstudy.report.results import StudyResults
+from mgstudy.robustness.risks.base import make_risk
+from mgstudy.robustness.trained_model import TrainedModel
 from mgstudy.study.definition.manifest import StudyManifest
+from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.storage.optuna_storage import opened_storage
+from mgstudy.testing.datasets import small_dataset
+from mgstudy.training.run import train
 
 PIPELINE = "name: tiny\nsource: {kind: synthetic, users: 30, items: 40, interactions_per_user: 8}\n"
 STUDY = """\
@@ -77,3 +85,94 @@ def test_what_names_no_objectives_is_refused(home: Path) -> None:
 
 def test_a_front_has_what_nothing_beats_in_both() -> None:
     assert front([(1, 1), (2, 1), (2, 0), (0, 3), (1, 2), (1, 2)]) == [(2, 1), (1, 2), (0, 3)]
+
+
+RISKY = "{maximize: [recall@5, robustness.gaussian_noise, recall@5 under swap 0.5]}"
+
+
+def test_an_objective_after_a_risk_is_what_the_trained_model_has_under_it(home: Path) -> None:
+    factors = "factors={dataset: [tiny], model: [VBPR], gradient: [plain], robust: [[denoise]]}"
+    study = api.read_study(home / "s.yaml", [factors, f"training.objective={RISKY}"], home)
+    noise, swap = "recall@5 under gaussian_noise", "recall@5 under swap 0.5"
+    assert study.config.training.objectives == ("recall@5", noise, swap)
+    notes = " ".join(api.plan(study)["notes"])
+    assert f"{noise}: each validation ranks once more, after gaussian_noise of severity 0.5" in (
+        notes
+    )
+    settings = study.config.training.model_copy(update={"epochs": 2})
+    (cell,), dataset = study.plan.cells, study.datasets["tiny"]
+    values = {name: space.ends()[0] for name, space in cell.searched.items()} | cell.fixed
+    trainer = build_cell_trainer(cell, dataset, values, settings)
+    *_, last = trainer.epochs()
+    assert last.metrics is not None
+    evaluator = trainer.validation
+
+    def trained(changed: Dataset) -> Recommender:
+        model = build_cell_trainer(cell, changed, values, settings).model
+        model.load_state_dict(trainer.model.state_dict())
+        return model
+
+    model = TrainedModel(trained, dataset, evaluator, lambda changed: trained(changed).dataset)
+    for name, risk, severity in ((noise, "gaussian_noise", 0.5), (swap, "swap", 0.5)):
+        (found,) = model.under(make_risk(risk), severity, 0)
+        assert last.metrics[name] == pytest.approx(found.values["recall@5"].mean(), abs=1e-12)
+    assert len({last.metrics[name] for name in study.config.training.objectives}) == 3
+    users, metrics = trainer.tested()
+    assert metrics[swap] == pytest.approx(users[swap].mean()) != metrics["recall@5"]
+
+
+def test_one_objective_after_a_risk_prunes_as_any(home: Path) -> None:
+    change = ["training.objective=recall@5 under gaussian_noise 0.25"]
+    study = api.read_study(home / "s.yaml", change, home)
+    assert study.config.training.clean_objective == "recall@5"
+    assert "nothing is pruned" not in " ".join(api.plan(study)["notes"])
+    StudyManifest.of(study, {"uri": None, "experiment": "s"}).write(study.folder)
+    with opened_storage(study.folder.database(study.config)) as storage:
+        record = StudyRecord(study.config, study.plan.cells, study.datasets, storage)
+        trial = record.next_request()
+        assert trial is not None and record.report(trial, 1, 0.1, {}) is True
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("recall@5 under noise 0.5", "unknown risk 'noise'"),
+        ("recall@5 under swap 2", "severities"),
+        ("recall@5 under swap much", "expected a risk and one severity"),
+        ("recall@5 under swap 0.1 0.2", "expected a risk and one severity"),
+        ("recall@5 under fgsm 0.5", "attacks a trained model, anew in each validation"),
+        ("recall@5 under gaussian_noise 1e9", "would not be finite"),
+        ("recal@5 under swap 0.1", "did you mean 'recall'"),
+        ("{maximize: [recall@5, robustness.fsgm]}", "did you mean 'fgsm'"),
+    ],
+)
+def test_a_risk_that_cannot_be_measured_is_refused(home: Path, objective: str, told: str) -> None:
+    with pytest.raises(InputError, match=told) as refused:
+        api.read_study(home / "s.yaml", [f"training.objective={objective}"], home)
+    assert "training.objective" in str(refused.value)
+
+
+def test_training_outside_a_study_says_that_it_knows_no_risks() -> None:
+    with pytest.raises(InputError, match="only a study measures after a risk"):
+        train(small_dataset(), model="BPR", epochs=1, objective="recall@2 under swap 0.5")
+
+
+@pytest.mark.integration
+def test_a_study_searches_for_accuracy_and_robustness_together(home: Path) -> None:
+    change = [
+        "factors.model=[VBPR]",
+        "trials=3",
+        f"training={{epochs: 2, cutoffs: [5], measures: [recall], objective: {RISKY}}}",
+    ]
+    study = api.read_study(home / "s.yaml", change, home)
+    launched = api.launch(study, Console(quiet=True))
+    (cell,) = launched.summary.cells
+    assert cell.counts["complete"] == 3 and cell.counts["pruned"] == 0
+    (replicate,) = cell.confirmations
+    objectives = study.config.training.objectives
+    assert set(objectives) <= set(replicate.test_metrics)
+    for trial in cell.trials:
+        assert trial.frozen is not None
+        assert trial.frozen.values == [trial.outcome["best_metrics"][name] for name in objectives]
+    comparison = api.compare(["s"], home=home)
+    assert set(objectives) <= set(comparison.metrics)
