@@ -39,7 +39,7 @@ def compare(
     Args:
         names: The studies.
         baseline: ``factor=level`` pairs, separated by commas, that make a cell a baseline;
-            ``gradient=plain`` when not given.
+            the first study's first question when not given, ``gradient=plain`` if it asks none.
         metrics: What to compare; the objective and NDCG when not given.
         everything: Whether, with no metrics given, all that was measured is compared.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.

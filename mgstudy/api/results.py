@@ -64,7 +64,7 @@ def write_report(
         home: The workspace, a folder or URL; ``MGSTUDY_HOME`` or the current directory when not
             given.
         baselines: What cells are compared with, each ``factor=level`` pairs separated by commas;
-            ``gradient=plain`` when not given.
+            the study's questions when not given, ``gradient=plain`` if it asks none.
 
     Returns:
         Whether MLflow took the copy.

@@ -75,7 +75,7 @@ def compare(
         list[str],
         typer.Option(
             metavar="FACTOR=LEVEL",
-            help="What to compare with [default: gradient=plain]",
+            help="What to compare with [default: the study's questions, or gradient=plain]",
             autocompletion=completion.levels,
         ),
     ] = [],  # noqa: B006
@@ -99,7 +99,8 @@ def compare(
 ) -> None:
     """Compare cells with their baselines: test scores over seeds, tests, verdicts, costs.
 
-    A cell's baseline is the cell that differs from it in the baseline's levels only. JSON and CSV
+    A cell's baseline is the cell that differs from it in the baseline's levels only. A study that
+    asks several questions has a table for each, but in JSON and CSV, which answer the first. These
     hold every metric, unless --metric asks for some.
     """
     from mgstudy import api  # noqa: PLC0415
@@ -118,14 +119,24 @@ def compare(
     found = None if against is None else against_published(comparison)
     if as_json:
         typer.echo(formats.to_json(comparison, found))
-    elif as_csv:
+        return
+    if as_csv:
         typer.echo(formats.to_csv(comparison, found), nl=False)
-    elif as_latex:
-        typer.echo(formats.to_latex(comparison, metrics, found), nl=False)
+        return
+    others = [] if baseline else comparison.further_questions()
+    if as_latex:
+        further = (formats.to_latex(of, metrics) for of in others)
+        written = "\n".join([formats.to_latex(comparison, metrics, found), *further])
+        typer.echo(written, nl=False)
     elif as_markdown:
-        typer.echo(formats.to_markdown(comparison, metrics, found))
+        further = (formats.to_markdown(of, metrics) for of in others)
+        typer.echo("\n\n".join([formats.to_markdown(comparison, metrics, found), *further]))
     else:
-        formats.print_comparison(comparison, make_console(), metrics, found)
+        console = make_console()
+        formats.print_comparison(comparison, console, metrics, found)
+        for of in others:
+            console.print()
+            formats.print_comparison(of, console, metrics)
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -141,7 +152,7 @@ def report(
             "--baseline",
             metavar="FACTOR=LEVEL",
             help="What to compare with; each one that is given has a section "
-            "[default: gradient=plain]",
+            "[default: the study's questions, or gradient=plain]",
             autocompletion=completion.levels,
         ),
     ] = [],  # noqa: B006

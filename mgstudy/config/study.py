@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -16,6 +17,7 @@ from mgstudy.config.factors import (
 )
 from mgstudy.config.robustness import Robustness
 from mgstudy.config.training import TrainingSettings
+from mgstudy.errors import suggestion
 
 
 class SearchSpace(Section):
@@ -74,6 +76,47 @@ class Search(Settings):
         "that shares these levels, drawn evenly; the sampler proposes the rest. The luck of a "
         "search then cancels where cells are compared",
     )
+
+
+def levels_from_text(text: Any) -> Any:
+    """The levels that ``gradient=plain,robust=none`` names, by their factor; what is no text stays
+    as it is.
+
+    Raises:
+        ValueError: If a pair lacks its ``=``.
+    """
+    if not isinstance(text, str):
+        return text
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(separator for _, separator, _ in pairs):
+        raise ValueError(f"expected factor=level, got {text!r}")
+    return {factor.strip(): level.strip() for factor, _, level in pairs}
+
+
+def unknown_level(baseline: Mapping[str, str], levels: Mapping[str, Collection[str]]) -> str:
+    """What is wrong with a baseline, given every factor's levels; empty if nothing."""
+    for factor, level in baseline.items():
+        if factor not in levels:
+            return f"expected factor=level; {suggestion(factor, levels)}"
+        if level not in levels[factor]:
+            return f"{factor} has no level {level!r}; {suggestion(level, levels[factor])}"
+    return ""
+
+
+class Question(Settings):
+    """What cells are compared with, where tables and the report ask nothing else."""
+
+    baseline: Annotated[
+        dict[str, str],
+        BeforeValidator(levels_from_text, json_schema_input_type=str | dict[str, str]),
+        Field(min_length=1),
+    ] = Field(
+        description="levels that make a cell a baseline: `gradient=plain`, or of several factors "
+        "`gradient=plain,robust=none`"
+    )
+
+
+DEFAULT_BASELINE = {"gradient": "plain"}
 
 
 class Confirmation(Settings):
@@ -241,6 +284,12 @@ class StudyConfig(Settings):
 
     name: Name = Field(description="letters, digits and `_.-`")
     question: str = Field("", description="the question the study answers, for tables and reports")
+    questions: tuple[Question, ...] = Field(
+        (),
+        strict=False,
+        description="what is compared with what: a table for each in `compare`, a section in the "
+        "report; by default one, `{baseline: gradient=plain}`. May be changed at any time",
+    )
     factors: Factors
     space: SearchSpace = Field(default_factory=SearchSpace)
     parameters_from: Name | None = Field(
@@ -305,6 +354,11 @@ class StudyConfig(Settings):
     seed: Seed = Field(
         999, description="study seed, from which the seeds of samplers and confirmations derive"
     )
+
+    @property
+    def baselines(self) -> tuple[dict[str, str], ...]:
+        """The levels of what cells are compared with, for each question."""
+        return tuple(question.baseline for question in self.questions) or (DEFAULT_BASELINE,)
 
     @model_validator(mode="after")
     def _pairs_or_grids(self) -> StudyConfig:

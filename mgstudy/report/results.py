@@ -173,7 +173,8 @@ class StudyResults:
 
         Args:
             others: Studies that stand in the same table.
-            baseline: Levels that make a cell a baseline; ``gradient=plain`` when not given.
+            baseline: Levels that make a cell a baseline; those of the study's first question when
+                not given.
             metrics: What to compare; everything that was measured when not given.
 
         Raises:

@@ -47,10 +47,11 @@ def summary_of(
     training: Mapping[str, Any] | None = None,
     datasets: Mapping[str, str] | None = None,
     entries: Sequence[CellEntry] = (),
+    settings: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> StudySummary:
-    """A study with these cells; its manifest holds no more than it must, and of each dataset the
-    fingerprint of its interactions."""
+    """A study with these cells; its manifest holds no more than it must, of each dataset the
+    fingerprint of its interactions, and other ``settings`` of the study file."""
     config = StudyConfig.model_validate(
         {
             "name": name,
@@ -58,6 +59,7 @@ def summary_of(
             "factors": {"dataset": ["a"], "model": ["BPR"]},
             "trials": 1,
             "training": training or {},
+            **(settings or {}),
         }
     )
     manifest = StudyManifest(

@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.parquet import ParquetFile
 
-from mgstudy.errors import InputError, suggestion
+from mgstudy.config.study import levels_from_text, unknown_level
+from mgstudy.errors import InputError
 from mgstudy.files import refuse_what_is_no_file
 from mgstudy.statistics import NO_TESTS, UserTests, equivalence_p, seed_tests, user_tests
 from mgstudy.study.results.summary import StudySummary
@@ -53,21 +54,14 @@ def parse_baseline(text: str, summaries: Sequence[StudySummary]) -> dict[str, st
     Raises:
         InputError: For a factor or level that the studies do not have.
     """
-    baseline: dict[str, str] = {}
     cells = [cell for summary in summaries for cell in summary.cells]
     levels = {name: {cell.levels[name] for cell in cells} for name in cells[0].levels}
-    for pair in text.split(","):
-        factor, separator, level = (part.strip() for part in pair.partition("="))
-        if not separator or factor not in levels:
-            raise InputError(
-                f"--baseline {text}: expected factor=level; {suggestion(factor, levels)}"
-            )
-        if level not in levels[factor]:
-            raise InputError(
-                f"--baseline {text}: {factor} has no level {level!r}; "
-                f"{suggestion(level, levels[factor])}"
-            )
-        baseline[factor] = level
+    try:
+        baseline: dict[str, str] = levels_from_text(text)
+    except ValueError as error:
+        raise InputError(f"--baseline {text}: {error}") from None
+    if fault := unknown_level(baseline, levels):
+        raise InputError(f"--baseline {text}: {fault}")
     return baseline
 
 

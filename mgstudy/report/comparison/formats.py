@@ -247,6 +247,8 @@ def to_latex(
 ) -> str:
     """The comparison as LaTeX with booktabs rules."""
     label = "+".join(study.name for study in comparison.studies)
+    if comparison.baseline != comparison.studies[0].baselines[0]:
+        label += f"-{'-'.join(comparison.baseline.values())}"
     tables = [paper_table(comparison, asked).latex(label)]
     if found is not None and not found.empty:
         tables.append(published_table(found, comparison).latex(f"{label}-published"))

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from mgstudy.config.study import DEFAULT_BASELINE
 from mgstudy.significance import ALPHA, CONFIDENCE, exceedance_p
-from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of, search_pairs
+from mgstudy.study.search.rounds import baseline_of, search_pairs
 from mgstudy.study.search.state import CellState
 
 POWER = 0.8

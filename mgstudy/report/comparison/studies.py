@@ -25,7 +25,6 @@ from mgstudy.report.comparison.verdict import reservations, search_p, verdict
 from mgstudy.significance import ALPHA, holm
 from mgstudy.statistics import benjamini_hochberg, mean_interval
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.rounds import DEFAULT_BASELINE
 from mgstudy.study.search.state import CellState
 
 _UNSEEN = dict.fromkeys(("seen_over_seeds", "seen_over_searches"), math.nan)
@@ -61,6 +60,14 @@ class Comparison:
         levels = (cell.levels for study in self.studies for cell in study.cells)
         return varying_factors(levels) or ["model"]
 
+    def further_questions(self) -> list[Comparison]:
+        """The same with the baseline of each further question that the first study asks."""
+        return [
+            compare_studies(self.studies, baseline, self.metrics)
+            for baseline in self.studies[0].baselines
+            if baseline != self.baseline
+        ]
+
     def of(self, metric: str) -> pd.DataFrame:
         """The rows of one metric, a row for each cell."""
         return self.table[self.table["metric"] == metric].reset_index(drop=True)
@@ -90,7 +97,8 @@ def compare_studies(
 
     Args:
         summaries: The studies, at least one; all with one objective.
-        baseline: Levels that make a cell a baseline; ``gradient=plain`` when not given.
+        baseline: Levels that make a cell a baseline; those of the first study's first question when
+            not given.
         metrics: What to compare besides the objective; everything that was measured when not given.
 
     Returns:
@@ -131,7 +139,7 @@ def compare_studies(
         if metric not in known:
             raise InputError(f"no study measured {metric!r}; {suggestion(metric, known)}")
     chosen = list(dict.fromkeys([summaries[0].objective, *(metrics or known)]))
-    levels = dict(DEFAULT_BASELINE if baseline is None else baseline)
+    levels = dict(summaries[0].baselines[0] if baseline is None else baseline)
     entries = compared_cells(summaries, levels)
     is_confirmed = any(entry.complete for entry in entries)
     split: Split = "test" if is_confirmed else "validation"

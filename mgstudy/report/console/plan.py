@@ -84,6 +84,7 @@ def plan_content(
         confirmation.seeds,
         confirmation.shared,
         detect,
+        baseline=study.config.baselines[0],
         paired_searches=study.config.search.paired,
     )
     known_all = all(
@@ -107,6 +108,7 @@ def plan_content(
         "objective": objective,
         "seeds": confirmation.seeds,
         "detect": detect,
+        "baseline": study.config.baselines[0],
         "power": power,
         "notes": [*_notes_on_order(study), *_notes_on_domains(study), *_notes_on_cost(study)],
         "left_out": [entry.model_dump() for entry in study.plan.left_out],
@@ -216,7 +218,8 @@ def _power_lines(content: Mapping[str, Any]) -> list[str]:
     """What the study can see, a line for each model and dataset."""
     power, seeds, wanted = content["power"], content["seeds"], content["detect"]
     if not power:
-        return ["power: no cell has a baseline (gradient=plain) to be compared with"]
+        levels = ", ".join(f"{name}={level}" for name, level in content["baseline"].items())
+        return [f"power: no cell has a baseline ({levels}) to be compared with"]
     count = power[0]["comparisons"]
     comparisons = "one comparison" if count == 1 else f"{count} comparisons (Holm)"
     found: dict[str, None] = {}

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mgstudy.config.factors import varying_factors
+from mgstudy.config.study import StudyConfig
 from mgstudy.report.console.status import (
     ended_and_total,
     failed_trials,
@@ -25,7 +26,7 @@ from mgstudy.report.texts import duration
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.record import StudyRecord
-from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
+from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import Stage, State
 
@@ -51,7 +52,6 @@ class LiveDisplay(StudyListener):
         self.record = record
         self.slots = slots
         self.console = console
-        self._objective = record.config.training.objective
         self._factors = varying_factors(cell.levels for cell in record.states) or ["model"]
         self._failures: Counter[tuple[str, str]] = Counter()
         self._began = time.monotonic()
@@ -87,9 +87,10 @@ class LiveDisplay(StudyListener):
         self._ends.append(time.monotonic())
         if self._live is not None:
             return
-        said = f"{self._objective} {value:.4f}" if value is not None else ""
-        if self._objective in outcome.get("test_metrics", {}):
-            said = f"test {self._objective} {outcome['test_metrics'][self._objective]:.4f}"
+        objective = self.record.config.training.objective
+        said = f"{objective} {value:.4f}" if value is not None else ""
+        if objective in outcome.get("test_metrics", {}):
+            said = f"test {objective} {outcome['test_metrics'][objective]:.4f}"
         if state is State.PRUNED:
             said = f"after {outcome.get('epochs', '?')} epochs"
         if state is State.FAILED:
@@ -124,7 +125,7 @@ class LiveDisplay(StudyListener):
         done, total = ended_and_total(cells)
         said = f"{done} of {total} trials; {self._time_text(total - done)}"
         return _frame(
-            said, self._objective, cells, failure_lines(self._failures)[-_SHOWN_FAILURES:]
+            said, self.record.config, cells, failure_lines(self._failures)[-_SHOWN_FAILURES:]
         )
 
 
@@ -144,7 +145,7 @@ def watch(read: Callable[[], StudySummary], console: Console, every: float) -> N
             summary = read()
             said, failed = progress_line(summary), failed_trials(summary)
             if live is not None:
-                frame = _frame(said, summary.objective, summary.cells, failed)
+                frame = _frame(said, summary.manifest.config, summary.cells, failed)
                 live.update(frame, refresh=True)
             else:
                 for line in (said, *failed):
@@ -209,14 +210,14 @@ def remaining_text(pace: float | None, left: int) -> str:
     return f"{pace:.1f} trials per hour, remaining {about}{duration(seconds)}"
 
 
-def cells_table(objective: str, cells: Sequence[CellState]) -> Table:
+def cells_table(config: StudyConfig, cells: Sequence[CellState]) -> Table:
     """A row for each cell, its best score beside its baseline's; of very many cells those at work.
 
     Args:
-        objective: Name of the metric that selects.
+        config: The study: what selects, and what its cells are compared with.
         cells: The cells.
     """
-    best, confirms = f"best {objective}", any(cell.seeds for cell in cells)
+    best, confirms = f"best {config.training.objective}", any(cell.seeds for cell in cells)
     shown = cells
     if len(cells) > _MANY_CELLS:
         shown = [cell for cell in cells if _running(cell)] or cells[:_MANY_CELLS]
@@ -232,7 +233,7 @@ def cells_table(objective: str, cells: Sequence[CellState]) -> Table:
             "waiting": str(counts[State.WAITING]),
             **({"confirmed": f"{cell.confirmed}/{seeds}" if seeds else ""} if confirms else {}),
             best: _score(cell),
-            "baseline": _score(baseline_of(cell, cells, DEFAULT_BASELINE)),
+            "baseline": _score(baseline_of(cell, cells, config.baselines[0])),
         }
         rows.append((cell.levels, row))
     return Table.of_cells(
@@ -245,11 +246,11 @@ def cells_table(objective: str, cells: Sequence[CellState]) -> Table:
 
 
 def _frame(
-    said: str, objective: str, cells: Sequence[CellState], failures: Iterable[str]
+    said: str, config: StudyConfig, cells: Sequence[CellState], failures: Iterable[str]
 ) -> RenderableType:
     """What a terminal shows; what a long table would push out of it stands above."""
     failed = (Text(line, "red") for line in failures)
-    return Group(Text(said), cells_table(objective, cells), *failed)
+    return Group(Text(said), cells_table(config, cells), *failed)
 
 
 def _running(cell: CellState) -> int:

@@ -41,7 +41,7 @@ from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, percent
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.rounds import DEFAULT_BASELINE, is_baseline
+from mgstudy.study.search.rounds import is_baseline
 from mgstudy.workspace import Workspace
 
 
@@ -104,10 +104,11 @@ def report_content(
     Args:
         summary: The study.
         workspace: Where its datasets are, to tell of them.
-        baselines: The levels of what cells are compared with; of several, each has a section.
+        baselines: The levels of what cells are compared with; those of the study's questions when
+            not given. Of several, each has a section.
     """
     manifest = summary.manifest
-    baseline, *others = baselines or [DEFAULT_BASELINE]
+    baseline, *others = baselines or summary.baselines
     comparison = compare_studies([summary], baseline)
     drawing = Drawing(summary, baseline, _logarithmic(manifest))
     further = [compare_studies([summary], other) for other in others]

@@ -11,7 +11,7 @@ from mgstudy.report.importance import FEWEST_TRIALS_FOR_IMPORTANCE, importance
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, parameter_name, score
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.rounds import DEFAULT_BASELINE, baseline_of
+from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import GPU_SECONDS, State
 
@@ -146,7 +146,7 @@ def costs(summary: StudySummary, processors: float) -> Table:
     rows = []
     for cell in summary.cells:
         computations = _per_epoch(cell)
-        other = baseline_of(cell, summary.cells, DEFAULT_BASELINE)
+        other = baseline_of(cell, summary.cells, summary.baselines[0])
         reference = _per_epoch(other) if other is not None else None
         parts = (cell.spent(f"seconds_{part}") for part in ("setup", "training", "evaluation"))
         row = [

@@ -14,7 +14,6 @@ from scipy import stats
 from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.significance import ALPHA, holm
-from mgstudy.study.search.rounds import DEFAULT_BASELINE
 
 if TYPE_CHECKING:
     from mgstudy.study.robustness.plan import RobustnessPlan
@@ -55,6 +54,7 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     """
     measured = measurements(plan, results)
     levels = {cell.key: dict(cell.levels) for cell in plan.summary.cells}
+    compared = {key: _baseline(key, levels, plan.summary.baselines[0]) for key in levels}
     scores = {key: CellScores(key, [m for m in measured if m["cell"] == key]) for key in levels}
     rows = [
         {**levels[key], **row}
@@ -64,8 +64,8 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     ]
     return RobustnessTables(
         curves=pd.DataFrame(rows),
-        summary=_summary(scores, levels),
-        flatness=_flatness(measured, levels),
+        summary=_summary(scores, levels, compared),
+        flatness=_flatness(measured, levels, compared),
         landscapes=[
             {
                 # A measurement's "model" is its trial, a level's is an architecture.
@@ -97,7 +97,9 @@ def main_split(table: pd.DataFrame) -> str:
 
 
 def _summary(
-    scores: Mapping[str, CellScores], levels: Mapping[str, Mapping[str, str]]
+    scores: Mapping[str, CellScores],
+    levels: Mapping[str, Mapping[str, str]],
+    baselines: Mapping[str, str],
 ) -> pd.DataFrame:
     rows = []
     for key, cell in scores.items():
@@ -123,7 +125,7 @@ def _summary(
                 "difference_high": math.nan,
                 "p": math.nan,
             }
-            other = scores.get(_baseline(key, levels))
+            other = scores.get(baselines[key])
             if other is not None and cell.is_comparable(other, risk, graph):
                 baseline = other.area(risk, graph)
                 row["difference"] = area.mean - baseline.mean
@@ -139,7 +141,9 @@ def _summary(
 
 
 def _flatness(
-    measured: Iterable[Mapping[str, Any]], levels: Mapping[str, Mapping[str, str]]
+    measured: Iterable[Mapping[str, Any]],
+    levels: Mapping[str, Mapping[str, str]],
+    baselines: Mapping[str, str],
 ) -> pd.DataFrame:
     values: dict[tuple[str, str], list[float]] = {}
     for found in measured:
@@ -149,7 +153,7 @@ def _flatness(
     rows = []
     for (key, name), of_replicates in values.items():
         mean, several = float(np.mean(of_replicates)), len(of_replicates) > 1
-        baseline = values.get((_baseline(key, levels), name), [])
+        baseline = values.get((baselines[key], name), [])
         reference = float(np.mean(baseline)) if baseline else math.nan
         rows.append(
             {
@@ -173,9 +177,11 @@ def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _baseline(key: str, levels: Mapping[str, Mapping[str, str]]) -> str:
+def _baseline(
+    key: str, levels: Mapping[str, Mapping[str, str]], baseline: Mapping[str, str]
+) -> str:
     """The key of the cell that another is compared with; empty if none."""
-    wanted = {**levels[key], **DEFAULT_BASELINE}
+    wanted = {**levels[key], **baseline}
     return next((other for other, its in levels.items() if other != key and its == wanted), "")
 
 

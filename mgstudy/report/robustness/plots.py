@@ -17,7 +17,6 @@ from mgstudy.report.robustness.comparison import RobustnessTables, main_split
 from mgstudy.robustness.risks.base import risks
 from mgstudy.significance import CONFIDENCE
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.study.search.rounds import DEFAULT_BASELINE
 from mgstudy.study.search.state import CellState
 
 _LOGARITHMIC_ABOVE = 30
@@ -39,7 +38,7 @@ def write_plots(
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    drawing = Drawing(summary, DEFAULT_BASELINE, frozenset())
+    drawing = Drawing(summary, summary.baselines[0], frozenset())
     return [
         path
         for figure in _figures(tables, drawing, risk_names)

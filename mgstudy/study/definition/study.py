@@ -15,7 +15,7 @@ from mgstudy.config.factors import varying_factors
 from mgstudy.config.metrics import DOMAINS, split_group
 from mgstudy.config.parameters import Fixed, Value
 from mgstudy.config.reading import Location
-from mgstudy.config.study import StudyConfig
+from mgstudy.config.study import StudyConfig, unknown_level
 from mgstudy.config.training import parse_objective
 from mgstudy.data.dataset import Dataset
 from mgstudy.errors import InputError, UnknownNameError
@@ -124,6 +124,7 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     datasets = load_levels(config.factors.dataset, document, workspace)
     _check_objective(config, document, datasets)
     _check_risks(config, document, datasets)
+    _check_questions(config, document)
     plan = expand(config, document, datasets)
     _check_lengths(config, document, plan)
     check_search(config, document, plan.cells)
@@ -232,6 +233,15 @@ def _check_risks(config: StudyConfig, document: Document, datasets: Mapping[str,
                     raise document.error(
                         (*place, "parameters", "modalities"), f"{unknown} in {dataset.name}"
                     )
+
+
+def _check_questions(config: StudyConfig, document: Document) -> None:
+    """Refuse a baseline that no cell can have."""
+    factors = config.factors
+    levels = {factor: factors.labels(factor) for factor in type(factors).model_fields}
+    for position, question in enumerate(config.questions):
+        if fault := unknown_level(question.baseline, levels):
+            raise document.error(("questions", position, "baseline"), fault)
 
 
 def _check_lengths(config: StudyConfig, document: Document, plan: CellPlan) -> None:

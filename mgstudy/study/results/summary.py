@@ -65,6 +65,11 @@ class StudySummary:
         return self.manifest.config.training.clean_objective
 
     @property
+    def baselines(self) -> tuple[dict[str, str], ...]:
+        """The levels of what its cells are compared with, for each of its questions."""
+        return self.manifest.config.baselines
+
+    @property
     def storage(self) -> str:
         """Optuna storage URL, without a password."""
         return redacted(self.folder.storage_url(self.manifest.config))

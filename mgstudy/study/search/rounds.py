@@ -15,7 +15,6 @@ from mgstudy.significance import ALPHA, exceedance_test, holm
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial
 
-DEFAULT_BASELINE = {"gradient": "plain"}
 _FEWEST = 3
 
 
@@ -97,8 +96,9 @@ def with_rounds(cells: Sequence[CellState], config: StudyConfig) -> list[CellSta
     found = {cell.key: sizes[0] for cell in cells}
     pairs = [
         _Pair(cell, other)
+        for baseline in config.baselines
         for cell in cells
-        if (other := baseline_of(cell, cells, DEFAULT_BASELINE)) is not None
+        if (other := baseline_of(cell, cells, baseline)) is not None
     ]
     # Hidden cells count where p is corrected, and get no more seeds.
     undecided = [pair for pair in pairs if not (pair.cell.is_hidden or pair.baseline.is_hidden)]

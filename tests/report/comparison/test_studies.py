@@ -26,6 +26,7 @@ from mgstudy.report.comparison import formats
 from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.published import against_published
 from mgstudy.report.comparison.studies import Comparison, compare_studies
+from mgstudy.report.page.report import report_content
 from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import CellEntry
 from mgstudy.study.results.summary import StudySummary
@@ -350,6 +351,35 @@ def test_several_studies_share_a_table_and_baselines(cell: Simulate) -> None:
         assert rows["verdict"].iloc[1] == "no baseline cell"
     with pytest.raises(InputError, match="different objectives"):
         compare_studies([first, study(mirror, name="two", training={"objective": "ndcg@20"})])
+
+
+def test_a_study_that_asks_several_questions_has_a_table_for_each(cell: Simulate) -> None:
+    cells = [
+        cell("A", gradient, constant(*scores), seeds=3, robust=robust)
+        for gradient, robust, scores in (
+            ("plain", "none", (0.1, 0.2, 0.3)),
+            ("mg", "none", (0.2, 0.4, 0.6)),
+            ("plain", "noise", (0.3, 0.5, 0.4)),
+            ("mg", "noise", (0.3, 0.4, 0.5)),
+        )
+    ]
+    asks = [{"baseline": "robust=none"}, {"baseline": {"gradient": "plain", "robust": "none"}}]
+    asked = study(*cells, settings={"questions": asks})
+    comparison = compare_studies([asked])
+    assert comparison.baseline == {"robust": "none"}
+    against = comparison.of("recall@20")["baseline"]
+    assert list(against.dropna()) == ["sim/A/plain/none", "sim/A/mg/none"]
+    (other,) = comparison.further_questions()
+    assert other.baseline == {"gradient": "plain", "robust": "none"}
+    assert list(other.of("recall@20")["baseline"].dropna()) == ["sim/A/plain/none"] * 3
+    labels = [line for of in (comparison, other) for line in formats.to_latex(of).splitlines()]
+    assert r"\label{tab:sim}" in labels and r"\label{tab:sim-plain-none}" in labels
+    content = report_content(asked)
+    assert [s.title for s in content.sections if s.name.startswith("comparison")] == [
+        "Comparison",
+        "Comparison with gradient=plain, robust=none",
+    ]
+    assert compare_studies([asked], {"gradient": "plain"}).baseline == {"gradient": "plain"}
 
 
 def test_the_baseline_is_read_and_checked(cell: Simulate) -> None:

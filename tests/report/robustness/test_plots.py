@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from states import summary_of
 
+from mgstudy.config.study import DEFAULT_BASELINE
 from mgstudy.report.figures import Drawing, Figure
 from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.report.robustness.plots import _figures, write_plots
-from mgstudy.study.search.rounds import DEFAULT_BASELINE
 from mgstudy.study.search.state import CellState
 
 CELLS = {

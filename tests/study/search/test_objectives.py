@@ -74,6 +74,28 @@ def test_objectives_are_searched_together_and_the_first_chooses(home: Path) -> N
     assert api.import_study(home / "s.tar.xz", "t", home).cells[0].best.value == 0.3  # type: ignore[union-attr]
 
 
+def test_what_a_study_asks_may_change_when_it_has_begun(home: Path) -> None:
+    study = api.read_study(home / "s.yaml", home=home)
+    StudyManifest.of(study, {"uri": None, "experiment": "s"}).write(study.folder)
+    with opened_storage(study.folder.database(study.config)) as storage:
+        record = StudyRecord(study.config, study.plan.cells, study.datasets, storage)
+        assert record.next_request() is not None
+    with pytest.raises(InputError, match="training"):
+        api.plan(api.read_study(home / "s.yaml", ["training.epochs=7"], home))
+    asks = "questions=[{baseline: 'model=BPR, gradient=plain'}]"
+    assert api.plan(api.read_study(home / "s.yaml", [asks], home))["baseline"] == {
+        "model": "BPR",
+        "gradient": "plain",
+    }
+    for wrong, told in (
+        ("gradient=plane", "questions.0.baseline: gradient has no level 'plane'; did you mean"),
+        ("gradien=plain", "questions.0.baseline: expected factor=level; did you mean 'gradient'"),
+        ("plain", "questions.0.baseline: .*expected factor=level, got 'plain'"),
+    ):
+        with pytest.raises(InputError, match=told):
+            api.read_study(home / "s.yaml", [f"questions=[{{baseline: {wrong}}}]"], home)
+
+
 def test_what_names_no_objectives_is_refused(home: Path) -> None:
     for wrong, told in (
         ("{maximise: [recall@20]}", "expected a metric, or {maximize: "),

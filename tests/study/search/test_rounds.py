@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 from states import recorded
 
-from mgstudy.config.study import Confirmation, StudyConfig
+from mgstudy.config.study import Confirmation, Question, StudyConfig
 from mgstudy.significance import ALPHA, holm
 from mgstudy.statistics import sequential_p
 from mgstudy.study.search.events import TrialRequest
@@ -62,6 +62,27 @@ CONFIG = StudyConfig.model_validate(
         "confirmation": {"seeds": 4, "up_to": 12, "margin": 0.1},
     }
 )
+
+
+def test_seeds_are_added_for_what_a_study_asks() -> None:
+    def cell(robust: str, *scores: float) -> CellState:
+        levels = {"gradient": "plain", "robust": robust}
+        replicates = [
+            recorded(
+                n,
+                State.COMPLETE,
+                outcome={"test_metrics": {METRIC: score}},
+                seed=len(robust) + 9 * n,
+            )
+            for n, score in enumerate(scores)
+        ]
+        trials = [recorded(0, State.COMPLETE, 0.5)]
+        return CellState(robust, levels, 1, trials=trials, seeds=4, confirmations=replicates)
+
+    cells = [cell("none", 0.1, 0.2, 0.3, 0.2), cell("noise", 0.2, 0.1, 0.3, 0.4)]
+    assert [each.seeds for each in with_rounds(cells, CONFIG)] == [4, 4]
+    asks = CONFIG.model_copy(update={"questions": (Question(baseline={"robust": "none"}),)})
+    assert [each.seeds for each in with_rounds(cells, asks)] == [8, 8]
 
 
 def studied(
