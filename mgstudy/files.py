@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import logging
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
@@ -27,6 +28,11 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Told what is being done, and how much of it is done of how much in all."""
 
 _BLOCK = 1 << 20
+_OF_THE_MACHINE = frozenset({errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE,
+                             errno.ENOSPC, errno.EPERM, errno.EROFS, errno.ESTALE})  # fmt: skip
+"""What no input and no code is to blame for: full, broken or closed disks, too many open files."""
+_OF_SQLITES_MACHINE = frozenset({8, 10, 13})
+"""Of its error codes those that say as much: read only, cannot be read or written, full."""
 
 
 def no_progress(activity: str, done: int, total: int) -> None:
@@ -58,9 +64,8 @@ def content_of(path: Path) -> bytes | None:
         refuse_what_is_no_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
-        if not path.is_symlink():
-            return None
-        raise MgstudyError(f"{path}: cannot be read: the link leads nowhere") from error
+        _refuse_lost_link(path, error)
+        return None
     except OSError as error:
         raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
 
@@ -96,6 +101,26 @@ def refuse_where_no_file_can_be(path: Path) -> None:
         raise OSError(f"{folder} takes no files") from error
 
 
+def failure_of_the_machine(error: BaseException, place: Path | None = None) -> MgstudyError | None:
+    """What there is to say of a failure that comes of one of the machine; ``None`` of another.
+
+    Args:
+        error: The failure.
+        place: Where it was, if it does not say so itself.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        is_of_sqlite = getattr(cause, "sqlite_errorcode", 0) & 0xFF in _OF_SQLITES_MACHINE
+        if is_of_sqlite or (isinstance(cause, OSError) and cause.errno in _OF_THE_MACHINE):
+            if isinstance(error, MgstudyError):
+                return error
+            where = getattr(cause, "filename", None) or place
+            said = getattr(cause, "strerror", None) or cause
+            return MgstudyError(f"{where}: {said}" if where else str(said))
+        cause = cause.__cause__
+    return None
+
+
 def sha256_of(path: Path, progress: Progress = no_progress) -> str:
     """SHA-256 of a file's content, hexadecimal.
 
@@ -120,7 +145,8 @@ def is_there(path: Path) -> bool:
     """
     try:
         path.lstat()
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        _refuse_lost_link(path.parent, error)
         return False
     except OSError as error:
         raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
@@ -151,11 +177,57 @@ def listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except FileNotFoundError as error:
-        if not folder.is_symlink():
-            return []
-        raise MgstudyError(f"{folder}: cannot be read: the link leads nowhere") from error
+        _refuse_lost_link(folder, error)
+        return []
     except OSError as error:
         raise MgstudyError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_lost_link(path: Path, error: FileNotFoundError) -> None:
+    """See that something is not there because it is not, and not behind a link that leads nowhere,
+    such as to a disk that is away."""
+    nearest = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+    if nearest.is_symlink() and not nearest.exists():
+        raise MgstudyError(f"{nearest}: cannot be read: the link leads nowhere") from error
+
+
+def sizes_below(folder: Path) -> Iterator[tuple[Path, int]]:
+    """The files below a folder and their sizes in bytes, but for what goes away meanwhile."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            with suppress(OSError):
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    yield path, status.st_size
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Remove files and folders, each as far as that goes.
+
+    Raises:
+        MgstudyError: If something could not be removed: the first, why, and how much besides.
+    """
+    left = [problem for path in paths for problem in _left(path)]
+    if left:
+        more = f", nor can {len(left) - 1} more" if left[1:] else ""
+        raise MgstudyError(f"{left[0]}{more}")
+
+
+def _left(path: Path) -> list[str]:
+    """What cannot be removed of a file or folder, and why."""
+    try:
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+            return []
+        if left := [problem for inside in path.iterdir() for problem in _left(inside)]:
+            return left
+        path.rmdir()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [f"{path}: cannot be removed: {error.strerror}"]
+    return []
 
 
 @contextmanager

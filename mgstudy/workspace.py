@@ -203,13 +203,24 @@ class SharedFiles:
 
         self._reach(upload, path)
 
-    def remove(self, folder: Path) -> None:
+    def remove(self, folder: Path, last: Path) -> None:
         """Delete the folder whose copy is at ``folder``.
+
+        Args:
+            folder: The copy.
+            last: The copy of the file in it that stays until all else is gone.
 
         Raises:
             MgstudyError: If the workspace cannot be reached or written to.
         """
-        self._reach(lambda files, remote: files.rm(remote, recursive=True), folder)
+
+        def delete(files: Any, remote: str) -> None:
+            for path in files.ls(remote, detail=False):
+                if posixpath.basename(str(path).rstrip("/")) != last.name:
+                    files.rm(path, recursive=True)
+            files.rm(remote, recursive=True)
+
+        self._reach(delete, folder)
 
     def names(self, folder: Path) -> list[str]:
         """Names of what lies in the folder whose copy is at ``folder``."""

@@ -546,3 +546,9 @@ def test_a_plan_says_which_differences_it_sees_and_how_many_seeds_see_another(
     assert all(row["seeds_wanted"] > 5 and row["over_seeds"] > 0.03 for row in content["power"])
     code, _, said = command(*plan, "--detect", "much")
     assert code == 2 and "--detect much: expected a percentage, for example 3%" in said
+
+
+def test_a_full_disk_that_output_goes_to_is_said_in_a_line(home: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = finished(MGSTUDY, "--help", code=1, stdout=full)
+    assert done.stderr == "error: No space left on device\n"

@@ -9,7 +9,7 @@ from programs import finished
 
 from mgstudy.data.source_files import identify
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import content_of, locked, written_whole
+from mgstudy.files import content_of, is_there, listed, locked, written_whole
 from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, CheckpointFolder
 from mgstudy.workspace import SharedFiles
 
@@ -35,6 +35,21 @@ def test_a_known_file_is_read_again_only_when_its_size_or_time_changed(tmp_path:
 
     os.utime(path, ns=(0, 0))
     assert identify([path], changed.values(), progress)[path].sha256 == changed[path].sha256
+
+
+def test_what_lies_behind_a_link_that_leads_nowhere_is_not_taken_for_absent(tmp_path: Path) -> None:
+    """Such as a workspace on a disk that is away."""
+    (tmp_path / "home").symlink_to("away")
+    for look in (content_of, is_there, listed):
+        for name in ("file", "folder/file"):
+            assert not look(tmp_path / name)
+            with pytest.raises(
+                MgstudyError, match=r"/home: cannot be read: the link leads nowhere"
+            ):
+                look(tmp_path / "home" / name)
+    with pytest.raises(MgstudyError, match="the link leads nowhere"):
+        listed(tmp_path / "home")
+    assert is_there(tmp_path / "home")
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:

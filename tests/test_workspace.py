@@ -2,7 +2,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from fsspec.implementations.memory import MemoryFile
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.workspace import Workspace
@@ -70,3 +70,29 @@ def test_a_connection_that_breaks_while_a_file_is_read_is_said_so(
     assert not (workspace.state / "x").exists()
     workspace.fetch(workspace.state / "x")
     assert (workspace.state / "x").read_bytes() == b"content"
+
+
+def test_a_file_of_a_deleted_folder_stays_until_all_else_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path))
+    workspace = Workspace.resolve("memory://deleted")
+    assert workspace.shared is not None
+    folder = workspace.studies / "s"
+    files, remote = fsspec.filesystem("memory"), "/deleted/.mgstudy/studies/s"
+    for name in ("a/x", "study.json", "z"):
+        files.pipe(f"{remote}/{name}", b"content")
+    remove = MemoryFileSystem.rm
+
+    def stuck(self: MemoryFileSystem, path: str, recursive: bool = False) -> None:
+        if path.endswith("/z"):
+            raise PermissionError("not allowed")
+        remove(self, path, recursive=recursive)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "rm", stuck)
+        with pytest.raises(MgstudyError, match="cannot be reached: not allowed"):
+            workspace.shared.remove(folder, folder / "study.json")
+    assert files.exists(f"{remote}/study.json")
+    workspace.shared.remove(folder, folder / "study.json")
+    assert not files.exists(remote)

@@ -104,7 +104,7 @@ def launch(
     with (
         left_as_found(),
         terminated_like_interrupt(),
-        folder.kept_if_launched(),
+        folder.kept_if_launched(is_new=not folder.path.exists()),
         lease(folder.path, database, config.name) as held,
         quiet_optuna(),
         ExitStack() as closing,

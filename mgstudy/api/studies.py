@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mgstudy.config.factors import name_fault
 from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.files import is_there
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.trials import RecordedTrial, Stage
@@ -39,10 +40,10 @@ def list_studies(home: Path | str | None = None) -> dict[str, StudySummary | Mgs
             continue
         try:
             found[name] = summarize(workspace, name)
-        except InputError:
-            continue  # What has no manifest was never launched.
         except MgstudyError as error:
-            found[name] = error
+            # What has no manifest was never launched.
+            if is_there(StudyFolder.of(workspace, name).manifest):
+                found[name] = error
     newest = sorted(found, key=lambda name: _launched(found[name]), reverse=True)
     return {name: found[name] for name in newest}
 

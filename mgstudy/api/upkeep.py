@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from optuna.storages import InMemoryStorage
+
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import is_there, listed, remove_all, said_of_writing, sizes_below
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import as_launched, read_study
 from mgstudy.study.results.archive import read_archive, write_archive
 from mgstudy.study.results.fork import fork
-from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.results.summary import StudySummary, summarize, summarize_as
 from mgstudy.study.search.stored_trials import store_lines, stored_lines, stored_studies
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import lease
-from mgstudy.study.storage.optuna_storage import check_storage_url, opened_storage
+from mgstudy.study.storage.optuna_storage import check_storage_url, opened_storage, try_storage
 from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
 from mgstudy.tracking.store import TrackingStore
-from mgstudy.urls import first_line
+from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
 
 
@@ -98,6 +100,7 @@ def import_study(
     """
     if storage is not None:
         check_storage_url(storage)
+        try_storage(expand_url(storage))
     return read_archive(Path(path), Workspace.resolve(home), name, storage)
 
 
@@ -130,9 +133,8 @@ def deletion(name: str, home: Path | str | None = None) -> Deletion:
         MgstudyError: If it cannot be read.
     """
     workspace = Workspace.resolve(home)
-    summary = summarize(workspace, name)
-    folder = summary.folder
-    size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
+    summary = _to_delete(workspace, name)
+    size = sum(size for _, size in sizes_below(summary.folder.path))
     is_outside = summary.manifest.config.storage is not None
     studies = len(_stored(summary)) if is_outside else 0
     try:
@@ -152,11 +154,11 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
 
     Raises:
         InputError: If there is no such study.
-        MgstudyError: If a process drives it, or MLflow or the storage cannot be reached; then it is
-            still there, and the same can be tried again.
+        MgstudyError: If a process drives it, MLflow or the storage cannot be reached, or something
+            cannot be removed; then it is still there, and the same can be tried again.
     """
     workspace = Workspace.resolve(home)
-    summary = summarize(workspace, name)
+    summary = _to_delete(workspace, name)
     folder, config = summary.folder, summary.manifest.config
     url = folder.database(config)
     with lease(folder.path, url, name):
@@ -166,10 +168,27 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
             with opened_storage(url, create=False) as storage:
                 for study_id in stored_studies(storage, name).values():
                     storage.delete_study(study_id)
-        if workspace.shared is not None:
-            workspace.shared.remove(folder.path)
-    shutil.rmtree(folder.path, ignore_errors=True)
+        try:
+            # What makes it a study goes last.
+            remove_all(path for path in listed(folder.path) if path != folder.manifest)
+            if workspace.shared is not None:
+                workspace.shared.remove(folder.path, folder.manifest)
+            remove_all([folder.manifest])
+        except MgstudyError as error:
+            raise MgstudyError(
+                f"{error}; {name!r} is still there without much of what it had: see to that, and "
+                "delete it again"
+            ) from error
+    remove_all([folder.path])
     return is_gone
+
+
+def _to_delete(workspace: Workspace, name: str) -> StudySummary:
+    """A study; one whose own storage was deleted before the rest could be has no trials."""
+    folder = StudyFolder.existing(workspace, name)
+    manifest = StudyManifest.read(folder)
+    is_gone = manifest.config.storage is None and not is_there(folder.own_storage)
+    return summarize_as(manifest, folder, InMemoryStorage() if is_gone else None)
 
 
 def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySummary:
@@ -200,7 +219,8 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
             for study_id in former.values():
                 storage.delete_study(study_id)
         summary.manifest.renamed(new, config.storage).write(folder)
-    folder.path.rename(target.path)
+    with said_of_writing(target.path):
+        folder.path.rename(target.path)
     return summarize(workspace, new)
 
 

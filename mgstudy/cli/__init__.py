@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
 import pkgutil
 import sys
 
@@ -12,6 +13,7 @@ import typer
 
 from mgstudy.cli.app import app
 from mgstudy.errors import MgstudyError
+from mgstudy.files import failure_of_the_machine
 from mgstudy.lazy import ON_WINDOWS
 from mgstudy.urls import redacted
 
@@ -48,6 +50,22 @@ def main() -> None:
         for line in redacted(str(error)).split("\n"):
             typer.echo(f"error: {_printable(line)}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:
+        failure = failure_of_the_machine(error)
+        if failure is None:
+            raise
+        typer.echo(f"error: {_printable(redacted(str(failure)))}", err=True)
+        _give_up_output()
+        sys.exit(failure.exit_code)
+
+
+def _give_up_output() -> None:
+    """Have what cannot be written out, where the output's disk is full, not tried again at the
+    end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _printable(line: str) -> str:

@@ -26,11 +26,12 @@ def quickstart(home: Home = None) -> None:
     Its two files are written to pipelines/ and search_spaces/ in the current folder, unless they
     are there already.
     """
-    from mgstudy.files import written_whole  # noqa: PLC0415
+    from mgstudy.files import said_of_writing, written_whole  # noqa: PLC0415
 
     for file in (PIPELINE, STUDY):
         if not file.exists():
-            file.parent.mkdir(exist_ok=True)
+            with said_of_writing(file):
+                file.parent.mkdir(exist_ok=True)
             with written_whole(file) as written:
                 written.write(shipped(file))
     prepare(PIPELINE, [], home)

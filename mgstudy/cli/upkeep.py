@@ -21,7 +21,7 @@ from mgstudy.cli.app import (
     print_json,
     typed,
 )
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 
 
 @app.command("export")
@@ -161,7 +161,7 @@ def delete(
     frees = api.deletion(study, home)
     typer.echo(deletion_text(frees.summary, frees.size, frees.studies, frees.runs, frees.models))
     if frees.problem:
-        raise InputError(f"MLflow cannot be asked what it has of it: {frees.problem}")
+        raise MgstudyError(f"MLflow cannot be asked what it has of it: {frees.problem}")
     if not yes:
         if not sys.stdin.isatty():
             raise InputError("nobody is here to be asked; `--yes` deletes it")

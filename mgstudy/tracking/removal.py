@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import listed
+from mgstudy.files import listed, remove_all
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.tracking.models import registered_name
 from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
@@ -64,7 +63,7 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
     until `mlflow gc` is given there.
 
     Raises:
-        MgstudyError: If MLflow's own clean-up fails.
+        MgstudyError: If artifacts cannot be removed, or MLflow's own clean-up fails.
         Exception: Whatever the tracking server does.
     """
     for name in found.models:
@@ -77,6 +76,8 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
         store.client.delete_experiment(whole)
     if not store.uri.startswith("sqlite:"):
         return False
+    if whole:  # First, for what cannot be removed can be tried again as long as MLflow has runs.
+        remove_artifacts(store)
     for which in cleaned_up(found):
         done = subprocess.run(
             [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", store.uri, *which],
@@ -88,8 +89,6 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
         if done.returncode:
             said = done.stderr.strip() or f"it ended with {done.returncode}"
             raise MgstudyError(f"MLflow cannot clean up: {said.splitlines()[-1]}")
-    if whole:
-        remove_artifacts(store)
     return True
 
 
@@ -102,16 +101,18 @@ def cleaned_up(found: InMlflow) -> list[tuple[str, str]]:
 
 
 def remove_artifacts(store: TrackingStore) -> None:
-    """Remove what lies in an experiment's folder, but for folders of other experiments in there."""
+    """Remove what lies in an experiment's folder, but for folders of other experiments in there.
+
+    Raises:
+        MgstudyError: If something cannot be removed.
+    """
     from mlflow.entities import ViewType  # noqa: PLC0415
 
     inside = f"{store.experiment.strip('/')}/"
     found = store.client.search_experiments(ViewType.ALL, max_results=_MOST_EXPERIMENTS)
     others = [f"{e.name.strip('/')}/" for e in found if e.name != store.experiment]
     kept = {name.removeprefix(inside).split("/")[0] for name in others if name.startswith(inside)}
-    for path in listed(store.artifacts):
-        # One of the same name, but for a slash, has the same folder.
-        if not kept & {"", path.name}:
-            shutil.rmtree(path, ignore_errors=True)
+    # One of the same name, but for a slash, has the same folder.
+    remove_all(path for path in listed(store.artifacts) if not kept & {"", path.name})
     with suppress(OSError):
         store.artifacts.rmdir()

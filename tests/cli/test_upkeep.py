@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import small_disk
 from driven import Driven
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
@@ -121,6 +124,48 @@ def test_a_study_is_deleted_with_all_that_is_of_it_and_no_other(
     assert len(api.load_study("other").trials()) == 2
     assert (driven.home / "mlruns" / "other").is_dir()
     assert "no study 's'" in command("delete", "s").err
+
+
+@contextmanager
+def immovable(folder: Path) -> Iterator[Path]:
+    """What nobody can remove from a folder: for root, a disk; else where nobody may write."""
+    held = folder / "held"
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        with small_disk(held, "1m"):
+            yield held
+        return
+    held.mkdir()
+    (held / "file").touch()
+    held.chmod(0o555)
+    yield held
+    held.chmod(0o755)
+
+
+@pytest.mark.parametrize("place", ["study", "artifacts"])
+def test_a_deletion_says_what_it_cannot_remove_and_can_be_given_again(
+    driven: Driven, command: Command, place: str
+) -> None:
+    driven.project()
+    folder = driven.folder.checkpoints if place == "study" else driven.home / "mlruns" / "s"
+    with immovable(folder) as held:
+        for _ in range(2):
+            ended = command("delete", "s", "--yes")
+            assert ended.code == 1 and len(ended.err.splitlines()) == 1
+            assert re.search(rf"{held}[^:]*: cannot be removed: [A-Z].*", ended.err), ended.err
+            assert "deleted study" not in ended.out
+            assert list(api.list_studies()) == ["s"], "it can be given again"
+    assert command("delete", "s", "--yes").out.endswith("deleted study s\n")
+    assert not driven.folder.path.exists() and not (driven.home / "mlruns" / "s").exists()
+
+
+def test_a_study_whose_password_is_not_known_here_is_listed(
+    driven: Driven, command: Command
+) -> None:
+    content = json.loads(driven.folder.manifest.read_text())
+    content["config"]["storage"] = "postgresql://me:${NOT_SET_HERE}@nowhere/studies"
+    driven.folder.manifest.write_text(json.dumps(content))
+    assert re.search(r"^s: .*NOT_SET_HERE", command("ls").out, re.MULTILINE)
 
 
 def test_a_study_is_renamed_with_its_runs(driven: Driven, command: Command) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from mgstudy.errors import MgstudyError
+from mgstudy.files import sizes_below
 from mgstudy.report.console.status import ended_and_total, state_of
 from mgstudy.report.table import Table
 from mgstudy.study.results.summary import StudySummary
@@ -67,9 +68,8 @@ def study_content(summary: StudySummary) -> dict[str, Any]:
     (listed,) = studies_content({summary.name: summary})
     folder, manifest = summary.folder, summary.manifest
     sizes: Counter[str] = Counter()
-    for path in folder.path.rglob("*"):
-        if path.is_file():
-            sizes[path.relative_to(folder.path).parts[0]] += path.stat().st_size
+    for path, size in sizes_below(folder.path):
+        sizes[path.relative_to(folder.path).parts[0]] += size
     return {
         **listed,
         "folder": str(folder.path),

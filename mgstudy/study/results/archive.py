@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import content_of, locked, written_whole
+from mgstudy.files import content_of, failure_of_the_machine, locked, said_of_writing, written_whole
 from mgstudy.study.definition.manifest import Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize_as
 from mgstudy.study.results.unpacking import unpack
@@ -174,7 +174,8 @@ def read_archive(
             study.
         MgstudyError: If the workspace or storage cannot be written to.
     """
-    workspace.state.mkdir(parents=True, exist_ok=True)
+    with said_of_writing(workspace.state):
+        workspace.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="import-", dir=workspace.state) as temporary:
         unpacked = Path(temporary, "study")
         try:
@@ -185,7 +186,7 @@ def read_archive(
         except (EOFError, lzma.LZMAError, tarfile.TarError) as error:
             raise InputError(f"{path}: is no whole archive of a study: {error}") from error
         except _WRONG as error:
-            raise _is_none(path, unpacked, error) from error
+            raise _wrong(path, unpacked, error) from error
         advice = "`--as NAME` gives this one another name"
         folder = StudyFolder.unused(workspace, manifest.name, advice)
         try:
@@ -193,11 +194,12 @@ def read_archive(
         except InputError:
             raise
         except _WRONG as error:
-            raise _is_none(path, unpacked, error) from error
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
+            raise _wrong(path, unpacked, error) from error
         if workspace.shared is not None:  # Whoever looked for it before has made a folder here.
             shutil.rmtree(folder.path, ignore_errors=True)
-        unpacked.rename(folder.path)
+        with said_of_writing(folder.path):
+            folder.path.parent.mkdir(parents=True, exist_ok=True)
+            unpacked.rename(folder.path)
     if folder.workspace is not None:
         for file in sorted(folder.path.rglob("*")):
             if file.is_file():
@@ -205,7 +207,10 @@ def read_archive(
     return summarize_as(manifest, folder)
 
 
-def _is_none(path: Path, unpacked: Path, error: Exception) -> InputError:
+def _wrong(path: Path, unpacked: Path, error: Exception) -> MgstudyError:
+    """What is wrong with an archive, unless the machine is to blame."""
+    if failure := failure_of_the_machine(error, unpacked):
+        return failure
     said = first_line(error).replace(f"{unpacked}/", "")
     return InputError(f"{path}: is no archive of a study: {said}")
 

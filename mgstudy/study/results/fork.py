@@ -64,8 +64,8 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
             "that it can try: there is nothing to begin with; `mgstudy launch` begins anew"
         )
     try:
-        with folder.kept_if_launched():
-            folder.path.mkdir(parents=True)
+        folder.path.mkdir(parents=True)
+        with folder.kept_if_launched(is_new=True):
             with opened_storage(folder.database(study.config)) as target:
                 store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
                 for cell in study.plan.cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mgstudy.config.factors import ChangedDataset, varying_factors
 from mgstudy.errors import MgstudyError
@@ -20,6 +20,9 @@ from mgstudy.study.storage.lease import Driver, holder
 from mgstudy.study.storage.optuna_storage import NOT_WRITTEN_BY_OPTUNA, close_storage, open_storage
 from mgstudy.urls import first_line, redacted
 from mgstudy.workspace import Workspace
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
 
 
 @dataclass(frozen=True)
@@ -149,12 +152,15 @@ def summarize(workspace: Workspace, name: str) -> StudySummary:
     return summarize_as(manifest, folder)
 
 
-def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
+def summarize_as(
+    manifest: StudyManifest, folder: StudyFolder, storage: BaseStorage | None = None
+) -> StudySummary:
     """Read a study's trials as those of a manifest's cells.
 
     Args:
         manifest: The study, as it was launched last or as it would be launched now.
         folder: Its folder.
+        storage: Where its trials are; what the manifest says when not given. It is closed.
 
     Raises:
         MgstudyError: If its storage cannot be read.
@@ -162,7 +168,7 @@ def summarize_as(manifest: StudyManifest, folder: StudyFolder) -> StudySummary:
     config = manifest.config
     url = folder.database(config)
     driver = holder(folder.path, url, manifest.name)
-    storage = open_storage(url, create=False)
+    storage = storage or open_storage(url, create=False)
     try:
         studies = storage.get_all_studies()
         names = [study.study_name for study in studies]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mgstudy.config.factors import name_fault
 from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import is_there
 from mgstudy.study.storage.checkpoints import CheckpointFolder
+from mgstudy.study.storage.lease import LOCK
 from mgstudy.urls import expand_url, sqlite_url
 from mgstudy.workspace import Workspace
 
@@ -77,15 +80,20 @@ class StudyFolder:
         return cls.of(workspace, name)
 
     @contextmanager
-    def kept_if_launched(self) -> Iterator[None]:
+    def kept_if_launched(self, is_new: bool) -> Iterator[None]:
         """Leave no folder behind where a launch that makes one is refused before it has written
-        the manifest."""
-        is_new = not self.path.exists()
+        the manifest.
+
+        Args:
+            is_new: Whether the folder was not there before. It is of another launch by now where
+                that holds it.
+        """
         try:
             yield
         finally:
             if is_new and not self.manifest.exists():
-                shutil.rmtree(self.path, ignore_errors=True)
+                with suppress(OSError, Timeout), FileLock(self.path / LOCK, blocking=False):
+                    shutil.rmtree(self.path, ignore_errors=True)
 
     @property
     def manifest(self) -> Path:
@@ -116,6 +124,11 @@ class StudyFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def own_storage(self) -> Path:
+        """The Optuna storage, unless the study file gives another one."""
+        return self.path / "optuna.db"
+
+    @property
     def robustness(self) -> Path:
         """What was measured of the trained models' robustness, with its tables and plots."""
         return self.path / "robustness"
@@ -137,7 +150,7 @@ class StudyFolder:
                 f"a study in {self.workspace.place} needs a database that every machine reaches: "
                 "write `storage: postgresql://USER:${DATABASE_PASSWORD}@HOST/DATABASE`"
             )
-        return config.storage or sqlite_url(self.path / "optuna.db")
+        return config.storage or sqlite_url(self.own_storage)
 
     def database(self, config: StudyConfig) -> str:
         """The Optuna storage as it is opened: with the variables in its URL filled in.

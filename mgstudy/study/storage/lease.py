@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import content_of, written_whole
+from mgstudy.files import content_of, is_there, written_whole
 from mgstudy.study.storage.database_lock import (
     has_locks,
     is_lock_held,
@@ -46,7 +46,9 @@ is waited for somewhat shorter."""
 LOOK_SECONDS = 5.0
 """How often a driver looks whether its database still holds the study for it."""
 
-_LOCK, _SIGN_OF_LIFE = "driver.lock", "driver.json"
+LOCK, _SIGN_OF_LIFE = "driver.lock", "driver.json"
+_HELD = {errno.EAGAIN, errno.EACCES, errno.ENOSYS}
+"""What a held lock is said by; where a file system has no locks, the file itself is one."""
 _LONGEST_LOOK_SECONDS = 1
 _RETRY_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
@@ -91,7 +93,7 @@ def lease(
         MgstudyError: If another process, on whatever machine, drives the study, naming it where it
             is known; if the folder cannot be written to, or the database not reached.
     """
-    lock = FileLock(folder / _LOCK)
+    lock = FileLock(folder / LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Whoever asks who drives the study holds the lock for a moment.
@@ -234,9 +236,9 @@ def holder(folder: Path, database: str, study: str) -> Driver:
         study: Its name.
 
     Raises:
-        MgstudyError: If the database cannot be reached.
+        MgstudyError: If that cannot be told: the lock cannot be read, or the database not reached.
     """
-    is_alive = _is_locked(folder / _LOCK) or is_lock_held(database, study)
+    is_alive = _is_locked(folder / LOCK) or is_lock_held(database, study)
     return _last_driver(folder, is_alive)
 
 
@@ -256,17 +258,34 @@ def _last_driver(folder: Path, is_alive: bool) -> Driver:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file, which we may perhaps only read."""
+    """Whether a process holds a lock file, which we may perhaps only read.
+
+    Raises:
+        MgstudyError: If that cannot be told.
+    """
     try:
         # What is no file, such as a pipe, is not waited for.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        # Where a file system has no locks, the file itself is one.
-        return error.errno == errno.ENOSYS
+        if isinstance(error, FileNotFoundError) and not is_there(path):
+            return False
+        raise _unknown(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return True
+        raise _unknown(path, error) from error
+    finally:
+        os.close(descriptor)
     return False
+
+
+def _unknown(path: Path, error: OSError) -> MgstudyError:
+    return MgstudyError(
+        f"{path}: cannot be read: {error.strerror}; nobody knows whether a process drives the "
+        "study: have it readable, or delete it if none does"
+    )
 
 
 def _start_of_machine() -> str:

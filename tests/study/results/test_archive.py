@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from disks import small_disk
 from driven import Driven, content
 from mlflow.tracking import MlflowClient
 
 from mgstudy import api
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
+from mgstudy.study.results.archive import read_archive
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import CellState
@@ -147,6 +149,24 @@ def test_a_study_of_that_name_is_not_touched(archive: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match="a study's name: expected letters"):
         api.import_study(archive, "../s", home=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_the_machine_is_to_blame_for_is_not_said_of_the_archive(
+    archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MgstudyError, match=r"/file/.mgstudy: cannot be written: Not a directory"):
+        read_archive(archive, Workspace(tmp_path / "file"))
+    away = "postgresql://me:word@127.0.0.1:9/studies"
+    with pytest.raises(MgstudyError, match=r"^storage postgresql:.*cannot be opened") as caught:
+        api.import_study(archive, home=tmp_path / "away", storage=away)
+    assert caught.value.exit_code == 1 and ":word@" not in str(caught.value)
+    with small_disk(tmp_path / "full", "16k") as full:
+        with pytest.raises(
+            MgstudyError, match=r"^/.*: (No space left on device|database or disk is full)$"
+        ) as caught:
+            api.import_study(archive, home=full)
+        assert caught.value.exit_code == 1
 
 
 def test_a_study_is_brought_into_a_workspace_at_a_url(

@@ -7,6 +7,7 @@ import pytest
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.lease import lease
 from mgstudy.workspace import Workspace
 
 
@@ -32,6 +33,25 @@ def test_a_study_that_was_not_launched_gets_the_nearest_name(tmp_path: Path) -> 
     for path in ("../studies/tiktok", "./tiktok", "tiktok/", "a" * 300, "a\0b", "tiktok\n"):
         with pytest.raises(InputError, match=r"^no study "):
             StudyFolder.existing(workspace, path)
+
+
+def test_a_launch_that_is_refused_leaves_no_folder_but_that_of_another(folder: StudyFolder) -> None:
+    """Two are typed at once, and neither has found a folder."""
+    database = "sqlite:////nowhere/optuna.db"
+    with lease(folder.path, database, "first"):
+        with folder.kept_if_launched(is_new=True):
+            pass
+        assert folder.path.is_dir()
+    with folder.kept_if_launched(is_new=False):
+        pass
+    assert folder.path.is_dir()
+    with folder.kept_if_launched(is_new=True), lease(folder.path, database, "first"):
+        folder.manifest.touch()
+    assert folder.manifest.exists()
+    folder.manifest.unlink()
+    with folder.kept_if_launched(is_new=True), lease(folder.path, database, "first"):
+        pass
+    assert not folder.path.exists()
 
 
 def test_what_cannot_be_looked_up_is_not_taken_for_absent(tmp_path: Path) -> None:

@@ -167,6 +167,25 @@ def test_a_pipe_in_place_of_the_lock_is_not_waited_for(folder: Path) -> None:
     assert holder(folder, FILE, "first") == Driver()
 
 
+@pytest.mark.parametrize("kind", ["loop", "dangling", "closed"])
+def test_a_lock_that_cannot_be_read_does_not_say_that_nobody_drives(
+    folder: Path, kind: str
+) -> None:
+    folder.mkdir()
+    lock = folder / "driver.lock"
+    if kind == "closed":
+        lock.touch(mode=0)
+        if os.access(lock, os.R_OK):
+            pytest.skip("root reads what is closed")
+    else:
+        lock.symlink_to(lock.name if kind == "loop" else "nothing")
+    with pytest.raises(
+        MgstudyError, match=r"driver\.lock: cannot be read: .*nobody knows"
+    ) as raised:
+        holder(folder, FILE, "first")
+    assert raised.value.exit_code == 1
+
+
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
