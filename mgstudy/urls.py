@@ -25,7 +25,7 @@ _SECRETS = (
     # ``?token=``, ``password='...'``, ``"secret": "..."``, whatever stands before such a word in a
     # name.
     re.compile(
-        r"(?i:(?P<before>(?:\bsig|\bpwd|passwd|password|token|secret|signature"
+        r"(?i:(?P<before>(?:\bsig|\bpwd|passwd|password|passphrase|token|secret|signature"
         r"|(?:api|access|account).?key)(?:\s?=\s?|['\"]:\s*)))"
         r"(?P<secret>\*{3}|'[^']*'|\"[^\"]*\"|[^\s&]+)"
     ),

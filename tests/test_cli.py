@@ -484,6 +484,8 @@ def test_a_failure_of_the_environment_ends_with_1(
 def test_a_command_that_is_printed_can_be_typed() -> None:
     assert typed("compare", "s", home="my data$") == "`mgstudy compare s --home 'my data$'`"
     assert typed("ui", home=None) == "`mgstudy ui`"
+    secret = typed("compare", "s", home="s3://key:secret@bucket/studies")
+    assert secret == "`mgstudy compare s --home 's3://key:***@bucket/studies'`"
 
 
 def test_an_encoding_that_lacks_a_character_ends_no_command(

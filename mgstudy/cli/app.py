@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from mgstudy.cli import completion
+from mgstudy.urls import redacted
 
 DATA, STUDIES, RESULTS, CLUSTER, UPKEEP = PURPOSES = (
     "Make and describe data",
@@ -114,9 +115,10 @@ def print_json(content: Any) -> None:
 
 
 def typed(*words: str, **options: str | None) -> str:
-    """A command as it can be typed, in backquotes; an option without a value is left out."""
+    """A command as it can be typed, but for secrets, in backquotes; an option without a value is
+    left out."""
     given = [word for name, value in options.items() if value for word in (f"--{name}", value)]
-    return f"`{shlex.join(['mgstudy', *words, *given])}`"
+    return f"`{shlex.join(['mgstudy', *map(redacted, (*words, *given))])}`"
 
 
 def _print_version(asked: bool) -> None:
