@@ -63,7 +63,8 @@ def _give_up_output() -> None:
     """Have what cannot be written out, where the output's disk is full, not tried again at the
     end."""
     try:
-        sys.stdout.flush()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # Else it was closed.
+            sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
