@@ -198,6 +198,11 @@ class StudyManifest(_Part):
         written = content_of(path)
         if written is None:
             raise MgstudyError(f"{path}: cannot be read: No such file")
+        advice = (
+            "; delete it and launch the study file again, which goes on with the recorded trials"
+            if is_from_here
+            else ""
+        )
         try:
             content = json.loads(written)
             if not (isinstance(content, dict) and content):
@@ -218,9 +223,10 @@ class StudyManifest(_Part):
                     f"{path}: has `{where}`, which this version does not know; {_writer(content)} "
                     "wrote it and reads it"
                 ) from error
-            raise MgstudyError(f"{path}: cannot be read: {where}: {fault['msg']}") from error
+            said = f"{path}: cannot be read: {where}: {fault['msg']}{advice}"
+            raise MgstudyError(said) from error
         except (ValueError, RecursionError) as error:
-            raise MgstudyError(f"{path}: cannot be read: {error}") from error
+            raise MgstudyError(f"{path}: cannot be read: {error}{advice}") from error
 
     def write(self, folder: StudyFolder) -> None:
         """Replace the manifest in a study's folder, in one step."""

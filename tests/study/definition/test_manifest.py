@@ -43,6 +43,8 @@ def test_a_damaged_manifest_is_said(written: StudyFolder, content: str, complain
     with pytest.raises(MgstudyError, match=rf"study\.json: {re.escape(complaint)}") as raised:
         StudyManifest.read(written)
     assert "\n" not in str(raised.value)
+    assert str(raised.value).endswith("; delete it and launch the study file again, which goes on "
+                                      "with the recorded trials")  # fmt: skip
 
 
 @pytest.mark.parametrize(
