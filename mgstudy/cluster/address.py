@@ -163,7 +163,7 @@ def _dashboard_url(address: str) -> str:
         with suppress(ValueError):
             if urlsplit(address).hostname and urlsplit(address).port != 0:
                 return address.rstrip("/")
-        raise InputError(f"{address!r} names no host; write http://HEAD:8265")
+        raise InputError(f"{address!r} names no host, or no port; write http://HEAD:8265")
     if "://" not in address and ":" in address:
         # Either port may be meant: the dashboard's, or Ray's own, which does not speak HTTP.
         with suppress(MgstudyError):

@@ -72,7 +72,7 @@ def test_an_address_where_nothing_listens_is_said_at_once() -> None:
 
 @pytest.mark.parametrize("address", ["http://:8265", "http://[::1", "http://head:8265x"])
 def test_an_address_that_cannot_be_one_is_refused(address: str) -> None:
-    with pytest.raises(InputError, match=r"names no host; write http://HEAD:8265$"):
+    with pytest.raises(InputError, match=r"names no host, or no port; write http://HEAD:8265$"):
         connect(address)
 
 
