@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.formats import default_metrics
+from mgstudy.report.comparison.paper import whole_method
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.results import StudyResults
 from mgstudy.workspace import Workspace
@@ -33,6 +34,7 @@ def compare(
     metrics: Sequence[str] = (),
     everything: bool = False,
     home: Path | str | None = None,
+    ablation: bool = False,
 ) -> Comparison:
     """Set every cell of launched studies beside its baseline, see ``Comparison``.
 
@@ -43,13 +45,17 @@ def compare(
         metrics: What to compare; the objective and NDCG when not given.
         everything: Whether, with no metrics given, all that was measured is compared.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
+        ablation: Whether, with no baseline given, it is the method that all others are parts of.
 
     Raises:
-        InputError: If there is no such study, factor, level or metric, or the studies have
-            different objectives.
+        InputError: If there is no such study, factor, level or metric, the studies have different
+            objectives, or no method has all parts of the others.
         MgstudyError: If a study cannot be read.
     """
     summaries = [load_study(name, home).summary for name in dict.fromkeys(names)]
-    chosen = parse_baseline(baseline, summaries) if baseline else None
+    if baseline:
+        chosen = parse_baseline(baseline, summaries)
+    else:
+        chosen = whole_method(summaries) if ablation else None
     shown = metrics or (None if everything else default_metrics(summaries))
     return compare_studies(summaries, chosen, shown)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ from mgstudy.cli.app import (
 )
 from mgstudy.cli.upkeep import list_studies
 from mgstudy.errors import InputError
+
+if TYPE_CHECKING:
+    from mgstudy.report.comparison.paper import PaperStyle
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -96,6 +99,25 @@ def compare(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV")] = False,
     as_latex: Annotated[bool, typer.Option("--latex", help="Print a LaTeX table")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown")] = False,
+    ablation: Annotated[
+        bool,
+        typer.Option(
+            "--ablation",
+            help="Compare the method that all others are parts of with these, named by what they "
+            "lack (w/o ...); --baseline names it where there is none",
+        ),
+    ] = False,
+    digits: Annotated[
+        int | None,
+        typer.Option(min=0, max=10, help="With --latex or --ablation: decimals of scores"),
+    ] = None,
+    in_percent: Annotated[
+        bool, typer.Option("--percent", help="With --latex or --ablation: scores in per cent")
+    ] = False,
+    by_dataset: Annotated[
+        bool,
+        typer.Option("--by-dataset", help="With --latex: each dataset has columns of its own"),
+    ] = False,
 ) -> None:
     """Compare cells with their baselines: test scores over seeds, tests, verdicts, costs.
 
@@ -104,7 +126,7 @@ def compare(
     hold every metric, unless --metric asks for some.
     """
     from mgstudy import api  # noqa: PLC0415
-    from mgstudy.report.comparison import formats  # noqa: PLC0415
+    from mgstudy.report.comparison import formats, paper  # noqa: PLC0415
     from mgstudy.report.comparison.published import against_published  # noqa: PLC0415
 
     if sum((as_json, as_csv, as_latex, as_markdown)) > 1:
@@ -114,8 +136,12 @@ def compare(
             "give --baseline once: a table has one, whose levels are separated by commas "
             "(--baseline gradient=plain,robust=none); another table has another"
         )
+    style = paper.PaperStyle(digits, in_percent, by_dataset, ablation)
+    _refuse_style(style, as_latex, as_json or as_csv)
     everything = as_json or as_csv or against is not None
-    comparison = api.compare(studies, "".join(baseline) or None, metrics, everything, home)
+    comparison = api.compare(
+        studies, "".join(baseline) or None, metrics, everything, home, ablation=ablation
+    )
     found = None if against is None else against_published(comparison)
     if as_json:
         typer.echo(formats.to_json(comparison, found))
@@ -123,11 +149,17 @@ def compare(
     if as_csv:
         typer.echo(formats.to_csv(comparison, found), nl=False)
         return
-    others = [] if baseline else comparison.further_questions()
+    others = [] if baseline or ablation else comparison.further_questions()
     if as_latex:
-        further = (formats.to_latex(of, metrics) for of in others)
-        written = "\n".join([formats.to_latex(comparison, metrics, found), *further])
+        further = (paper.to_latex(of, metrics, style=style) for of in others)
+        written = "\n".join([paper.to_latex(comparison, metrics, found, style), *further])
         typer.echo(written, nl=False)
+    elif ablation:
+        table = paper.paper_table(comparison, metrics, style)
+        if as_markdown:
+            typer.echo(f"{table.markdown()}\n\n{table.caption}")
+        else:
+            make_console().print(table)
     elif as_markdown:
         further = (formats.to_markdown(of, metrics) for of in others)
         typer.echo("\n\n".join([formats.to_markdown(comparison, metrics, found), *further]))
@@ -137,6 +169,16 @@ def compare(
         for of in others:
             console.print()
             formats.print_comparison(of, console, metrics)
+
+
+def _refuse_style(style: PaperStyle, as_latex: bool, as_data: bool) -> None:
+    """Refuse what looks are asked of a format that has none."""
+    if style.ablation and as_data:
+        raise InputError("--ablation is a table; JSON and CSV name cells by their levels")
+    if style.by_dataset and not as_latex:
+        raise InputError("--by-dataset is for --latex")
+    if (style.percent or style.digits is not None) and not (as_latex or style.ablation):
+        raise InputError("--digits and --percent are for --latex and --ablation")
 
 
 @app.command(rich_help_panel=RESULTS)

@@ -290,6 +290,11 @@ class StudyConfig(Settings):
         description="what is compared with what: a table for each in `compare`, a section in the "
         "report; by default one, `{baseline: gradient=plain}`. May be changed at any time",
     )
+    names: dict[str, str] = Field(
+        default_factory=dict,
+        description="how tables for papers call levels, parts of them, metrics and factors: "
+        "`{mirror_gradient: MG, recall@20: R@20}`. May be changed at any time",
+    )
     factors: Factors
     space: SearchSpace = Field(default_factory=SearchSpace)
     parameters_from: Name | None = Field(

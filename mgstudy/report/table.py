@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,20 @@ _MARKS = re.compile(r"[*†‡§]+")
 """Marks of a number or name that a caption explains: raised in LaTeX."""
 _DAGGERS = str.maketrans({"†": r"\dagger", "‡": r"\ddagger", "§": r"\S"})
 _RECONSTRUCTED = "§"
+_SMALL = r"\setlength{\tabcolsep}{3pt}"
+_LATEX_SIZES = (
+    ("table", 240.0, "", 5.0, 6.0),
+    ("table", 240.0, rf"\small{_SMALL}", 4.5, 3.0),
+    ("table*", 500.0, "", 5.0, 6.0),
+    ("table*", 500.0, rf"\small{_SMALL}", 4.5, 3.0),
+    ("table*", 500.0, rf"\footnotesize{_SMALL}", 4.0, 3.0),
+    ("table*", 500.0, rf"\scriptsize{_SMALL}", 3.5, 3.0),
+)
+"""What a table of LaTeX may be, the best first: the environment, its room (of one column or two of
+ACM's and IEEE's papers) in points, the size of the type, half of that in points, and the space at
+each side of a column."""
+_NOTE_EM = 12
+"""Width of a column of words in LaTeX, in em."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +78,8 @@ class Table:
         shades: Cells to a share from 0 to 1 that their background shows in HTML.
         styles: Cells to a style of rich in a terminal, for example ``red``.
         rule_before: Rows that LaTeX sets apart by a rule above them.
+        spans: Columns that LaTeX heads in two rows: the title, to what several of them have in
+            common and to what stands below.
     """
 
     titles: Sequence[str]
@@ -76,6 +93,7 @@ class Table:
     shades: Mapping[Place, float] = field(default_factory=dict)
     styles: Mapping[Place, str] = field(default_factory=dict)
     rule_before: Collection[int] = frozenset()
+    spans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "model" not in self.titles:
@@ -241,6 +259,9 @@ class Table:
     def latex(self, label: str) -> str:
         r"""A floating table with booktabs' rules, which needs ``\usepackage{booktabs}``.
 
+        It fits one column of a paper in two columns (ACM's and IEEE's at least), or else both, in
+        type that is made smaller where it must be.
+
         Args:
             label: What ``\ref`` calls it, after ``tab:``.
         """
@@ -252,20 +273,67 @@ class Table:
         ]
         for number in self.rule_before:
             rows[number][0] = f"\\midrule\n{rows[number][0]}"
-        titles = [_latex(title) for title in self.titles]
-        alignment = ["l" if self.is_text(column) else "r" for column in range(len(titles))]
-        return (
-            pd.DataFrame(rows, columns=titles)
+        titles = [self.spans.get(title, ("", title)) for title in self.titles]
+        heads = [(_latex(above), _latex(title)) for above, title in titles]
+        columns = pd.MultiIndex.from_tuples(heads) if self.spans else [title for _, title in heads]
+        float_, size = self._latex_float()
+        text = (
+            pd.DataFrame(rows, columns=columns)
             .style.hide(axis="index")
             .to_latex(
-                column_format="".join(alignment),
+                column_format="".join(
+                    rf"p{{{_NOTE_EM}em}}"
+                    if title in self.notes
+                    else "l"
+                    if self.is_text(c)
+                    else "r"
+                    for c, title in enumerate(self.titles)
+                ),
                 position="t",
                 position_float="centering",
+                environment=float_,
                 hrules=True,
+                multicol_align="c",
                 label=f"tab:{label}",
                 caption=_latex(self.caption) or None,
             )
         )
+        if size:
+            text = text.replace("\\centering\n", f"\\centering{size}\n", 1)
+        return self._with_rules_below_spans(text)
+
+    def _latex_float(self) -> tuple[str, str]:
+        """The environment that the table fits into, and the size of its type."""
+        letters = sum(
+            max(
+                _letters(text)
+                for text in (self.spans.get(title, ("", title))[1], *(row[c] for row in self.rows))
+            )
+            if title not in self.notes
+            else 2.0 * _NOTE_EM
+            for c, title in enumerate(self.titles)
+        )
+        fitting = (
+            (float_, size)
+            for float_, room, size, points, gap in _LATEX_SIZES
+            if letters * points + 2 * gap * len(self.titles) <= room
+        )
+        return next(fitting, ("table*", _LATEX_SIZES[-1][2]))
+
+    def _with_rules_below_spans(self, text: str) -> str:
+        """The head of the table with a short rule below what spans several columns."""
+        if not self.spans:
+            return text
+        above = [self.spans.get(title, ("", ""))[0] for title in self.titles]
+        rules, column = [], 0
+        for name, of in itertools.groupby(above):
+            width = len(list(of))
+            if name:
+                rules.append(rf"\cmidrule(lr){{{column + 1}-{column + width}}}")
+            column += width
+        head, toprule, rest = text.partition("\\toprule\n")
+        first, line_end, rest = rest.partition("\n")
+        return f"{head}{toprule}{first}{line_end}{''.join(rules)}\n{rest}"
 
     def html(self) -> Markup:
         """A ``table`` element whose first column heads the rows."""
@@ -301,6 +369,11 @@ class Table:
         shade = self.shades.get(place)
         style = "" if shade is None else Markup(f' style="--share: {shade:.3f}"')
         return Markup('<td class="{}{}"{}>{}</td>').format(kind, strong, style, cell)
+
+
+def _letters(text: str) -> float:
+    """How wide a text is in LaTeX, in letters of half the type's size."""
+    return sum(1.6 if letter.isupper() or letter in "mw%±" else 1.0 for letter in text)
 
 
 def _wrapped(text: Text, console: Console, room: int, indent: str = "") -> Iterator[Text]:

@@ -16,13 +16,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def score(value: float | None, low: float = math.nan, high: float = math.nan) -> str:
-    """Four decimals, with half of the interval where there is one: ``0.0312 ± 0.0008``; empty where
-    there is no score."""
+def score(
+    value: float | None, low: float = math.nan, high: float = math.nan, decimals: int = 4
+) -> str:
+    """With half of the interval where there is one: ``0.0312 ± 0.0008``; empty where there is no
+    score."""
     if value is None or math.isnan(value):
         return ""
     half = (high - low) / 2
-    return f"{value:.4f}" + ("" if math.isnan(half) else f" ± {half:.4f}")
+    interval = "" if math.isnan(half) else f" ± {half:.{decimals}f}"
+    return f"{value:.{decimals}f}{interval}"
 
 
 def percent(share: float | None) -> str:

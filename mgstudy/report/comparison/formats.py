@@ -23,8 +23,7 @@ from mgstudy.study.results.summary import StudySummary
 COSTS = ("trials", "gradients", "time")
 """Columns of what the search of a cell has spent."""
 
-_NO_BETTER_THAN_POPULARITY = "‡"
-_WITH_RESERVE = "†"
+NO_BETTER_THAN_POPULARITY = "‡"
 
 
 def caption(comparison: Comparison) -> str:
@@ -32,7 +31,7 @@ def caption(comparison: Comparison) -> str:
     said = [_what_is_shown(comparison)]
     rows = comparison.of(comparison.objective)
     if (rows["beats_popularity"] == False).any():  # noqa: E712
-        said.append(f"{_NO_BETTER_THAN_POPULARITY} no better than ranking by popularity.")
+        said.append(f"{NO_BETTER_THAN_POPULARITY} no better than ranking by popularity.")
     said += _what_is_seen(rows)
     unfinished = [study.name for study in comparison.studies if not study.finished]
     if unfinished:
@@ -122,77 +121,32 @@ def comparison_table(
         asked: The metrics that are shown; ``default_metrics`` when not given.
         costs: Whether what the search of a cell has spent is shown.
     """
-    names, metrics = _names(comparison), asked or default_metrics(comparison.studies)
-    against, spent = _against(comparison), COSTS if costs else ()
+    names, metrics = shown_factors(comparison), asked or default_metrics(comparison.studies)
+    spent = COSTS if costs else ()
     rows = [
         [
             *(str(row[name]) for name in names),
-            *(_score(of_metric) for of_metric in scored),
+            *(score_text(of_metric) for of_metric in scored),
             percent(row["relative_difference"]) + mark(row["p_holm"], row["p_bh"]),
             row["verdict"],
             *([str(row["trials"]), count(row["gradient_computations"])] if costs else ()),
             *([duration(row["seconds"])] if costs else ()),
         ]
-        for row, scored in _cells(comparison, metrics)
+        for row, scored in scored_cells(comparison, metrics)
     ]
-    for dataset, scores in _popularity(comparison).items():
+    for dataset, scores in popularity(comparison).items():
         called = {names[0]: "popularity", "dataset": dataset}
         if names[0] == "dataset":
             called = {"dataset": f"{dataset}: popularity"}
         shown = (score(scores.get(name)) for name in metrics)
         rows.append([*(called.get(name, "") for name in names), *shown, *[""] * (2 + len(spent))])
     return Table(
-        [*names, *metrics, against, "verdict", *spent],
+        [*names, *metrics, against(comparison), "verdict", *spent],
         rows,
         names,
         caption(comparison),
         notes=("verdict",),
         spare=spent,
-    )
-
-
-def paper_table(comparison: Comparison, asked: Sequence[str] | None = None) -> Table:
-    """The table for a paper: scores and the objective's difference from the baseline, the best of
-    each dataset and metric in bold and the second underlined, significance marked at each score,
-    and below it what that rests on."""
-    names, metrics = _names(comparison), asked or default_metrics(comparison.studies)
-    rows, reserves = [], {}
-    placed: dict[str, set[tuple[int, str]]] = {"best": set(), "second": set()}
-    for number, (row, scored) in enumerate(_cells(comparison, metrics)):
-        rows.append(
-            [
-                *(str(row[name]) for name in names),
-                *(_score(of_metric, True) for of_metric in scored),
-                percent(row["relative_difference"]),
-            ]
-        )
-        if row["reservations"]:
-            cell = " ".join(str(row[name]) for name in names)
-            reserves[cell] = f"{_WITH_RESERVE} {cell}: {row['reservations']}."
-        for place, found in placed.items():
-            found |= {
-                (number, metric)
-                for metric, of_metric in zip(metrics, scored, strict=True)
-                if of_metric["mean"] == of_metric[f"{place}_of_dataset"]
-            }
-    popularity = [
-        [
-            f"popularity ({dataset})",
-            *[""] * (len(names) - 1),
-            *(score(scores.get(name)) for name in metrics),
-            "",
-        ]
-        for dataset, scores in _popularity(comparison).items()
-    ]
-    marked = "Of each dataset and metric the best is bold, the second underlined."
-    return Table(
-        [*names, *metrics, _against(comparison)],
-        [*rows, *popularity],
-        names,
-        " ".join([caption(comparison), marked, *reserves.values()]),
-        strong=placed["best"],
-        second=placed["second"],
-        rule_before={len(rows)} if popularity else (),
     )
 
 
@@ -240,21 +194,6 @@ def _tables(
     return [comparison_table(comparison, asked), *published]
 
 
-def to_latex(
-    comparison: Comparison,
-    asked: Sequence[str] | None = None,
-    found: pd.DataFrame | None = None,
-) -> str:
-    """The comparison as LaTeX with booktabs rules."""
-    label = "+".join(study.name for study in comparison.studies)
-    if comparison.baseline != comparison.studies[0].baselines[0]:
-        label += f"-{'-'.join(comparison.baseline.values())}"
-    tables = [paper_table(comparison, asked).latex(label)]
-    if found is not None and not found.empty:
-        tables.append(published_table(found, comparison).latex(f"{label}-published"))
-    return "\n".join(tables)
-
-
 def to_json(comparison: Comparison, found: pd.DataFrame | None = None) -> str:
     """The comparison as JSON: what it is, and one object per cell; missing values are null."""
     of_cell = ("seeds", "mean", "low", "high", "validation", "popularity", "beats_popularity")
@@ -277,7 +216,7 @@ def to_json(comparison: Comparison, found: pd.DataFrame | None = None) -> str:
         "baseline_levels": dict(comparison.baseline),
         "popularity": {
             dataset: {name: _json_value(value) for name, value in scores.items()}
-            for dataset, scores in _popularity(comparison).items()
+            for dataset, scores in popularity(comparison).items()
         },
         "cells": list(cells.values()),
     }
@@ -297,16 +236,30 @@ def to_csv(comparison: Comparison, found: pd.DataFrame | None = None) -> str:
     return str(table.to_csv(index=False))
 
 
-def _against(comparison: Comparison) -> str:
+def score_text(
+    row: Mapping[str, Any], decimals: int = 4, scale: float = 1.0, marks: str = ""
+) -> str:
+    """A mean with its interval, marked, also where popularity is as good."""
+    if pd.isna(row["mean"]):
+        return ""
+    beats = row["beats_popularity"]
+    no_better = NO_BETTER_THAN_POPULARITY if not pd.isna(beats) and not beats else ""
+    mean, low, high = (scale * row[name] for name in ("mean", "low", "high"))
+    return score(mean, low, high, decimals) + marks + no_better
+
+
+def against(comparison: Comparison) -> str:
+    """The title of the column of differences."""
     return f"vs {', '.join(comparison.baseline.values())}"
 
 
-def _names(comparison: Comparison) -> list[str]:
+def shown_factors(comparison: Comparison) -> list[str]:
+    """The columns that tell the cells of a table apart."""
     several = len(comparison.studies) > 1
     return [*(["study"] if several else []), *comparison.varying_factors()]
 
 
-def _cells(
+def scored_cells(
     comparison: Comparison, metrics: Sequence[str]
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Each cell's row on the objective, and its rows on these metrics."""
@@ -326,7 +279,8 @@ def _cells(
     ]
 
 
-def _popularity(comparison: Comparison) -> dict[str, Mapping[str, float]]:
+def popularity(comparison: Comparison) -> dict[str, Mapping[str, float]]:
+    """What ranking by popularity scores on each dataset, where that is known."""
     found: dict[str, Mapping[str, float]] = {}
     for study in comparison.studies:
         for cell in study.cells:
@@ -335,18 +289,6 @@ def _popularity(comparison: Comparison) -> dict[str, Mapping[str, float]]:
             if scores:
                 found.setdefault(dataset, scores)
     return found
-
-
-def _score(row: Mapping[str, Any], marked: bool = False) -> str:
-    """A mean with its interval, what holds of its difference, and whether popularity is as good."""
-    if pd.isna(row["mean"]):
-        return ""
-    marks = mark(row["p_holm"], row["p_bh"]) if marked else ""
-    if marked and row["reservations"]:
-        marks += _WITH_RESERVE
-    beats = row["beats_popularity"]
-    no_better = _NO_BETTER_THAN_POPULARITY if not pd.isna(beats) and not beats else ""
-    return score(row["mean"], row["low"], row["high"]) + marks + no_better
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from mgstudy.config.reading import Location
 from mgstudy.config.study import StudyConfig, unknown_level
 from mgstudy.config.training import parse_objective
 from mgstudy.data.dataset import Dataset
-from mgstudy.errors import InputError, UnknownNameError
+from mgstudy.errors import InputError, UnknownNameError, suggestion
 from mgstudy.models.base import models
 from mgstudy.robustness.objectives import risk_of
 from mgstudy.robustness.risks.base import Risk, risks
@@ -125,6 +125,7 @@ def check_study(document: Document, workspace: Workspace) -> Study:
     _check_objective(config, document, datasets)
     _check_risks(config, document, datasets)
     _check_questions(config, document)
+    _check_names(config, document)
     plan = expand(config, document, datasets)
     _check_lengths(config, document, plan)
     check_search(config, document, plan.cells)
@@ -242,6 +243,21 @@ def _check_questions(config: StudyConfig, document: Document) -> None:
     for position, question in enumerate(config.questions):
         if fault := unknown_level(question.baseline, levels):
             raise document.error(("questions", position, "baseline"), fault)
+
+
+def _check_names(config: StudyConfig, document: Document) -> None:
+    """Refuse a name for what no table of the study has."""
+    factors = config.factors
+    labels = [label for factor in type(factors).model_fields for label in factors.labels(factor)]
+    known = {part for label in labels for part in (label, *label.split("+"))}
+    known |= {*type(factors).model_fields, *map(str, config.training.metrics)}
+    known |= set(config.training.objectives)
+    for word in config.names:
+        if word not in known:
+            raise document.error(
+                ("names", word),
+                f"no level, metric or factor is called {word!r}; {suggestion(word, sorted(known))}",
+            )
 
 
 def _check_lengths(config: StudyConfig, document: Document, plan: CellPlan) -> None:

@@ -22,7 +22,7 @@ from scipy import stats
 from states import recorded, summary_of
 
 from mgstudy.errors import InputError
-from mgstudy.report.comparison import formats
+from mgstudy.report.comparison import formats, paper
 from mgstudy.report.comparison.baselines import parse_baseline
 from mgstudy.report.comparison.published import against_published
 from mgstudy.report.comparison.studies import Comparison, compare_studies
@@ -372,7 +372,7 @@ def test_a_study_that_asks_several_questions_has_a_table_for_each(cell: Simulate
     (other,) = comparison.further_questions()
     assert other.baseline == {"gradient": "plain", "robust": "none"}
     assert list(other.of("recall@20")["baseline"].dropna()) == ["sim/A/plain/none"] * 3
-    labels = [line for of in (comparison, other) for line in formats.to_latex(of).splitlines()]
+    labels = [line for of in (comparison, other) for line in paper.to_latex(of).splitlines()]
     assert r"\label{tab:sim}" in labels and r"\label{tab:sim-plain-none}" in labels
     content = report_content(asked)
     assert [s.title for s in content.sections if s.name.startswith("comparison")] == [
@@ -484,7 +484,7 @@ def comparison(cell: Simulate) -> Comparison:
 
 
 def test_latex_has_rules_the_best_in_bold_and_marks(comparison: Comparison) -> None:
-    lines = formats.to_latex(comparison).splitlines()
+    lines = paper.to_latex(comparison).splitlines()
     body = [line for line in lines if line.endswith(r"\\")]
     assert body[0] == r"model & gradient & recall@20 & ndcg@20 & vs plain \\"
     # t(0.975, 2) · 0.01 / √3 = 0.02484; A does not beat popularity's 0.2.
@@ -578,7 +578,7 @@ def test_that_nothing_is_published_is_said_in_place_of_the_table(cell: Simulate)
     formats.print_comparison(comparison, Console(file=text, width=200), found=found)
     assert text.getvalue().splitlines()[-1].startswith(said)
     assert formats.to_markdown(comparison, found=found).splitlines()[-1].startswith(said)
-    assert formats.to_latex(comparison, found=found).count("tabular") == 2
+    assert paper.to_latex(comparison, found=found).count("tabular") == 2
 
 
 def test_shipped_figures_are_those_of_their_sources() -> None:

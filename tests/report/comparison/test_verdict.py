@@ -12,7 +12,8 @@ from scipy import stats
 from states import METRIC, summary_of
 from states import confirmed_cell as cell
 
-from mgstudy.report.comparison.formats import to_csv, to_json, to_latex, to_markdown
+from mgstudy.report.comparison.formats import to_csv, to_json, to_markdown
+from mgstudy.report.comparison.paper import to_latex
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.comparison.verdict import fewest_trials
 from mgstudy.significance import exceedance_test
