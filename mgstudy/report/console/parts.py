@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -230,8 +231,8 @@ def _parts(kind: str) -> dict[str, Any]:
 def _content(kind: str, name: str, part: Any) -> dict[str, Any]:
     text = inspect.getdoc(part) or ""
     if kind in OPTUNA:
-        text = text.partition("\nArgs:")[0].strip()
-        parameters = dict(_arguments(part))
+        parameters = dict(_arguments(part, text))
+        text = _without_roles(text.partition("\nArgs:")[0].strip())
     else:
         known = getattr(part, "Parameters", None)
         parameters = {} if known is None else parameters_content(known)
@@ -255,13 +256,24 @@ def _content(kind: str, name: str, part: Any) -> dict[str, Any]:
     return content
 
 
-def _arguments(part: type[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Arguments of one of Optuna's own parts, which say what they mean in its documentation."""
+def _arguments(part: type[Any], docstring: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Arguments of one of Optuna's own parts, each with the first paragraph that its docstring has
+    of it."""
+    said = re.search(r"^Args:\n((?: .*\n|\n)*)", f"{docstring}\n", re.MULTILINE)
+    found = re.split(r"^    (\w+)[^:\n]*:", said[1] if said else "", flags=re.MULTILINE)
+    meanings = dict(zip(found[1::2], found[2::2], strict=True))
     for argument in inspect.signature(part).parameters.values():
         default = argument.default
         needed = default is inspect.Parameter.empty
         shown = _NEEDED if needed else default if _is_plain(default) else repr(default)
-        yield argument.name, {"default": shown, "space": None, "description": None}
+        meaning = meanings.get(argument.name, "").strip().partition("\n\n")[0]
+        description = " ".join(_without_roles(meaning).split()) or None
+        yield argument.name, {"default": shown, "space": None, "description": description}
+
+
+def _without_roles(docstring: str) -> str:
+    """Text of Sphinx in which what it links to is named alone."""
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)(?:\(\))?`", r"`\1`", docstring)
 
 
 def _is_plain(value: object) -> bool:

@@ -41,6 +41,14 @@ def test_one_is_explained(printed: Callable[..., str]) -> None:
     assert "startup_trials" in printed("parts", "sampler", "TPESampler")
 
 
+def test_parts_of_optuna_say_what_their_arguments_mean() -> None:
+    found = part_content("pruner", "MedianPruner")
+    warmup = found["parameters"]["n_warmup_steps"]
+    assert warmup["description"].startswith("Pruning is disabled ") and warmup["default"] == 0
+    assert "number of trials finish" in found["parameters"]["n_startup_trials"]["description"]
+    assert ":class:" not in json.dumps([part for part in EVERY if part["kind"] == "sampler"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
