@@ -99,20 +99,17 @@ class Table:
         if "model" not in self.titles:
             return
         place = list(self.titles).index("model")
-        sources = {row[place]: _reconstructed_from(row[place]) for row in self.rows}
-        found = {label: source for label, source in sources.items() if source is not None}
-        if not found:
+        cells = (row[place] for row in self.rows if not row[place].endswith(_RECONSTRUCTED))
+        found = {cell: model_as_shown(cell, cell) for cell in cells}
+        said = [source for _, source in found.values() if source]
+        if not said:
             return
         rows = [
             [
-                f"{cell}{_RECONSTRUCTED}" if column == place and cell in found else cell
+                found[cell][0] if column == place and cell in found else cell
                 for column, cell in enumerate(row)
             ]
             for row in self.rows
-        ]
-        said = [
-            f"{_RECONSTRUCTED} {label}: a reconstruction from {source}, not the authors' model."
-            for label, source in found.items()
         ]
         object.__setattr__(self, "rows", rows)
         object.__setattr__(self, "caption", " ".join(filter(None, [self.caption, *said])))
@@ -393,6 +390,21 @@ def _in_pipes(cell: str) -> str:
 def _latex(text: str) -> str:
     escaped = "".join(_LATEX_SPECIAL.get(letter, letter) for letter in text)
     return _MARKS.sub(lambda found: "$^{" + found[0].translate(_DAGGERS) + "}$", escaped)
+
+
+def model_as_shown(label: str, name: str) -> tuple[str, str]:
+    """What a table calls a model, and what its caption says of it: a mark and its source where it
+    is only a reconstruction, else nothing.
+
+    Args:
+        label: The model's label in the study.
+        name: What it is to be called.
+    """
+    source = _reconstructed_from(label)
+    if source is None:
+        return name, ""
+    said = f"{_RECONSTRUCTED} {name}: a reconstruction from {source}, not the authors' model."
+    return f"{name}{_RECONSTRUCTED}", said
 
 
 @functools.cache

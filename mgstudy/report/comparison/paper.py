@@ -21,7 +21,7 @@ from mgstudy.report.comparison.formats import (
 from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.comparison.verdict import mark
-from mgstudy.report.table import Table
+from mgstudy.report.table import Table, model_as_shown
 from mgstudy.report.texts import percent, score
 from mgstudy.study.results.summary import StudySummary
 
@@ -150,7 +150,10 @@ def paper_table(
             cell = " ".join([*([dataset] if style.by_dataset else []), *levels])
             reserves[cell] = f"{_WITH_RESERVE} {cell}: {row['reservations']}."
     shown = list(spans) if style.by_dataset else columns
-    ordered = sorted(texts, key=_fewest_gone) if style.ablation else list(texts)
+    ordered = list(texts)
+    if style.ablation:
+        groups = list(dict.fromkeys(levels[:-1] for levels in texts))
+        ordered.sort(key=lambda levels: (groups.index(levels[:-1]), _gone(levels[-1])))
     rows = [[*levels, *(texts[levels].get(title, "") for title in shown)] for levels in ordered]
     scale = _popularity_rows(comparison, metrics, len(factors), shown, style)
     number = {levels: position for position, levels in enumerate(ordered)}
@@ -184,23 +187,30 @@ def _labels(
 ) -> tuple[list[str], Callable[[Mapping[str, Any]], tuple[str, ...] | None]]:
     """The factors that head the rows, and what gives a cell's row its names: ``None`` for a cell
     that has no place in the table."""
-    factors = shown_factors(comparison)
     gone = {"dataset"} if style.by_dataset else set()
-    if not style.ablation:
-        kept = [factor for factor in factors if factor not in gone] or ["model"]
-        return kept, lambda row: tuple(called(str(row[factor])) for factor in kept)
-    kept = [factor for factor in factors if factor not in gone | _METHOD.keys()]
+    gone |= _METHOD.keys() if style.ablation else set()
+    kept = [factor for factor in shown_factors(comparison) if factor not in gone]
+    if not kept and not style.ablation:
+        kept = ["model"]
     whole = _parts(comparison.baseline)
 
-    def label(row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    def names(row: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(
+            model_as_shown(str(row[factor]), called(str(row[factor])))[0]
+            if factor == "model"
+            else called(str(row[factor]))
+            for factor in kept
+        )
+
+    def ablated(row: Mapping[str, Any]) -> tuple[str, ...] | None:
         parts = _parts(row)
         if not set(parts) <= set(whole):
             return None
         lacking = [called(part) for part in whole if part not in parts]
         said = f"w/o {', '.join(lacking)}" if lacking else "full"
-        return (*(called(str(row[factor])) for factor in kept), said)
+        return (*names(row), said)
 
-    return [*kept, "variant"], label
+    return ([*kept, "variant"], ablated) if style.ablation else (kept, names)
 
 
 def _parts(levels: Mapping[str, Any]) -> list[str]:
@@ -213,9 +223,9 @@ def _parts(levels: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _fewest_gone(levels: tuple[str, ...]) -> tuple[tuple[str, ...], int]:
-    *others, variant = levels
-    return tuple(others), 0 if variant == "full" else 1 + variant.count(",")
+def _gone(variant: str) -> int:
+    """How many parts a variant is without."""
+    return 0 if variant == "full" else 1 + variant.count(", ")
 
 
 def _title(metric: str, called: Callable[[str], str], style: PaperStyle) -> str:
@@ -228,7 +238,10 @@ def _vs(comparison: Comparison, called: Callable[[str], str], style: PaperStyle)
 
 
 def _said(comparison: Comparison, style: PaperStyle, called: Callable[[str], str]) -> list[str]:
+    labels = comparison.table["model"].unique() if "model" in shown_factors(comparison) else ()
+    sources = [model_as_shown(label, called(label))[1] for label in labels]
     said = ["Of each dataset and metric the best is bold, the second underlined."]
+    said += [source for source in sources if source]
     if style.ablation:
         parts = " + ".join(map(called, _parts(comparison.baseline)))
         said.append(f"The full method is {parts}; w/o names what a row lacks of it.")

@@ -246,7 +246,7 @@ def _check_questions(config: StudyConfig, document: Document) -> None:
 
 
 def _check_names(config: StudyConfig, document: Document) -> None:
-    """Refuse a name for what no table of the study has."""
+    """Refuse a name for what no table of the study has, and one for two things."""
     factors = config.factors
     labels = [label for factor in type(factors).model_fields for label in factors.labels(factor)]
     known = {part for label in labels for part in (label, *label.split("+"))}
@@ -257,6 +257,11 @@ def _check_names(config: StudyConfig, document: Document) -> None:
             raise document.error(
                 ("names", word),
                 f"no level, metric or factor is called {word!r}; {suggestion(word, sorted(known))}",
+            )
+        others = [other for other, name in config.names.items() if name == config.names[word]]
+        if others[0] != word:
+            raise document.error(
+                ("names", word), f"{others[0]} is called {config.names[word]!r} already"
             )
 
 

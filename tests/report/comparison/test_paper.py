@@ -50,7 +50,7 @@ def compared(
     popularity = {
         name: {"test": {"recall@20": 0.05}} for name in {c.levels["dataset"] for c in found}
     }
-    study = summary_of(found, settings={"names": NAMES, **settings}, popularity=popularity)
+    study = summary_of(found, settings={"names": NAMES} | settings, popularity=popularity)
     return compare_studies([study], baseline, ["recall@20"])
 
 
@@ -64,6 +64,16 @@ def test_names_are_those_of_the_study_file() -> None:
     assert rows[1].startswith("MG & none & ")
     assert rows[-2].startswith(r"MG & noise + modality\_dropout & \textbf{0.1500} $\pm$ 0.0248")
     assert rows[-1] == r"popularity (tiktok) &  & 0.0500 & -- \\"
+
+
+def test_a_reconstruction_is_marked_by_whatever_name() -> None:
+    found = [
+        replace(cell, key=model, levels={**cell.levels, "model": model})
+        for cell, model in zip(cells(METHODS[:1] * 2), ("HIIMA", "BPR"), strict=True)
+    ]
+    latex = to_latex(compared(found, names={"HIIMA": "Theirs", "model": "by"}))
+    assert body(latex)[0].startswith("by & ") and body(latex)[1].startswith(r"Theirs$^{\S}$ & ")
+    assert r"$^{\S}$ Theirs: a reconstruction from " in latex
 
 
 def test_scores_are_written_as_asked() -> None:

@@ -96,6 +96,19 @@ def test_what_a_study_asks_may_change_when_it_has_begun(home: Path) -> None:
             api.read_study(home / "s.yaml", [f"questions=[{{baseline: {wrong}}}]"], home)
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("{mirror: MG}", "names.mirror: no level, metric or factor is called 'mirror'"),
+        ("{plain: base, BPR: base}", "names.BPR: plain is called 'base' already"),
+    ],
+)
+def test_a_name_for_nothing_or_for_two_things_is_refused(home: Path, names: str, told: str) -> None:
+    api.read_study(home / "s.yaml", ["names={plain: base, recall@20: R, gradient: by}"], home)
+    with pytest.raises(InputError, match=told):
+        api.read_study(home / "s.yaml", [f"names={names}"], home)
+
+
 def test_what_names_no_objectives_is_refused(home: Path) -> None:
     for wrong, told in (
         ("{maximise: [recall@20]}", "expected a metric, or {maximize: "),
