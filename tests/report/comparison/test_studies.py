@@ -382,6 +382,13 @@ def test_a_study_that_asks_several_questions_has_a_table_for_each(cell: Simulate
     assert compare_studies([asked], {"gradient": "plain"}).baseline == {"gradient": "plain"}
 
 
+def test_searches_under_several_seeds_are_told_from_means_over_seeds(cell: Simulate) -> None:
+    cells = [cell("A", "plain", constant(0.1, 0.2, 0.3), seed=seed) for seed in ("1", "2")]
+    advice = "for means over seeds use `confirmation: {seeds: N}`"
+    assert advice in formats.caption(compare_studies([study(*cells)]))
+    assert advice not in formats.caption(compare_studies([study(cells[0])]))
+
+
 def test_the_baseline_is_read_and_checked(cell: Simulate) -> None:
     studies = [study(cell("A", "plain", []), cell("B", "mg", []))]
     assert parse_baseline("model=B, gradient=mg", studies) == {"model": "B", "gradient": "mg"}
