@@ -35,15 +35,15 @@ _RECONSTRUCTED = "§"
 _SMALL = r"\setlength{\tabcolsep}{3pt}"
 _LATEX_SIZES = (
     ("table", 240.0, "", 5.0, 6.0),
-    ("table", 240.0, rf"\small{_SMALL}", 4.5, 3.0),
+    ("table", 240.0, rf"\small{_SMALL}", 4.6, 3.0),
     ("table*", 500.0, "", 5.0, 6.0),
-    ("table*", 500.0, rf"\small{_SMALL}", 4.5, 3.0),
-    ("table*", 500.0, rf"\footnotesize{_SMALL}", 4.0, 3.0),
-    ("table*", 500.0, rf"\scriptsize{_SMALL}", 3.5, 3.0),
+    ("table*", 500.0, rf"\small{_SMALL}", 4.6, 3.0),
+    ("table*", 500.0, rf"\footnotesize{_SMALL}", 4.2, 3.0),
+    ("table*", 500.0, rf"\scriptsize{_SMALL}", 3.7, 3.0),
 )
 """What a table of LaTeX may be, the best first: the environment, its room (of one column or two of
-ACM's and IEEE's papers) in points, the size of the type, half of that in points, and the space at
-each side of a column."""
+ACM's and IEEE's papers) in points, the size of the type, how wide a digit is, rather too much, and
+the space at each side of a column."""
 _NOTE_EM = 12
 """Width of a column of words in LaTeX, in em."""
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from mgstudy.config.robustness import FLATNESS_MEASURES
+from mgstudy.config.study import DEFAULT_BASELINE
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.significance import ALPHA, holm
 
@@ -54,7 +55,7 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     """
     measured = measurements(plan, results)
     levels = {cell.key: dict(cell.levels) for cell in plan.summary.cells}
-    compared = {key: _baseline(key, levels, plan.summary.baselines[0]) for key in levels}
+    baseline = plan.summary.baselines[0]
     scores = {key: CellScores(key, [m for m in measured if m["cell"] == key]) for key in levels}
     rows = [
         {**levels[key], **row}
@@ -64,8 +65,8 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     ]
     return RobustnessTables(
         curves=pd.DataFrame(rows),
-        summary=_summary(scores, levels, compared),
-        flatness=_flatness(measured, levels, compared),
+        summary=_summary(scores, levels, baseline),
+        flatness=_flatness(measured, levels, baseline),
         landscapes=[
             {
                 # A measurement's "model" is its trial, a level's is an architecture.
@@ -99,7 +100,7 @@ def main_split(table: pd.DataFrame) -> str:
 def _summary(
     scores: Mapping[str, CellScores],
     levels: Mapping[str, Mapping[str, str]],
-    baselines: Mapping[str, str],
+    baseline: Mapping[str, str] = DEFAULT_BASELINE,
 ) -> pd.DataFrame:
     rows = []
     for key, cell in scores.items():
@@ -125,13 +126,13 @@ def _summary(
                 "difference_high": math.nan,
                 "p": math.nan,
             }
-            other = scores.get(baselines[key])
+            other = scores.get(_baseline(key, levels, baseline))
             if other is not None and cell.is_comparable(other, risk, graph):
-                baseline = other.area(risk, graph)
-                row["difference"] = area.mean - baseline.mean
+                area_of_other = other.area(risk, graph)
+                row["difference"] = area.mean - area_of_other.mean
                 tested = significance(
                     row["difference"],
-                    area.samples - baseline.samples,
+                    area.samples - area_of_other.samples,
                     len(cell.replicates) + len(other.replicates) - 2,
                 )
                 row["difference_low"], row["difference_high"] = tested.low, tested.high
@@ -143,7 +144,7 @@ def _summary(
 def _flatness(
     measured: Iterable[Mapping[str, Any]],
     levels: Mapping[str, Mapping[str, str]],
-    baselines: Mapping[str, str],
+    baseline: Mapping[str, str] = DEFAULT_BASELINE,
 ) -> pd.DataFrame:
     values: dict[tuple[str, str], list[float]] = {}
     for found in measured:
@@ -153,8 +154,8 @@ def _flatness(
     rows = []
     for (key, name), of_replicates in values.items():
         mean, several = float(np.mean(of_replicates)), len(of_replicates) > 1
-        baseline = values.get((baselines[key], name), [])
-        reference = float(np.mean(baseline)) if baseline else math.nan
+        others = values.get((_baseline(key, levels, baseline), name), [])
+        reference = float(np.mean(others)) if others else math.nan
         rows.append(
             {
                 **levels[key],
@@ -164,7 +165,7 @@ def _flatness(
                 "deviation": float(np.std(of_replicates, ddof=1)) if several else math.nan,
                 "replicates": len(of_replicates),
                 "ratio": mean / reference if reference else math.nan,
-                "p": _welch_p(of_replicates, baseline),
+                "p": _welch_p(of_replicates, others),
             }
         )
     return _with_holm(pd.DataFrame(rows))
