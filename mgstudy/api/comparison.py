@@ -53,9 +53,10 @@ def compare(
         MgstudyError: If a study cannot be read.
     """
     summaries = [load_study(name, home).summary for name in dict.fromkeys(names)]
+    chosen: dict[str, str] | None = None
     if baseline:
         chosen = parse_baseline(baseline, summaries)
-    else:
-        chosen = whole_method(summaries) if ablation else None
+    elif ablation:
+        chosen = whole_method(summaries)
     shown = metrics or (None if everything else default_metrics(summaries))
     return compare_studies(summaries, chosen, shown)
