@@ -24,6 +24,8 @@ _WIDTH_INCHES = 4.6
 _HEIGHT_INCHES = 3.2
 _ROW_INCHES = 0.3
 _MOST_COLUMNS = 4
+_FEW_POINTS = 12
+"""A line through no more than these has a mark at each: two alone are hard to see, one is not."""
 _DOTS_PER_INCH = 120
 _METADATA = {"Date": None, "Creator": None}
 _SETTINGS: dict[Any, Any] = {
@@ -133,7 +135,7 @@ def _draw_series(axes: Axes, series: Series, y: Sequence[float]) -> None:
         spread = np.asarray(series.low), np.asarray(series.high)
     if series.shape == "line":
         style = "--" if series.dashed else "-"
-        dots = "" if spread is None else marker
+        dots = marker if spread is not None or len(x) <= _FEW_POINTS else ""
         axes.plot(x, y, style, color=colour, marker=dots, ms=4, lw=1.5, label=series.label)
         if spread is not None:
             axes.fill_between(x, *spread, color=colour, alpha=0.15, linewidth=0)
@@ -193,7 +195,7 @@ def _traces(series: Series, y: Sequence[float]) -> list[Any]:
         x=list(series.x),
         y=y,
         name=series.label or series.look.label,
-        mode="lines" if is_line else "markers",
+        mode=_mode(series),
         line={"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"},
         marker={"color": colour, "symbol": series.look.symbol, "opacity": 0.9},
         marker_size=7 if series.low is None and not has_names else 9,
@@ -217,6 +219,12 @@ def _traces(series: Series, y: Sequence[float]) -> list[Any]:
         hoverinfo="skip",
     )
     return [band, drawn]
+
+
+def _mode(series: Series) -> str:
+    if series.shape != "line":
+        return "markers"
+    return "lines+markers" if len(series.x) <= _FEW_POINTS else "lines"
 
 
 def _contour(surface: Surface) -> go.Contour:

@@ -22,6 +22,9 @@ Place = tuple[int, str]
 """A row, counted from 0, and the title of a column."""
 
 _GAP = "  "
+_PHONE = 40
+_PAPER = 110
+"""Characters in a line of a page, on a phone and on paper."""
 
 _LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -80,6 +83,8 @@ class Table:
         rule_before: Rows that LaTeX sets apart by a rule above them.
         spans: Columns that LaTeX heads in two rows: the title, to what several of them have in
             common and to what stands below.
+        lead: The columns that a page puts first, after the names, where a table is too wide and
+            its rows become lines.
     """
 
     titles: Sequence[str]
@@ -94,6 +99,7 @@ class Table:
     styles: Mapping[Place, str] = field(default_factory=dict)
     rule_before: Collection[int] = frozenset()
     spans: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    lead: Collection[str] = ()
 
     def __post_init__(self) -> None:
         if "model" not in self.titles:
@@ -333,7 +339,11 @@ class Table:
         return f"{head}{toprule}{first}{line_end}{''.join(rules)}\n{rest}"
 
     def html(self) -> Markup:
-        """A ``table`` element whose first column heads the rows."""
+        """A ``table`` element whose first column heads the rows. Its class says whether it is too
+        wide for a phone (``wide``), and for paper, too (``wider``)."""
+        places = range(len(self.titles))
+        too_wide = [self._widths(places, room) is None for room in (_PHONE, _PAPER)]
+        kinds = [kind for kind, is_so in zip(("wide", "wider"), too_wide, strict=True) if is_so]
         head = [
             Markup('<th scope="col"{}>{}</th>').format(
                 "" if self.is_text(column) else Markup(' class="number"'), title
@@ -344,8 +354,9 @@ class Table:
         for number, row in enumerate(self.rows):
             cells = (self._html_cell(cell, number, column) for column, cell in enumerate(row))
             rows.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
-        whole = Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>")
-        return whole.format(Markup("").join(head), Markup("\n").join(rows))
+        whole = Markup("<table{}>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>")
+        of_kind = Markup(' class="{}"').format(" ".join(kinds)) if kinds else ""
+        return whole.format(of_kind, Markup("").join(head), Markup("\n").join(rows))
 
     def _latex_cell(self, cell: str, row: int, column: int) -> str:
         if not cell:
@@ -362,10 +373,13 @@ class Table:
             return Markup('<th scope="row">{}</th>').format(cell)
         place = row, self.titles[column]
         kind = "text" if self.is_text(column) else "number"
+        kind += " lead" if self.titles[column] in self.lead else ""
         strong = " strong" if place in self.strong else ""
         shade = self.shades.get(place)
         style = "" if shade is None else Markup(f' style="--share: {shade:.3f}"')
-        return Markup('<td class="{}{}"{}>{}</td>').format(kind, strong, style, cell)
+        title = Markup(' data-title="{}"').format(self.titles[column])
+        whole = Markup('<td class="{}{}"{}{}>{}</td>')
+        return whole.format(kind, strong, title, style, cell)
 
 
 def _letters(text: str) -> float:

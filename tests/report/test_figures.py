@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def test_bands_lie_under_their_lines_in_both() -> None:
     # A legend of its own, as the series have names of their own.
     assert ">plain, graph frozen<" in drawn
     assert "stroke-dasharray" in drawn
+
+
+@pytest.mark.parametrize(("count", "mode"), [(1, "lines+markers"), (40, "lines")])
+def test_a_line_of_few_points_has_marks_of_them_in_both(count: int, mode: str) -> None:
+    series = Series(BLUE, list(range(count)), [0.5] * count, "line")
+    panel = Panel("curve", "epoch", "recall@20", "a curve", [series])
+    (line,) = plotly_figure(panel)["data"]
+    assert line["mode"] == mode
+    marks = re.findall(r'<use [^>]*style="fill: #0072b2', svg(panel))
+    assert len(marks) == (count if "markers" in mode else 0)
 
 
 def test_surfaces_share_the_ends_of_their_colours() -> None:

@@ -61,10 +61,21 @@ def test_html_is_text_and_no_markup() -> None:
     first, second, _ = re.findall("<tr><th scope=.row.*</tr>", html)
     assert first == (
         '<tr><th scope="row">B&amp;P &lt;i&gt;</th>'
-        '<td class="number" style="--share: 0.250">0.1200 ± 0.0100**‡</td>'
-        '<td class="text">x|y</td></tr>'
+        '<td class="number" data-title="recall@20" style="--share: 0.250">0.1200 ± 0.0100**‡</td>'
+        '<td class="text" data-title="source">x|y</td></tr>'
     )
-    assert '<td class="number strong">0.2000 ± 0.0300</td>' in second
+    assert '<td class="number strong" data-title="recall@20">0.2000 ± 0.0300</td>' in second
+
+
+def test_a_table_says_for_what_it_is_too_wide_and_what_comes_first_then() -> None:
+    def table(words: int) -> str:
+        titles = ["model", "score", "verdict"]
+        return Table(titles, [["BPR", "0.1", "x" * words]], ["model"], lead=["verdict"]).html()
+
+    assert "<table>" in table(20)
+    assert '<table class="wide">' in table(40)
+    assert '<table class="wide wider">' in table(120)
+    assert '<td class="number lead" data-title="verdict">x' in table(20)
 
 
 def test_markdown_is_one_line_a_row() -> None:

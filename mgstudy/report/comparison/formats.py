@@ -147,6 +147,7 @@ def comparison_table(
         caption(comparison),
         notes=("verdict",),
         spare=spent,
+        lead=(against(comparison), "verdict"),
     )
 
 

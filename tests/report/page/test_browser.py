@@ -80,3 +80,31 @@ def test_the_report_is_drawn_whole_and_alone(
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"report-{size}-{colours}.png", full_page=True)
     page.close()
+
+
+def test_every_table_fits_a_phone_and_paper_with_the_difference_and_its_verdict_first(
+    browser: Browser, report: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page.goto(report.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(it => { it.open = true; })")
+    cut = """() => [...document.querySelectorAll('.scroll')]
+        .filter(it => it.scrollWidth > it.clientWidth).map(it => it.ariaLabel)"""
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate(cut) == []
+    row = page.locator("#comparison tr:has(td.number.lead:not(:empty))").first
+    order = """it => [...it.children].filter(cell => cell.getClientRects().length)
+        .sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top
+            || a.getBoundingClientRect().left - b.getBoundingClientRect().left)
+        .map(cell => cell.dataset.title ?? 'name')"""
+    shown = row.evaluate(order)
+    assert shown[:4] == ["name", "gradient", "vs plain", "verdict"]
+    assert set(shown[4:]) == {"recall@20", "ndcg@20"}
+    assert "verdict" in row.locator(".lead").nth(1).evaluate(
+        "it => getComputedStyle(it, '::before').content"
+    )
+    # A4 without its margins, at 96 pixels an inch.
+    page.set_viewport_size({"width": 688, "height": 970})
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 688
+    page.close()
