@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mgstudy.api.launching import Launched, launch, resume
     from mgstudy.api.names import study_manifests, study_names
     from mgstudy.api.planning import plan
+    from mgstudy.api.recommending import read_users, recommend
     from mgstudy.api.results import Synced, serve_pages, sync, write_report
     from mgstudy.api.robustness import measure_robustness
     from mgstudy.api.studies import (
@@ -74,6 +75,8 @@ __all__ = [
     "read_launched_study",
     "read_study",
     "read_summary",
+    "read_users",
+    "recommend",
     "rename_study",
     "resume",
     "serve_pages",

@@ -113,7 +113,7 @@ class Deletion:
         size: Bytes of its folder.
         studies: Optuna studies in a storage outside its folder.
         runs: Runs in MLflow.
-        models: Registered models there.
+        models: Versions of its registered model there.
         problem: Why MLflow cannot be asked, empty if it can.
     """
 

@@ -138,6 +138,8 @@ def show_launched(
         console.print(line, style="red", markup=False, soft_wrap=True)
     console.print(
         f"next: {typed('compare', summary.name, home=home)} for this table in other formats, "
+        f"{typed('report', summary.name, home=home)} for a page of all, "
+        f"{typed('recommend', summary.name, 'CELL', home=home)} for what a model recommends, "
         f"{typed('ui', home=home)} to look inside",
         markup=False,
         soft_wrap=True,

@@ -206,5 +206,7 @@ def sync(
     console.print(f"{synced.delivered} records delivered to MLflow", highlight=False)
     if synced.models:
         console.print(f"models registered there: {len(synced.models)}", highlight=False)
+    for model in synced.models:
+        console.print(f"  {model}", markup=False, highlight=False, soft_wrap=True)
     if synced.problem:
         console.print(synced.problem, style="yellow", markup=False, soft_wrap=True)

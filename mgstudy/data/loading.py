@@ -96,6 +96,27 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
     )
 
 
+def raw_ids(workspace: Workspace, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What the raw data calls the users and the items of a prepared dataset, by id: text, or
+    numbers where it numbers them.
+
+    Raises:
+        InputError: If no dataset of that name is prepared.
+    """
+    manifest, store = read_manifest(workspace, name), TableStore(workspace.tables)
+    counts = {"user_ids": manifest.counts.users, "item_ids": manifest.counts.items}
+    found: list[NDArray[Any]] = []
+    for kind, count in counts.items():
+        table = manifest.id_maps.get(kind)
+        if table is None:  # The raw data counts from 0 itself.
+            found.append(np.arange(count))
+            continue
+        for path in store.files(table.key):
+            workspace.fetch(path)
+        found.append(read_ids(store.path(table.key)).to_numpy(zero_copy_only=False))
+    return found[0], found[1]
+
+
 def load_without(
     workspace: Workspace, dataset: Dataset, missing: MissingModalities, label: str
 ) -> Dataset:

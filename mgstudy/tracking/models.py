@@ -1,13 +1,16 @@
-"""Each cell's trained model as an MLflow model, in the model registry.
+"""Each cell's trained model as an MLflow model: versions of one registered model, which is called
+like the study and has an alias for each cell.
 
 The model answers from ranked lists: the first items of every user that the dataset knows, computed
 with the trained weights when it is logged. So it needs no workspace, no dataset and no mgstudy to
-predict, and it knows no other users. The weights lie beside the lists, as the artifact ``weights``.
+predict, takes and gives the raw data's ids, and knows no other users. The weights lie beside the
+lists, as the artifact ``weights``.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,15 +21,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from mgstudy.data.dataset import Dataset
+from mgstudy.data.loading import raw_ids
 from mgstudy.errors import MgstudyError
 from mgstudy.files import Progress, no_progress
 from mgstudy.fingerprint import fingerprint
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.robustness.plan import TrainedCell, trained_models
-from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
+from mgstudy.study.search.state import CellState
+from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, linked, using_mlflow
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.ranking import NO_ITEM, FullRanking
 from mgstudy.training.run import build_model
@@ -36,24 +42,28 @@ LIST_LENGTH = 100
 DEFAULT_K = 20
 _SCRIPT = Path(__file__).with_name("ranked_lists.py")
 _HASH_DIGITS = 8
+_LONGEST_ALIAS = 200
+"""In characters, of the 255 that MLflow takes, without the hash."""
 _REQUIRED = ("mlflow", "pandas", "pyarrow")
 
 
-def registered_name(study: str, levels: Mapping[str, str]) -> str:
-    """A cell's name in the model registry, where ``/`` and ``:`` may not be.
+def cell_alias(levels: Mapping[str, str]) -> str:
+    """The alias of a cell's model: its labels, joined by hyphens. What an alias may not hold
+    becomes ``_``.
 
-    A label with one of them, or with the dot that stands for them, could give two cells one name:
-    the name then ends in a hash of the labels.
+    Where that could give two cells one alias, or one too long, it ends in a hash of the labels.
 
     Args:
-        study: The study's name.
-        levels: Factor to the label of its level.
+        levels: Factor to the label of its level; the first may hold hyphens, as datasets' names do.
     """
-    labels = list(levels.values())
-    name = f"{study}-{'.'.join(labels)}".replace("/", ".").replace(":", ".")
-    if any(character in label for label in labels for character in "/:."):
-        return f"{name}-{fingerprint(dict(levels))[:_HASH_DIGITS]}"
-    return name
+    first, *others = levels.values()
+    alias = re.sub(r"[^A-Za-z0-9_-]", "_", "-".join([first, *others]))
+    is_plain = all(
+        re.fullmatch(r"[A-Za-z0-9_]+", label) for label in (first.replace("-", ""), *others)
+    )
+    if is_plain and len(alias) <= _LONGEST_ALIAS:
+        return alias
+    return f"{alias[:_LONGEST_ALIAS]}-{fingerprint(dict(levels))[:_HASH_DIGITS]}"
 
 
 @using_mlflow()
@@ -69,7 +79,7 @@ def register_models(
         progress: Told how many are registered.
 
     Returns:
-        The URIs of the models, such as ``models:/tiktok-tiktok.BPR.plain.none.adam.999@confirmed``.
+        The URIs of the models, such as ``models:/tiktok@tiktok-BPR-plain-none-adam-999``.
 
     Raises:
         MgstudyError: If a trial has no run in MLflow.
@@ -82,8 +92,7 @@ def register_models(
         run = store.find_run({STUDY_TAG: summary.name, TRIAL_TAG: trained.key})
         if run is None:
             raise MgstudyError(f"trial {trained.key} has no run there")
-        name = registered_name(summary.name, trained.cell.levels)
-        alias = "confirmed" if trained.split == "test" else "best"
+        name, alias = summary.name, cell_alias(trained.cell.levels)
         number = _version(store, name, run, trained, study)
         if str(store.client.get_registered_model(name).aliases.get(alias)) != number:
             store.client.set_registered_model_alias(name, alias, number)
@@ -101,33 +110,46 @@ def cells_without_model(store: TrackingStore, summary: StudySummary) -> list[str
     Raises:
         Exception: Whatever the tracking server does.
     """
+    found = store.client.search_registered_models(f"name = '{summary.name}'", max_results=1)
+    aliases = set(found[0].aliases) if found else set()
     return [
         cell.key
         for cell in summary.cells
-        if cell.best is not None
-        and not cell.is_hidden
-        and not store.client.search_registered_models(
-            f"name = '{registered_name(summary.name, cell.levels)}'", max_results=1
-        )
+        if cell.best is not None and not cell.is_hidden and cell_alias(cell.levels) not in aliases
     ]
 
 
 def _chosen_models(study: Study, summary: StudySummary) -> Iterator[TrainedCell]:
-    """Of each cell the replicate with the best validation score, else its best trial."""
-    by_key = {cell.key: cell for cell in study.plan.cells}
-    for cell in summary.cells:
-        if cell.key in by_key:
-            values = {replicate.number: replicate.value or 0.0 for replicate in cell.confirmations}
-            found = trained_models(cell, by_key[cell.key], study.folder)
-            if found:
-                yield max(found, key=lambda model: values.get(model.replicate, 0.0))
+    found = (chosen_model(study, state) for state in summary.cells)
+    return (model for model in found if model is not None)
 
 
-def ranked_lists(trained: TrainedCell, study: Study) -> pd.DataFrame:
-    """The first items of every user of the dataset, as the study ranks them.
+def chosen_model(study: Study, state: CellState) -> TrainedCell | None:
+    """The replicate of a cell with the best validation score, else its best trial; ``None`` if the
+    last launch did not ask for the cell, or its weights are gone."""
+    cell = next((cell for cell in study.plan.cells if cell.key == state.key), None)
+    found = trained_models(state, cell, study.folder) if cell is not None else []
+    values = {replicate.number: replicate.value or 0.0 for replicate in state.confirmations}
+    return max(found, key=lambda model: values.get(model.replicate, 0.0), default=None)
+
+
+def ranked_lists(
+    trained: TrainedCell,
+    study: Study,
+    users: NDArray[np.int64] | None = None,
+    length: int = LIST_LENGTH,
+) -> pd.DataFrame:
+    """The first items of users of the dataset, as the study ranks them.
+
+    Args:
+        trained: The model.
+        study: Its study.
+        users: Ids of users; all when not given.
+        length: How many items of each, if there are so many to recommend.
 
     Returns:
-        ``user``, ``rank`` (from 1), ``item`` and ``score``, in this order.
+        ``user``, ``rank`` (from 1), ``item`` and ``score``, in this order; users and items by what
+        the raw data calls them.
     """
     dataset, training = _dataset(trained, study), study.config.training
     cell, own = trained.cell, trained.cell.own
@@ -142,25 +164,34 @@ def ranked_lists(trained: TrainedCell, study: Study) -> pd.DataFrame:
     ranking = FullRanking(
         dataset, _excluded(trained, study), block_size=training.evaluation_block_size
     )
-    users = torch.arange(dataset.user_count)
-    blocks = torch.split(users, ranking.block_size)
+    asked = torch.arange(dataset.user_count) if users is None else torch.as_tensor(users)
+    blocks = torch.split(asked, ranking.block_size)
     with torch.no_grad():
         scorer = model.scorer()
-        lists = list(ranking.lists(scorer, users, LIST_LENGTH))
+        lists = list(ranking.lists(scorer, asked, length))
         scores = [
             scorer(block).gather(1, items.clamp(min=0))
             for block, items in zip(blocks, lists, strict=True)
         ]
     items = torch.cat(lists).numpy()
     rows, places = np.nonzero(items != NO_ITEM)
+    user_ids, item_ids = user_and_item_ids(trained, study)
     return pd.DataFrame(
         {
-            "user": rows.astype(np.int64),
+            "user": user_ids[asked.numpy()[rows]],
             "rank": (places + 1).astype(np.int64),
-            "item": items[rows, places],
+            "item": item_ids[items[rows, places]],
             "score": torch.cat(scores).numpy()[rows, places].astype(np.float64),
         }
     )
+
+
+def user_and_item_ids(trained: TrainedCell, study: Study) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What the raw data calls the users and the items that a model was trained on, by id."""
+    label = trained.cell.dataset
+    changed = (level for level in study.config.factors.dataset if not isinstance(level, str))
+    names = {level.label: level.name for level in changed}
+    return raw_ids(study.workspace, names.get(label, label))
 
 
 def _excluded(trained: TrainedCell, study: Study) -> tuple[str, ...]:
@@ -179,9 +210,10 @@ def _version(store: TrackingStore, name: str, run: str, trained: TrainedCell, st
     for existing in store.client.search_model_versions(f"run_id = '{run}'"):
         if existing.name == name:
             return str(existing.version)
-    model = _logged_model(store, run) or _log(store, run, trained, study)
+    logged = cell_alias(trained.cell.levels)
+    model = _logged_model(store, run, logged) or _log(store, run, logged, trained, study)
     try:
-        store.client.create_registered_model(name)
+        store.client.create_registered_model(name, {STUDY_TAG: name})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -191,15 +223,15 @@ def _version(store: TrackingStore, name: str, run: str, trained: TrainedCell, st
     return str(created.version)
 
 
-def _logged_model(store: TrackingStore, run: str) -> Any:
+def _logged_model(store: TrackingStore, run: str, name: str) -> Any:
     """What was logged of the run by a launch that did not come to register it."""
     found = store.client.search_logged_models(
-        [store.experiment_id], filter_string=f"source_run_id = '{run}'"
+        [store.experiment_id], filter_string=f"source_run_id = '{run}' AND name = '{name}'"
     )
     return next((model for model in found if model.status == "READY"), None)
 
 
-def _log(store: TrackingStore, run: str, trained: TrainedCell, study: Study) -> Any:
+def _log(store: TrackingStore, run: str, name: str, trained: TrainedCell, study: Study) -> Any:
     """Log the model of a run, with what it needs to predict."""
     from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
     from mlflow.models import Model  # noqa: PLC0415
@@ -208,11 +240,13 @@ def _log(store: TrackingStore, run: str, trained: TrainedCell, study: Study) -> 
     client = store.client
     with tempfile.TemporaryDirectory(prefix="mgstudy-model-") as folder:
         lists, description = Path(folder, "lists.parquet"), Path(folder, "model.json")
+        users, known = Path(folder, "users.parquet"), user_and_item_ids(trained, study)
         ranked_lists(trained, study).to_parquet(lists, index=False)
+        pd.DataFrame({"user": known[0]}).to_parquet(users, index=False)
         description.write_text(json.dumps(_description(trained, study), indent=2), "utf-8")
         model = client.create_logged_model(
             store.experiment_id,
-            name="model",
+            name=name,
             source_run_id=run,
             tags={STUDY_TAG: study.config.name, "mgstudy.cell": trained.cell.key},
             params={name: str(value) for name, value in trained.parameters.items()},
@@ -226,6 +260,7 @@ def _log(store: TrackingStore, run: str, trained: TrainedCell, study: Study) -> 
                 python_model=str(_SCRIPT),
                 artifacts={
                     "lists": str(lists),
+                    "users": str(users),
                     "description": str(description),
                     "weights": str(trained.weights),
                 },
@@ -235,27 +270,29 @@ def _log(store: TrackingStore, run: str, trained: TrainedCell, study: Study) -> 
                     model_uuid=model.model_id,
                     model_id=model.model_id,
                 ),
-                signature=_signature(),
+                signature=_signature(*known),
                 # Given, they are not found out by loading the model in another process.
                 pip_requirements=[f"{package}=={version(package)}" for package in _REQUIRED],
             )
         client.log_model_artifacts(model.model_id, str(saved))
+    linked(trained.weights, f"{model.artifact_location}/artifacts/{trained.weights.name}")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
     return client.finalize_logged_model(model.model_id, "READY")
 
 
-def _signature() -> Any:
+def _signature(users: NDArray[Any], items: NDArray[Any]) -> Any:
     from mlflow.models import ModelSignature  # noqa: PLC0415
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema  # noqa: PLC0415
 
+    user, item = ("long" if ids.dtype.kind == "i" else "string" for ids in (users, items))
     return ModelSignature(
         # Without a name, so that lists and arrays are users too.
-        inputs=Schema([ColSpec("long")]),
+        inputs=Schema([ColSpec(user)]),
         outputs=Schema(
             [
-                ColSpec("long", "user"),
+                ColSpec(user, "user"),
                 ColSpec("long", "rank"),
-                ColSpec("long", "item"),
+                ColSpec(item, "item"),
                 ColSpec("double", "score"),
             ]
         ),

@@ -21,8 +21,8 @@ class RankedLists(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:
         """Read the lists and what they are of."""
         self.lists = pd.read_parquet(context.artifacts["lists"])
+        self.users = pd.read_parquet(context.artifacts["users"])["user"]
         described = json.loads(Path(context.artifacts["description"]).read_text("utf-8"))
-        self.user_count: int = described["users"]
         self.longest: int = described["list_length"]
 
     def predict(
@@ -35,7 +35,7 @@ class RankedLists(PythonModel):  # type: ignore[misc]
 
         Args:
             context: Unused.
-            model_input: A column ``user``, or one without a name: user numbers of the dataset.
+            model_input: A column ``user``, or one without a name: the raw data's users.
             params: ``k``: how many items, 20 when not given.
 
         Returns:
@@ -49,17 +49,20 @@ class RankedLists(PythonModel):  # type: ignore[misc]
         if name not in ("user", 0):
             raise ValueError(f"expected users in a column 'user', got column {name!r}")
         users = model_input[name]
-        known = users.between(0, self.user_count - 1)
+        known = users.isin(self.users)
         if not known.all():
             unknown = ", ".join(str(user) for user in users[~known].unique()[:5])
             raise ValueError(
-                f"unknown user {unknown}: the model knows users 0 to {self.user_count - 1}"
+                f"unknown user {unknown}: the model knows {len(self.users)} users, such as "
+                f"{self.users.iloc[0]}"
             )
         k = int((params or {}).get("k", 20))
         if not 1 <= k <= self.longest:
             raise ValueError(f"k must be 1 to {self.longest}, got {k}")
         top = self.lists[self.lists["rank"] <= k]
-        return pd.DataFrame({"user": users.astype("int64")}).merge(top, on="user", how="inner")
+        return pd.DataFrame({"user": users.astype(self.users.dtype)}).merge(
+            top, on="user", how="inner"
+        )
 
 
 set_model(RankedLists())

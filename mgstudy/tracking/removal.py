@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from mgstudy.errors import MgstudyError
 from mgstudy.files import listed, remove_all
 from mgstudy.study.results.summary import StudySummary
-from mgstudy.tracking.models import registered_name
 from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
 
 _MOST_EXPERIMENTS = 50_000
@@ -25,7 +24,8 @@ class InMlflow:
 
     Attributes:
         runs: Ids of its runs.
-        models: Names of its registered models.
+        models: Versions of its registered model, which is called like the study, that are of its
+            runs.
         experiment: Id of its experiment, if that has no other runs.
     """
 
@@ -47,13 +47,9 @@ def found_in_mlflow(store: TrackingStore, summary: StudySummary) -> InMlflow:
     store.experiment_id = experiment.experiment_id
     runs = [run.info.run_id for run in store.runs({STUDY_TAG: summary.name}, deleted=True)]
     is_own = len(store.runs({}, deleted=True)) == len(runs)
-    models = [
-        name
-        for cell in summary.cells
-        if store.client.search_registered_models(
-            f"name = '{(name := registered_name(summary.name, cell.levels))}'", max_results=1
-        )
-    ]
+    # Another's model may have the name, as may a study of another workspace with this server.
+    versions = store.client.search_model_versions(f"name = '{summary.name}'")
+    models = [str(version.version) for version in versions if version.run_id in set(runs)]
     return InMlflow(tuple(runs), tuple(models), experiment.experiment_id if is_own else None)
 
 
@@ -66,8 +62,7 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
         MgstudyError: If artifacts cannot be removed, or MLflow's own clean-up fails.
         Exception: Whatever the tracking server does.
     """
-    for name in found.models:
-        store.client.delete_registered_model(name)
+    _remove_models(store, found)
     for run in found.runs:
         if store.client.get_run(run).info.lifecycle_stage == "active":
             store.client.delete_run(run)
@@ -90,6 +85,16 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
             said = done.stderr.strip() or f"it ended with {done.returncode}"
             raise MgstudyError(f"MLflow cannot clean up: {said.splitlines()[-1]}")
     return True
+
+
+def _remove_models(store: TrackingStore, found: InMlflow) -> None:
+    """Delete the versions, and the registered model that a study made, once it has no other."""
+    for version in found.models:
+        store.client.delete_model_version(store.study, version)
+    for model in store.client.search_registered_models(f"name = '{store.study}'", max_results=1):
+        is_empty = not store.client.search_model_versions(f"name = '{store.study}'")
+        if is_empty and STUDY_TAG in model.tags:
+            store.client.delete_registered_model(store.study)
 
 
 def cleaned_up(found: InMlflow) -> list[tuple[str, str]]:

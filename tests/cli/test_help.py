@@ -32,6 +32,7 @@ def test_every_command_is_listed_under_what_it_is_for_by_a_whole_sentence(
         for of in (*app.registered_commands, *app.registered_groups)
     }
     assert {name for group in listed for name, _ in group} == registered
+    assert " ".join(whole.split()).endswith("docs/ in the source distribution explains the rest.")
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ def offered(
             "a/BPR/mirror_gradient/none/adam/999", "a/BPR/plain/none/adam/999"
         ]),
         ("mgstudy robustness never --cells ", []),
+        ("mgstudy recommend tiktok a/BPR/p", ["a/BPR/plain/none/adam/999"]),
         ("mgstudy compare tiktok --metric recall", ["recall@20"]),
         ("mgstudy compare tiktok --baseline gradient=p", ["gradient=plain"]),
         ("mgstudy parts gr", ["gradient"]),

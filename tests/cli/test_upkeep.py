@@ -104,12 +104,14 @@ def test_a_study_is_deleted_with_all_that_is_of_it_and_no_other(
     for study in (driven, other):
         study.project()
     client = MlflowClient(f"sqlite:///{driven.home}/mlflow.db")
-    client.create_registered_model("s-a.BPR.plain.none.adam.999")
+    client.create_registered_model("s", {"mgstudy.study": "s"})
+    (run, *_) = driven.store.runs({"mgstudy.study": "s"})
+    client.create_model_version("s", "file:///model", run_id=run.info.run_id)
     asked = command("delete", "s")
     assert (asked.code, asked.err) == (2, "error: nobody is here to be asked; `--yes` deletes it\n")
     assert re.match(
         r"study s \(finished\): 4 trials in 2 cells, [\d.]+ \w+ in its folder, 5 MLflow runs with "
-        r"their artifacts, 1 registered models\n",
+        r"their artifacts, 1 versions of its registered model\n",
         asked.out,
     )
     assert driven.folder.path.is_dir() and (driven.home / "mlruns" / "s").is_dir()

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 from programs import MGSTUDY, finished
 
 from mgstudy import api
+from mgstudy.errors import InputError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.cell_trainer import build_cell_trainer
@@ -35,7 +36,8 @@ sampler: GridSampler
 trials: 2
 training: {epochs: 3, batch_size: 128, objective: ndcg@5, measures: [ndcg], cutoffs: [5]}
 """
-NAME = "logged-tiny.BPR.plain.none.adam.999"
+ALIAS = "tiny-BPR-plain-none-adam-999"
+URI = f"models:/logged@{ALIAS}"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_the_loaded_model_ranks_as_the_weights_score(
     scores = users @ items.T
     scores[dataset.train.users, dataset.train.items] = -np.inf
 
-    loaded = mlflow.pyfunc.load_model(f"models:/{NAME}@confirmed")
+    loaded = mlflow.pyfunc.load_model(URI)
     asked = [7, 0, 79]
     given = loaded.predict(pd.DataFrame({"user": asked}), params={"k": 5})
     assert list(given) == ["user", "rank", "item", "score"]
@@ -100,7 +102,7 @@ def test_the_loaded_model_ranks_as_the_weights_score(
 @pytest.mark.parametrize(
     ("users", "k", "complaint"),
     [
-        ([0, 80], 5, "unknown user 80: the model knows users 0 to 79"),
+        ([0, 80], 5, "unknown user 80: the model knows 80 users, such as 0"),
         ([-1], 5, "unknown user -1"),
         ([0], 61, "k must be 1 to 60, got 61"),
         ([0], 0, "k must be 1 to 60, got 0"),
@@ -110,7 +112,7 @@ def test_the_loaded_model_ranks_as_the_weights_score(
 def test_what_cannot_be_answered_is_refused(
     summaries: list[StudySummary], users: object, k: int, complaint: str
 ) -> None:
-    loaded = mlflow.pyfunc.load_model(f"models:/{NAME}@confirmed")
+    loaded = mlflow.pyfunc.load_model(URI)
     with pytest.raises((ValueError, MlflowException), match=complaint):
         loaded.predict(users, params={"k": k})
 
@@ -118,16 +120,13 @@ def test_what_cannot_be_answered_is_refused(
 def test_launching_again_makes_no_further_version(
     client: MlflowClient, summaries: list[StudySummary]
 ) -> None:
-    versions = client.search_model_versions(f"name = '{NAME}'")
+    versions = client.search_model_versions("name = 'logged'")
     assert len(versions) == 2  # Of the search's best trial, then of the best replicate.
-    model = client.get_registered_model(NAME)
-    assert {alias: int(number) for alias, number in model.aliases.items()} == {
-        "best": 1,
-        "confirmed": 2,
-    }
+    model = client.get_registered_model("logged")
+    assert {alias: int(number) for alias, number in model.aliases.items()} == {ALIAS: 2}
     (cell,) = summaries[-1].cells
     winner = max(cell.confirmations, key=lambda replicate: replicate.value or 0.0)
-    version = client.get_model_version_by_alias(NAME, "confirmed")
+    version = client.get_model_version_by_alias("logged", ALIAS)
     run = client.get_run(version.run_id)
     assert run.data.tags["mgstudy.trial"] == (
         f"{cell.key}/confirmation/{cell.best.number if cell.best else None}/{winner.number}"
@@ -140,8 +139,11 @@ def test_launching_again_makes_no_further_version(
 def test_the_weights_and_what_they_are_of_lie_beside_the_lists(
     home: Path, summaries: list[StudySummary]
 ) -> None:
-    path = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}@confirmed")) / "artifacts"
+    path = Path(mlflow.artifacts.download_artifacts(URI)) / "artifacts"
     assert "model" in load_checkpoint(path / "best.pt")
+    # In the study's folder and in MLflow's, they lie on the disk once.
+    winners = [replicate.weights for replicate in summaries[-1].cells[0].confirmations]
+    assert max(weights.stat().st_nlink for weights in winners) == 2
     described = json.loads((path / "model.json").read_text())
     (cell,) = summaries[-1].cells
     assert described["parameters"] == dict(cell.confirmations[0].parameters)
@@ -149,10 +151,20 @@ def test_the_weights_and_what_they_are_of_lie_beside_the_lists(
     assert described["dataset"]["interactions"] == dataset.fingerprint
 
 
+def test_what_is_recommended_is_what_the_registered_model_says(
+    home: Path, summaries: list[StudySummary]
+) -> None:
+    given = mlflow.pyfunc.load_model(URI).predict([7, 3], params={"k": 5})
+    made = api.recommend("logged", "BPR/plain", ["7", 3], k=5, home=home)
+    pd.testing.assert_frame_equal(made, given)
+    with pytest.raises(InputError, match=r"knows no user 80 \(1 of 2 are unknown\)"):
+        api.recommend("logged", "BPR", [3, 80], home=home)
+
+
 def test_a_lost_store_gets_its_models_back_while_there_are_weights(
     home: Path, summaries: list[StudySummary], tmp_path: Path
 ) -> None:
-    given = mlflow.pyfunc.load_model(f"models:/{NAME}@confirmed").predict([3, 17])
+    given = mlflow.pyfunc.load_model(URI).predict([3, 17])
     (cell,) = summaries[-1].cells
     store, kept = home / "mlflow.db", home / "kept.db"
     weights = _study(home, 3).folder.checkpoints
@@ -176,7 +188,7 @@ def test_a_lost_store_gets_its_models_back_while_there_are_weights(
     client = MlflowClient(uri)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", uri)
-        again = mlflow.pyfunc.load_model(f"models:/{NAME}@confirmed").predict([3, 17])
+        again = mlflow.pyfunc.load_model(URI).predict([3, 17])
     pd.testing.assert_frame_equal(again, given)
     experiment = client.get_experiment_by_name("logged")
     assert experiment is not None
@@ -188,8 +200,8 @@ def test_a_lost_store_gets_its_models_back_while_there_are_weights(
 def test_a_store_that_refuses_models_is_a_warning(
     home: Path, summaries: list[StudySummary], client: MlflowClient, caplog
 ) -> None:
-    lost = client.get_model_version_by_alias(NAME, "confirmed")
-    client.delete_model_version(NAME, lost.version)
+    lost = client.get_model_version_by_alias("logged", ALIAS)
+    client.delete_model_version("logged", lost.version)
     with closing(sqlite3.connect(home / "mlflow.db")) as store:
         store.execute(
             "CREATE TRIGGER refused BEFORE INSERT ON model_versions "
@@ -203,5 +215,5 @@ def test_a_store_that_refuses_models_is_a_warning(
     assert "Model Version creation error" in warning
     assert "launching again tries again" in warning
     api.launch(_study(home, 3))
-    again = client.get_model_version_by_alias(NAME, "confirmed")
+    again = client.get_model_version_by_alias("logged", ALIAS)
     assert (again.run_id, int(again.version)) == (lost.run_id, int(lost.version) + 1)

@@ -147,5 +147,5 @@ def deletion_text(summary: StudySummary, size: int, studies: int, runs: int, mod
     parts = [f"{done} trials in {len(summary.cells)} cells", f"{decimal(size)} in its folder"]
     parts += [f"{studies} Optuna studies in {summary.storage}"] if studies else []
     parts += [f"{runs} MLflow runs with their artifacts"] if runs else []
-    parts += [f"{models} registered models"] if models else []
+    parts += [f"{models} versions of its registered model"] if models else []
     return f"study {summary.name} ({state_of(summary)}): {', '.join(parts)}"
