@@ -46,10 +46,11 @@ def _first_sentence(text: str | None) -> str:
 
 
 def _epilog() -> str:
-    """How to read on: in the documentation too, where the package says that there is one."""
+    """How to read on: in the documentation too, on the net where the package names an address."""
     urls = (entry.partition(", ") for entry in metadata("mgstudy").get_all("Project-URL") or ())
-    found = [f"; {url} explains the rest" for label, _, url in urls if label == "Documentation"]
-    return f"`mgstudy COMMAND --help` explains one{''.join(found)}."
+    found = [url for label, _, url in urls if label == "Documentation"]
+    rest = found[0] if found else "docs/ in the source distribution"
+    return f"`mgstudy COMMAND --help` explains one; {rest} explains the rest."
 
 
 app = typer.Typer(
