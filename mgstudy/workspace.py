@@ -22,7 +22,7 @@ from mgstudy.urls import first_line, redacted
 HOME_VARIABLE = "MGSTUDY_HOME"
 CACHE_VARIABLE = "MGSTUDY_CACHE"
 _BLOCK = 1 << 22
-_OF_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[?$]")
+_NOT_OF_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[?$\ud800-\udfff]")
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
 
 Result = TypeVar("Result")
@@ -56,10 +56,10 @@ class Workspace:
             shared = SharedFiles.at(chosen)
             return cls(shared.copy, shared)
         folder = absolute(chosen)
-        if found := _OF_URLS.search(str(folder)):
+        if found := _NOT_OF_URLS.search(str(folder)):
             raise InputError(
-                f"{folder}: {found[0]!r} means something else in the URLs of the databases that "
-                "would lie there; give the workspace's folder another name"
+                f"{folder}: {found[0]!r} means something else, or nothing, in the URLs of the "
+                "databases that would lie there; give the workspace's folder another name"
             )
         try:
             if folder.exists() and not folder.is_dir():

@@ -33,7 +33,11 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
     [
         ("~nosuchuser/x", "^~nosuchuser/x: nobody's home is known by `~nosuchuser` here"),
         ("x" * 300, "x: cannot be a workspace: .*File name too long"),
-        ("my%20data", "my%20data: '%20' means something else in the URLs of the databases"),
+        ("my%20data", "my%20data: '%20' means something else, or nothing, in the URLs of the "),
+        (
+            "latin\udce9",
+            r"'\\udce9' means something else, or nothing, in the URLs of the databases",
+        ),
         ("what now?x=1", r"what now\?x=1: '\?' means something else"),
         ("data-$PROJECT", r"data-\$PROJECT: '\$' means something else"),
         ("nosuch://x", "^nosuch://x: Protocol not known: nosuch"),
