@@ -64,7 +64,7 @@ def content_of(path: Path) -> bytes | None:
         refuse_what_is_no_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
-        _refuse_lost_link(path, error)
+        refuse_lost_link(path, error)
         return None
     except OSError as error:
         raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
@@ -146,7 +146,7 @@ def is_there(path: Path) -> bool:
     try:
         path.lstat()
     except FileNotFoundError as error:
-        _refuse_lost_link(path.parent, error)
+        refuse_lost_link(path.parent, error)
         return False
     except OSError as error:
         raise MgstudyError(f"{path}: cannot be read: {error.strerror}") from error
@@ -177,15 +177,19 @@ def listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except FileNotFoundError as error:
-        _refuse_lost_link(folder, error)
+        refuse_lost_link(folder, error)
         return []
     except OSError as error:
         raise MgstudyError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def _refuse_lost_link(path: Path, error: FileNotFoundError) -> None:
-    """See that something is not there because it is not, and not behind a link that leads nowhere,
-    such as to a disk that is away."""
+def refuse_lost_link(path: Path, error: OSError) -> None:
+    """See that something failed for itself, and not behind a link that leads nowhere, such as to a
+    disk that is away.
+
+    Raises:
+        MgstudyError: If there is such a link.
+    """
     nearest = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
     if nearest.is_symlink() and not nearest.exists():
         raise MgstudyError(f"{nearest}: cannot be read: the link leads nowhere") from error
@@ -249,6 +253,7 @@ def locked(path: Path) -> Iterator[None]:
             logger.info("%s: waiting for the process that is making it", path)
             lock.acquire()
     except OSError as error:
+        refuse_lost_link(path.parent, error)
         raise MgstudyError(f"{path.parent}: cannot be written to: {error.strerror}") from error
     try:
         yield
@@ -312,6 +317,7 @@ def said_of_writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        refuse_lost_link(path.parent, error)
         raise MgstudyError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 

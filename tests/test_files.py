@@ -50,6 +50,9 @@ def test_what_lies_behind_a_link_that_leads_nowhere_is_not_taken_for_absent(tmp_
     with pytest.raises(MgstudyError, match="the link leads nowhere"):
         listed(tmp_path / "home")
     assert is_there(tmp_path / "home")
+    for write in (locked, written_whole):
+        with pytest.raises(MgstudyError, match="the link leads nowhere"):
+            write(tmp_path / "home" / "file").__enter__()
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path) -> None:

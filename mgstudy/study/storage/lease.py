@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import content_of, is_there, written_whole
+from mgstudy.files import content_of, is_there, refuse_lost_link, written_whole
 from mgstudy.study.storage.database_lock import (
     has_locks,
     is_lock_held,
@@ -105,6 +105,7 @@ def lease(
             f"follow it with `mgstudy status {study}`, or stop that process first"
         ) from None
     except OSError as error:
+        refuse_lost_link(folder, error)
         raise MgstudyError(f"{folder}: cannot be written to: {error.strerror}") from error
     held = Lease(folder, database, study, look_seconds)
     try:
