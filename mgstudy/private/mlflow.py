@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from mgstudy.errors import MgstudyError
+
 logger = logging.getLogger(__name__)
 
 _PLACES = (
@@ -28,19 +30,30 @@ def move_artifacts(home: Path) -> None:
 
     Args:
         home: The folder in which ``mlflow.db`` and ``mlruns`` are.
+
+    Raises:
+        MgstudyError: If it names others and cannot be written to.
     """
     database = home / "mlflow.db"
     if not database.is_file():
         return
+    moved: dict[str, str] = {}
     try:
         with closing(sqlite3.connect(database)) as connection, connection:
             known = connection.execute("SELECT name, artifact_location FROM experiments").fetchall()
             for name, location in known:
                 here, there = home / "mlruns" / name, Path(unquote(urlsplit(location).path))
                 if _is_elsewhere(here, there):
-                    _replace(connection, location, here.as_uri())
+                    moved[location] = here.as_uri()
+            for location, now in moved.items():
+                _replace(connection, location, now)
     except (AttributeError, sqlite3.Error, TypeError, ValueError) as error:
-        # Not made yet, not to be written to, or damaged, which MLflow says itself.
+        if moved:
+            raise MgstudyError(
+                f"{database}: was copied or moved, still names {next(iter(moved))}, and cannot be "
+                f"written to: {error}"
+            ) from error
+        # Not made yet or damaged, which MLflow says itself.
         logger.debug("%s: %s", database, error)
 
 

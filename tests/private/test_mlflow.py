@@ -12,6 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from sqlalchemy import MetaData, create_engine
 
+from mgstudy.errors import MgstudyError
 from mgstudy.private.mlflow import move_artifacts
 
 
@@ -73,6 +74,19 @@ def test_artifacts_of_a_copy_are_its_own(store: Path, tmp_path: Path) -> None:
     files = sorted(store.rglob("*"))
     check_own(copied(store, tmp_path / "copy"))
     assert sorted(store.rglob("*")) == files
+
+
+def test_what_cannot_be_named_anew_is_not_used(store: Path, tmp_path: Path) -> None:
+    """Where a copy may only be read, for example: artifacts would go to the folder it is of."""
+    home = tmp_path / "copy"
+    shutil.copytree(store, home)
+    with closing(sqlite3.connect(home / "mlflow.db")) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER closed BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'closed'); END"
+        )
+    with pytest.raises(MgstudyError, match=rf"still names {store.as_uri()}/mlruns/s.*: closed$"):
+        move_artifacts(home)
+    assert places(home) == places(store)
 
 
 @pytest.mark.parametrize("has_files", [True, False])
