@@ -165,7 +165,7 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
         store = TrackingStore(workspace, config.tracking, name)
         is_gone = _remove_from_mlflow(store, summary)
         if config.storage is not None:
-            with opened_storage(url, create=False) as storage:
+            with opened_storage(url) as storage:
                 for study_id in stored_studies(storage, name).values():
                     storage.delete_study(study_id)
         try:
@@ -213,7 +213,7 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
     with lease(folder.path, url, name):
         # First what fails where a server is away: then nothing else has changed.
         _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
-        with opened_storage(url, create=False) as storage:
+        with opened_storage(url) as storage:
             former = stored_studies(storage, name)
             store_lines(storage, new, list(stored_lines(storage, name)), target.trial_files)
             for study_id in former.values():

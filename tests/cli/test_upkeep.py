@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import small_disk
+from disks import read_only, small_disk
 from driven import Driven
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
@@ -159,6 +160,23 @@ def test_a_deletion_says_what_it_cannot_remove_and_can_be_given_again(
             assert list(api.list_studies()) == ["s"], "it can be given again"
     assert command("delete", "s", "--yes").out.endswith("deleted study s\n")
     assert not driven.folder.path.exists() and not (driven.home / "mlruns" / "s").exists()
+
+
+def test_trials_that_cannot_be_deleted_are_not_said_to_be(
+    driven: Driven, command: Command, tmp_path: Path
+) -> None:
+    """Their storage may only be read, as if it lay on a disk that is mounted so."""
+    folder, view = tmp_path / "folder", tmp_path / "view"
+    with read_only(folder, view):
+        shutil.copy(driven.folder.own_storage, folder / "optuna.db")
+        content = json.loads(driven.folder.manifest.read_text())
+        content["config"]["storage"] = f"sqlite:///{view}/optuna.db"
+        driven.folder.manifest.write_text(json.dumps(content))
+        for words in (("delete", "s", "--yes"), ("rename", "s", "t")):
+            ended = command(*words)
+            assert ended.code == 1 and ended.err.count("\n") == 1, ended
+            assert "optuna.db cannot be opened: attempt to write a readonly database" in ended.err
+            assert list(api.list_studies()) == ["s"]
 
 
 def test_a_study_whose_password_is_not_known_here_is_listed(

@@ -1,4 +1,4 @@
-"""Small disks, in memory."""
+"""Small disks, in memory, and folders that may only be read."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         finished("umount", "-l", folder)
+
+
+@contextmanager
+def read_only(folder: Path, view: Path) -> Iterator[None]:
+    """Show a folder under a second path, where it may only be read; both are made."""
+    for path in (folder, view):
+        path.mkdir()
+    try:
+        for command in (("--bind", folder), ("-o", "remount,bind,ro")):
+            done = finished("mount", *command, view, code=None)
+            if done.returncode != 0:
+                pytest.skip(f"nothing can be mounted: {done.stderr.strip()}")
+        yield
+    finally:
+        finished("umount", "-l", view, code=None)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
 import pytest
+from disks import read_only, small_disk
 
 from mgstudy.errors import MgstudyError
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder, lease
-from mgstudy.study.storage.optuna_storage import open_storage
+from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.urls import sqlite_url
 
 
@@ -20,20 +21,8 @@ from mgstudy.urls import sqlite_url
 def views(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """One folder under two paths, the second of which may only be read."""
     folder, view = tmp_path / "folder", tmp_path / "view"
-    for path in (folder, view):
-        path.mkdir()
-    commands = [
-        ["mount", "--bind", str(folder), str(view)],
-        ["mount", "-o", "remount,bind,ro", str(view)],
-    ]
-    try:
-        for command in commands:
-            done = subprocess.run(command, capture_output=True, check=False, timeout=60)
-            if done.returncode != 0:
-                pytest.skip(f"nothing can be mounted: {done.stderr.decode().strip()}")
+    with read_only(folder, view):
         yield folder, view
-    finally:
-        subprocess.run(["umount", "-l", str(view)], capture_output=True, check=False, timeout=60)
 
 
 def test_a_study_that_may_only_be_read_is_read(views: tuple[Path, Path]) -> None:
@@ -57,3 +46,20 @@ def test_a_study_that_may_only_be_read_is_read(views: tuple[Path, Path]) -> None
         lease(theirs.path, url, "s"),
     ):
         pass
+
+
+def test_a_study_on_a_full_disk_is_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "full", "2m") as full:
+        url = sqlite_url(full / "optuna.db")
+        storage = open_storage(url)
+        optuna.create_study(storage=storage, study_name="s").add_trial(
+            optuna.create_trial(value=0.25)
+        )
+        close_storage(storage)
+        with suppress(OSError), (full / "rest").open("wb", buffering=0) as rest:
+            while rest.write(bytes(4096)):
+                pass
+        reader = open_storage(url, create=False)
+        (trial,) = optuna.load_study(study_name="s", storage=reader).trials
+        assert trial.value == 0.25
+        close_storage(reader)

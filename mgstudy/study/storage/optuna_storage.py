@@ -35,6 +35,8 @@ NOT_WRITTEN_BY_OPTUNA = (
 """What Optuna raises of a storage that cannot be read, or holds something else than it writes."""
 _SQLITE_BUSY_SECONDS = 60
 _CONNECT_SECONDS = 10
+_ROOM = 1 << 20
+"""Bytes that have to be free on a disk for SQLite to read a database there."""
 
 
 def open_storage(url: str, create: bool = True) -> BaseStorage:
@@ -46,7 +48,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     Args:
         url: For example ``sqlite:////home/me/study.db``, ``postgresql://host/database``
             or ``journal:////home/me/study.log``.
-        create: Whether a file that does not exist is created.
+        create: Whether it is written to, and a file that does not exist is created.
 
     Raises:
         InputError: If ``url`` is not a storage's URL or its driver is not installed.
@@ -64,7 +66,7 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
         if file is not None and file.exists():
             refuse_what_is_no_file(file)
         if file is not None:
-            if is_sqlite and not create and not os.access(file.parent, os.W_OK):
+            if is_sqlite and not create and _takes_nothing(file.parent):
                 copied = _copied_database(file)
                 parsed = parsed.set(database=str(copied))
             else:
@@ -151,6 +153,11 @@ def quiet_optuna(level: int = logging.WARNING) -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+def _takes_nothing(folder: Path) -> bool:
+    """Whether nothing can be written to a folder, or its disk is full."""
+    return not os.access(folder, os.W_OK) or shutil.disk_usage(folder).free < _ROOM
 
 
 def _copied_database(file: Path) -> Path:
