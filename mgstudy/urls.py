@@ -20,6 +20,10 @@ _SECRETS = (
     re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:)(?P<secret>\S+)(?=@)"),
     # ``scheme://user:password@``, whose password holds spaces; no ``host:port``.
     re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:(?!\d{1,5}\b)(?=\S))(?P<secret>[^@\n]+)(?=@)"),
+    # ``scheme://user:password``, whose host was forgotten; no ``host:port``.
+    re.compile(
+        r"(?<=://)(?P<before>[^:@/\s\[]+:(?!\d{1,5}\b))(?P<secret>[^@\s/:*$'\"][^@\s/'\"]*)(?!\S*@)"
+    ),
     # ``https://token@``. Who logs into a database is no secret: ``postgresql://me@``.
     re.compile(r"(?<![\w+.-])(?P<before>(?!postgres)[\w+.-]+://)(?P<secret>[^:@/?#\s]+)(?=:?@)"),
     # ``?token=``, ``password='...'``, ``"secret": "..."``, whatever stands before such a word in a

@@ -37,6 +37,8 @@ from mgstudy.urls import expand_url, first_line, recorded_url, redacted
         ("postgresql://me:secret${DATABASE_PASSWORD}@host/d", "postgresql://me:***@host/d"),
         ("host=h user=me password='my secret' dbname=d", "host=h user=me password=*** dbname=d"),
         ("host=h PASSWORD=secret", "host=h PASSWORD=***"),
+        ("postgresql://me:secret/d", "postgresql://me:***/d"),
+        ("'http://me:12secret'", "'http://me:***'"),
         ("ssl_passphrase=secret", "ssl_passphrase=***"),
         ("password = 'my secret'", "password = ***"),
         ("AWS_ACCESS_KEY_ID=me AWS_SECRET_ACCESS_KEY=sec/ret",

@@ -23,7 +23,14 @@ from optuna.storages import BaseStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import content_of, failure_of_the_machine, locked, said_of_writing, written_whole
+from mgstudy.files import (
+    content_of,
+    failure_of_the_machine,
+    is_there,
+    locked,
+    said_of_writing,
+    written_whole,
+)
 from mgstudy.study.definition.manifest import Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize_as
 from mgstudy.study.results.unpacking import unpack
@@ -174,6 +181,8 @@ def read_archive(
             study.
         MgstudyError: If the workspace or storage cannot be written to.
     """
+    if not is_there(path):
+        raise InputError(f"{path}: no such file")
     with said_of_writing(workspace.state):
         workspace.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="import-", dir=workspace.state) as temporary:

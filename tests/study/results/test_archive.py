@@ -154,6 +154,8 @@ def test_a_study_of_that_name_is_not_touched(archive: Path, tmp_path: Path) -> N
 def test_what_the_machine_is_to_blame_for_is_not_said_of_the_archive(
     archive: Path, tmp_path: Path
 ) -> None:
+    with pytest.raises(InputError, match=r"/nowhere: no such file$"):
+        api.import_study(tmp_path / "nowhere", home=tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(MgstudyError, match=r"/file/.mgstudy: cannot be written: Not a directory"):
         read_archive(archive, Workspace(tmp_path / "file"))
