@@ -175,7 +175,7 @@ def test_trials_that_cannot_be_deleted_are_not_said_to_be(
         for words in (("delete", "s", "--yes"), ("rename", "s", "t")):
             ended = command(*words)
             assert ended.code == 1 and ended.err.count("\n") == 1, ended
-            assert "optuna.db cannot be opened: attempt to write a readonly database" in ended.err
+            assert "optuna.db cannot be opened: unable to open database file" in ended.err
             assert list(api.list_studies()) == ["s"]
 
 
