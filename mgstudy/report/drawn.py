@@ -116,7 +116,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.set_yticks(list(heights.values()), list(heights))
         axes.set_ylim(-0.7, len(heights) - 0.3)
     for number, series in enumerate(panel.series):
-        _draw_series(axes, series, panel.positions(number))
+        _draw_series(axes, series, panel.positions(number), _is_marked(panel, series))
     if panel.y_from_zero:
         axes.set_ylim(bottom=0)
     if panel.equal_axes:
@@ -127,7 +127,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.legend(fontsize=8)
 
 
-def _draw_series(axes: Axes, series: Series, y: Sequence[float]) -> None:
+def _is_marked(panel: Panel, series: Series) -> bool:
+    """Whether a line has marks of its points: not beside dots, which they would pass for."""
+    return len(series.x) <= _FEW_POINTS and all(other.shape == "line" for other in panel.series)
+
+
+def _draw_series(axes: Axes, series: Series, y: Sequence[float], is_marked: bool) -> None:
     x = np.asarray(series.x, dtype=np.float64)
     colour, marker = series.look.colour, _MARKERS[series.look.symbol]
     spread = None
@@ -135,7 +140,7 @@ def _draw_series(axes: Axes, series: Series, y: Sequence[float]) -> None:
         spread = np.asarray(series.low), np.asarray(series.high)
     if series.shape == "line":
         style = "--" if series.dashed else "-"
-        dots = marker if spread is not None or len(x) <= _FEW_POINTS else ""
+        dots = marker if spread is not None or is_marked else ""
         axes.plot(x, y, style, color=colour, marker=dots, ms=4, lw=1.5, label=series.label)
         if spread is not None:
             axes.fill_between(x, *spread, color=colour, alpha=0.15, linewidth=0)
@@ -175,7 +180,7 @@ def plotly_figure(panel: Panel) -> dict[str, Any]:
     browser."""
     drawn = [] if panel.surface is None else [_contour(panel.surface)]
     for number, series in enumerate(panel.series):
-        drawn += _traces(series, panel.positions(number))
+        drawn += _traces(series, panel.positions(number), _is_marked(panel, series))
     figure = go.Figure(drawn, _layout(panel))
     if panel.reference is not None:
         value, name = panel.reference
@@ -188,14 +193,14 @@ def plotly_figure(panel: Panel) -> dict[str, Any]:
     return content
 
 
-def _traces(series: Series, y: Sequence[float]) -> list[Any]:
+def _traces(series: Series, y: Sequence[float], is_marked: bool) -> list[Any]:
     is_line, colour = series.shape == "line", series.look.colour
     has_names = any(isinstance(place, str) for place in series.y)
     drawn = go.Scatter(
         x=list(series.x),
         y=y,
         name=series.label or series.look.label,
-        mode=_mode(series),
+        mode="markers" if not is_line else "lines+markers" if is_marked else "lines",
         line={"color": colour, "width": 2, "dash": "dash" if series.dashed else "solid"},
         marker={"color": colour, "symbol": series.look.symbol, "opacity": 0.9},
         marker_size=7 if series.low is None and not has_names else 9,
@@ -219,12 +224,6 @@ def _traces(series: Series, y: Sequence[float]) -> list[Any]:
         hoverinfo="skip",
     )
     return [band, drawn]
-
-
-def _mode(series: Series) -> str:
-    if series.shape != "line":
-        return "markers"
-    return "lines+markers" if len(series.x) <= _FEW_POINTS else "lines"
 
 
 def _contour(surface: Surface) -> go.Contour:

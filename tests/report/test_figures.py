@@ -88,6 +88,9 @@ def test_a_line_of_few_points_has_marks_of_them_in_both(count: int, mode: str) -
     assert line["mode"] == mode
     marks = re.findall(r'<use [^>]*style="fill: #0072b2', svg(panel))
     assert len(marks) == (count if "markers" in mode else 0)
+    # A line through the medians of dots has none, which would pass for more of them.
+    dots = Panel("", "", "", "", [series, Series(BLUE, [0.0], [0.1])])
+    assert [drawn["mode"] for drawn in plotly_figure(dots)["data"]] == ["lines", "markers"]
 
 
 def test_surfaces_share_the_ends_of_their_colours() -> None:
