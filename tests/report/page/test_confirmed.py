@@ -107,4 +107,4 @@ def test_words_are_left_aligned_and_numbers_right(content: ReportContent) -> Non
         "vs plain": True,
         "verdict": False,
     }
-    assert re.search(r'<td class="text">\s*better over', comparison)
+    assert re.search(r'<td class="text[^"]*"[^>]*>\s*better over', comparison)
