@@ -90,10 +90,15 @@ def _looked(comparison: Comparison) -> str:
     return f" and for the {most} looks taken at them as seeds were added" if most > 0 else ""
 
 
+def _range(shares: pd.Series[float]) -> str:
+    ends = dict.fromkeys(percent(share).lstrip("+") for share in (shares.min(), shares.max()))
+    return " to ".join(ends)
+
+
 def _what_is_seen(rows: pd.DataFrame) -> list[str]:
     """How large a difference must be to be found, over the cells of the table."""
     found = [
-        f"{percent(finite.min())} to {percent(finite.max())} {between}".replace("+", "")
+        f"{_range(finite)} {between}"
         for name, between in (
             ("seen_over_seeds", "between two configurations"),
             ("seen_over_searches", "between what two searches found"),
