@@ -88,7 +88,9 @@ def _fault(uri: str, scheme: str) -> str | None:
             if scheme == "sqlite":
                 return _fault_of_file(file)
     except (ValueError, ArgumentError) as error:
-        return redacted(first_line(error))
+        said = first_line(error)
+        # What is quoted may be a password whose host was forgotten.
+        return "its port is no number from 0 to 65535" if "'" in said else said
     return None
 
 

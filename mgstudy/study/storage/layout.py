@@ -15,9 +15,11 @@ from mgstudy.config.study import StudyConfig
 from mgstudy.errors import InputError, suggestion
 from mgstudy.files import is_there
 from mgstudy.study.storage.checkpoints import CheckpointFolder
-from mgstudy.study.storage.lease import LOCK
 from mgstudy.urls import expand_url, sqlite_url
 from mgstudy.workspace import Workspace
+
+LOCK = "driver.lock"
+"""In a study's folder: held by who drives the study."""
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from mgstudy.study.storage.database_lock import (
     said_unreachable,
     take_lock,
 )
+from mgstudy.study.storage.layout import LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ is waited for somewhat shorter."""
 LOOK_SECONDS = 5.0
 """How often a driver looks whether its database still holds the study for it."""
 
-LOCK, _SIGN_OF_LIFE = "driver.lock", "driver.json"
+_SIGN_OF_LIFE = "driver.json"
 _HELD = {errno.EAGAIN, errno.EACCES, errno.ENOSYS}
 """What a held lock is said by; where a file system has no locks, the file itself is one."""
 _LONGEST_LOOK_SECONDS = 1
