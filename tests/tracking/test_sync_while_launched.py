@@ -61,6 +61,4 @@ def test_a_sync_while_a_launch_runs_and_ends_is_refused_and_doubles_nothing(
         if "mgstudy.trial" in run.data.tags:
             curve = client.get_metric_history(run.info.run_id, "validation/ndcg_at_5")
             assert [point.step for point in curve] == [1, 2]
-    for cell in ("plain", "mirror_gradient"):
-        versions = client.search_model_versions(f"name = 'beside-tiny.BPR.{cell}.none.adam.999'")
-        assert len(versions) == 1
+    assert len(client.search_model_versions("name = 'beside'")) == 2  # One for each cell.

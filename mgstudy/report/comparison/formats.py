@@ -109,10 +109,10 @@ def _what_is_seen(rows: pd.DataFrame) -> list[str]:
 
 
 def default_metrics(studies: Sequence[StudySummary]) -> list[str]:
-    """The metrics that a page has room for: the objective and its closest companion."""
-    objective, known = studies[0].objective, known_metrics(studies)
-    cutoff = objective.partition("@")[2]
-    wanted = dict.fromkeys((objective, f"ndcg@{cutoff}", f"recall@{cutoff}"))
+    """The metrics that a page has room for: the objectives and their closest companion."""
+    training, known = studies[0].manifest.config.training, known_metrics(studies)
+    cutoff = training.clean_objective.partition("@")[2]
+    wanted = dict.fromkeys((*training.objectives, f"ndcg@{cutoff}", f"recall@{cutoff}"))
     return [name for name in wanted if name in known]
 
 
