@@ -16,7 +16,7 @@ from mgstudy.data.interaction_tables import TableMaker
 from mgstudy.data.layouts import features_content, read_features, read_known
 from mgstudy.data.manifest import FeatureTable
 from mgstudy.data.sources.base import Recipe, Source
-from mgstudy.data.tables import StoredTable, TableContent, read_as_written
+from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_as_written
 from mgstudy.environment import package_versions
 from mgstudy.errors import InputError
 from mgstudy.fingerprint import fingerprint
@@ -177,6 +177,32 @@ class FeatureMaker:
                 f"{items.count:,} items; set features.{self.modality}.missing to mean, zero or "
                 "noise, or mend the file"
             )
+
+
+def observed_rows(store: TableStore, modality: str, table: FeatureTable) -> NDArray[np.bool_]:
+    """Which items had features in the raw data.
+
+    Args:
+        store: Where the table lies, and what it was made from.
+        modality: The table's modality, for messages.
+        table: As the manifest lists it.
+
+    Raises:
+        InputError: If that was not kept, or is not as it was written.
+    """
+    if not table.missing:
+        return np.ones(table.shape[0], dtype=np.bool_)
+    for made in (*table.stages, table):
+        known = read_known(store.path(made.key))
+        if known is not None:
+            with read_as_written(store.path(made.key)):
+                if len(known) != table.shape[0]:
+                    raise InputError(f"has {len(known)} rows, expected {table.shape[0]}")
+            return known
+    raise InputError(
+        f"it is not known which {table.missing:,} items lack {modality}: the dataset was prepared "
+        "by an earlier version; prepare it again"
+    )
 
 
 def fill(

@@ -17,16 +17,15 @@ from mgstudy.config.factors import MissingModalities, name_fault
 from mgstudy.data.dataset import Dataset, Interactions, ItemTexts
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.data.encoder import FeatureStep
-from mgstudy.data.feature_tables import fill
+from mgstudy.data.feature_tables import fill, observed_rows
 from mgstudy.data.interactions import Counts
 from mgstudy.data.layouts import (
     read_features,
     read_ids,
     read_interactions,
-    read_known,
     read_texts,
 )
-from mgstudy.data.manifest import FeatureTable, Manifest
+from mgstudy.data.manifest import Manifest
 from mgstudy.data.missing import observed_after, taken
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.prepare import encoded_without, repair
@@ -82,7 +81,7 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
         feature_fingerprints={modality: table.key for modality, table in manifest.features.items()},
         derived=DerivedArrays(workspace.derived),
         observed={
-            modality: _observed(store, modality, table)
+            modality: observed_rows(store, modality, table)
             for modality, table in manifest.features.items()
         },
         domains=tuple(facts.get("domains", ())),
@@ -216,23 +215,6 @@ def _read_texts(workspace: Workspace, key: str, items: int) -> tuple[str, ...]:
         if len(texts) != items:
             raise InputError(f"has {len(texts)} texts, expected {items}")
     return texts
-
-
-def _observed(store: TableStore, modality: str, table: FeatureTable) -> NDArray[np.bool_]:
-    """Which items had features in the raw data."""
-    if not table.missing:
-        return np.ones(table.shape[0], dtype=np.bool_)
-    for made in (*table.stages, table):
-        known = read_known(store.path(made.key))
-        if known is not None:
-            with read_as_written(store.path(made.key)):
-                if len(known) != table.shape[0]:
-                    raise InputError(f"has {len(known)} rows, expected {table.shape[0]}")
-            return known
-    raise InputError(
-        f"it is not known which {table.missing:,} items lack {modality}: the dataset was prepared "
-        "by an earlier version; prepare it again"
-    )
 
 
 def read_manifest(workspace: Workspace, name: str) -> Manifest:

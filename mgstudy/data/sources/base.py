@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -62,6 +62,12 @@ def only_one(names: Collection[str], expected: str, folder: Path, setting: str) 
         found = f"several ({', '.join(sorted(names))})" if names else "none"
         raise InputError(f"{folder}: expected one {expected}, found {found}; name it in {setting}")
     return next(iter(names))
+
+
+def rows_of(keys: pa.Array, named: Sequence[str]) -> NDArray[np.int64]:
+    """The rows of items in a table whose rows are ``named``, given what they are called."""
+    rows = {key: row for row, key in enumerate(named)}
+    return np.array([rows[key] for key in keys.to_pylist()], dtype=np.int64)
 
 
 @dataclass(frozen=True)

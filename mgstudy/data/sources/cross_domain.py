@@ -28,7 +28,7 @@ from mgstudy.config.metrics import GROUPS
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import MODALITY_PATTERN, SourceConfig
 from mgstudy.data.interactions import RawInteractions, StepRecord
-from mgstudy.data.sources.base import Recipe, Source, sources
+from mgstudy.data.sources.base import Recipe, Source, rows_of, sources
 from mgstudy.data.steps.reindex import Reindex
 from mgstudy.errors import InputError
 
@@ -280,8 +280,7 @@ class CrossDomain(Source):
         return np.concatenate(of_domains)
 
     def feature_rows(self, keys: pa.Array) -> NDArray[np.int64]:
-        rows = {key: row for row, key in enumerate(self._item_keys(self._read))}
-        return np.array([rows[key] for key in keys.to_pylist()], dtype=np.int64)
+        return rows_of(keys, self._item_keys(self._read))
 
     def item_recipe(self) -> Recipe:
         return self._joined_recipe(lambda part: part.item_recipe())

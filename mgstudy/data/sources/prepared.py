@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import OWN_TABLE
 from mgstudy.data.encoder import encoders
+from mgstudy.data.feature_tables import observed_rows
 from mgstudy.data.interactions import SPLITS, RawInteractions, StepRecord
 from mgstudy.data.layouts import (
     read_features,
     read_ids,
     read_interactions,
-    read_known,
     read_texts,
 )
 from mgstudy.data.manifest import Manifest
-from mgstudy.data.sources.base import RawPath, Recipe, Source
+from mgstudy.data.sources.base import RawPath, Recipe, Source, rows_of
 from mgstudy.data.tables import TableStore
 from mgstudy.errors import InputError
 
@@ -88,7 +88,7 @@ class Prepared(Source):
         sizes = [len(read[name]) for name in SPLITS]
         splits = np.repeat(np.arange(len(SPLITS), dtype=np.int8), sizes)
         columns = {
-            name: np.concatenate([getattr(part, name) for part in map(read.__getitem__, SPLITS)])
+            name: np.concatenate([getattr(read[split], name) for split in SPLITS])
             for name in read["train"].columns()
         }
         rows = len(splits)
@@ -119,10 +119,8 @@ class Prepared(Source):
     def observed(self, modality: str, item_count: int) -> NDArray[np.bool_]:
         table = self._manifest.features[modality]
         for made in (*table.stages, table) if table.missing else ():
-            known = read_known(self._table(made.key))
-            if known is not None:
-                return known
-        return super().observed(modality, item_count)
+            self._store.check(made.key)
+        return observed_rows(self._store, modality, table)
 
     def encoding(self, modality: str) -> Mapping[str, Any] | None:
         declared = self._manifest.pipeline.features.get(modality)
@@ -139,8 +137,7 @@ class Prepared(Source):
         named = self._keys("item_ids")
         if named is None:
             return super().feature_rows(keys)
-        rows = {key: row for row, key in enumerate(named.to_pylist())}
-        return np.array([rows[key] for key in keys.to_pylist()], dtype=np.int64)
+        return rows_of(keys, named.to_pylist())
 
     def item_recipe(self) -> Recipe:
         texts = self._manifest.texts.items()
