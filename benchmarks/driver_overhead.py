@@ -25,8 +25,10 @@ from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.prepare import prepare
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import check_study
-from mgstudy.study.running.driver import ray_session, run_trials
+from mgstudy.study.running.driver import run_trials
+from mgstudy.study.running.interrupts import Interrupt
 from mgstudy.study.running.placement import TrialResources
+from mgstudy.study.running.ray_session import ray_session
 from mgstudy.study.running.trial import StudyTrial
 from mgstudy.study.running.trial_progress import METRICS, OUTCOME, STEP, VALUE
 from mgstudy.study.search.events import StudyListener
@@ -121,7 +123,7 @@ def study_seconds(home: Path, trials: int, slots: int) -> float:
         resources = TrialResources(cpu=1, gpu=0, slots=slots)
         folder = StudyFolder(home / "study")
         with lease(folder.path, database, study.config.name) as held:
-            run_trials(record, resources, folder, held, ReportingTrial)
+            run_trials(record, resources, folder, held, Interrupt(), ReportingTrial)
         tracker.finish(complete=True)
         return time.perf_counter() - began
 

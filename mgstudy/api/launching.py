@@ -26,7 +26,7 @@ from mgstudy.study.results.carried import with_carried_parameters
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.deadline import Deadline
 from mgstudy.study.running.driver import Ending, KeepBestCheckpoint, run_trials
-from mgstudy.study.running.interrupts import terminated_like_interrupt
+from mgstudy.study.running.interrupts import interrupt_noted, terminated_like_interrupt
 from mgstudy.study.running.placement import trial_resources
 from mgstudy.study.running.ray_session import alive_nodes, usable_nodes, with_ray
 from mgstudy.study.search.events import StudyListener
@@ -201,18 +201,20 @@ def _run(
     def run() -> Ending:
         refuse_local_file(study.folder.database(config), len(alive_nodes()))
         resources = trial_resources(config.resources, usable_nodes())
-        begin()
-        display = None
-        if console is not None:
-            display = LiveDisplay(record, resources.slots, console)
-            told.append(display)
-            display.start()
-        try:
-            return run_trials(record, resources, study.folder, held, deadline=deadline)
-        finally:
+        display = None if console is None else LiveDisplay(record, resources.slots, console)
+        with interrupt_noted() as interrupt:  # Ray Tune imports much, and so does MLflow's thread.
+            begin()
             if display is not None:
-                display.stop()
-                told.remove(display)
+                told.append(display)
+                display.start()
+            try:
+                return run_trials(
+                    record, resources, study.folder, held, interrupt, deadline=deadline
+                )
+            finally:
+                if display is not None:
+                    display.stop()
+                    told.remove(display)
 
     if record.remaining() == 0:
         begin()

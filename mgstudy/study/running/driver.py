@@ -15,7 +15,7 @@ from mgstudy.private.ray import dead_process
 from mgstudy.private.ray_tune import trial_errors_told
 from mgstudy.registry import used_folders
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
-from mgstudy.study.running.interrupts import terminated_like_interrupt
+from mgstudy.study.running.interrupts import Interrupt, terminated_like_interrupt
 from mgstudy.study.running.placement import GpuPacking, TrialResources
 from mgstudy.study.running.ray_session import raise_if_ray_died
 from mgstudy.study.running.trial import StudyTrial
@@ -90,6 +90,7 @@ def run_trials(
     resources: TrialResources,
     folder: StudyFolder,
     held: Lease,
+    interrupt: Interrupt,
     trial: type[StudyTrial] = StudyTrial,
     deadline: Deadline = NO_DEADLINE,
 ) -> Ending:
@@ -103,6 +104,7 @@ def run_trials(
         resources: What a trial takes.
         folder: The study's folder.
         held: The hold on it, told that the driver moves.
+        interrupt: Whether Ctrl-C has come before Ray Tune listens for it.
         trial: What runs a trial in a worker.
         deadline: When it ends, whether all has run or not.
 
@@ -142,7 +144,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.ray.resolve()),
-            stop=_StopEarly(searcher),
+            stop=_StopEarly(searcher, interrupt),
             callbacks=[StartNotice(searcher), Heartbeat(held)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -175,17 +177,18 @@ def run_trials(
             f"with {searcher.storm.reason!r}; the same command goes on once that is repaired, and "
             "`retries: {stop_after_failures: null}` goes on in any case"
         )
-    if searcher.running and deadline.allows():
+    if interrupt.has_come or (searcher.running and deadline.allows()):
         return Ending.INTERRUPTED
     return Ending.OUT_OF_TIME if record.remaining() else Ending.FINISHED
 
 
 class _StopEarly(tune.Stopper):  # type: ignore[misc]
     """Ends a study in which everything fails for one reason, whose storage has given up, whose Ray
-    has died, or whose time is over."""
+    has died, whose time is over, or whose user has typed Ctrl-C early."""
 
-    def __init__(self, searcher: OptunaSearcher) -> None:
+    def __init__(self, searcher: OptunaSearcher, interrupt: Interrupt) -> None:
         self.searcher = searcher
+        self.interrupt = interrupt
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is ended by its results."""
@@ -195,7 +198,8 @@ class _StopEarly(tune.Stopper):  # type: ignore[misc]
         """Whether the study is to end."""
         searcher = self.searcher
         failed = searcher.storm.reason is not None or storage_failure(searcher.record) is not None
-        return failed or not searcher.deadline.allows() or dead_process() is not None
+        over = self.interrupt.has_come or not searcher.deadline.allows()
+        return failed or over or dead_process() is not None
 
 
 def storage_failure(record: StudyRecord) -> MgstudyError | None:

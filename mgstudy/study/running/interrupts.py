@@ -33,31 +33,53 @@ def terminated_like_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
+class Interrupt:
+    """Ctrl-C or SIGTERM in a block whose code itself looks whether one has come."""
+
+    has_come = False
+
+    def note(self, _signal: int, _frame: FrameType | None) -> None:
+        """Handle a signal: the first is remembered, and whoever repeats it does not want to wait.
+
+        Raises:
+            KeyboardInterrupt: If one had come before.
+        """
+        if self.has_come:
+            raise KeyboardInterrupt
+        self.has_come = True
+
+
+@contextmanager
+def interrupt_noted() -> Iterator[Interrupt]:
+    """Let Ctrl-C and SIGTERM be asked for, in a block where several threads import.
+
+    An exception out of nowhere in the middle of an import leaves locks of Python's own taken:
+    another thread that imports then waits for ever, and so does whoever waits for that thread.
+    """
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():  # Which alone is interrupted.
+        yield interrupt
+        return
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    previous = {kind: signal.signal(kind, interrupt.note) for kind in kinds}
+    try:
+        yield interrupt
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
     """Let Ctrl-C and SIGTERM wait until a block is left, in which Ray starts.
 
-    An exception out of nowhere in the middle of an import leaves locks of Python's own taken:
-    another thread that imports then waits for ever, and so does whoever waits for that thread.
-
     Raises:
         KeyboardInterrupt: At the end of the block, however it ended, if one of them came in it.
     """
-    has_come = False
-
-    def note(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal has_come
-        has_come = True
-
-    if threading.current_thread() is not threading.main_thread():  # Which alone is interrupted.
-        yield
-        return
-    previous = {kind: signal.signal(kind, note) for kind in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with sigterm_left_alone():
-            yield
-    finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
-        if has_come:
-            raise KeyboardInterrupt
+    with interrupt_noted() as interrupt:
+        try:
+            with sigterm_left_alone():
+                yield
+        finally:
+            if interrupt.has_come:
+                raise KeyboardInterrupt
