@@ -119,7 +119,9 @@ def run_trials(
     is_tight = record.config.resources.max_concurrent == resources.slots or deadline.is_set
     ahead = 0 if is_tight else 1
     packing = GpuPacking(resources.packed_gpus, resources.gpu) if resources.packed_gpus else None
-    searcher = OptunaSearcher(record, resources.slots + ahead, resources.gpu, packing, deadline)
+    searcher = OptunaSearcher(
+        record, resources.slots + ahead, resources.gpu, packing, deadline, interrupt
+    )
     trainable = tune.with_parameters(
         trial,
         cells={key: entry.cell for key, entry in record.cells.items()},
@@ -144,7 +146,7 @@ def run_trials(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder.ray.resolve()),
-            stop=_StopEarly(searcher, interrupt),
+            stop=_StopEarly(searcher),
             callbacks=[StartNotice(searcher), Heartbeat(held)],
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -184,11 +186,10 @@ def run_trials(
 
 class _StopEarly(tune.Stopper):  # type: ignore[misc]
     """Ends a study in which everything fails for one reason, whose storage has given up, whose Ray
-    has died, whose time is over, or whose user has typed Ctrl-C early."""
+    has died, or whose time is over."""
 
-    def __init__(self, searcher: OptunaSearcher, interrupt: Interrupt) -> None:
+    def __init__(self, searcher: OptunaSearcher) -> None:
         self.searcher = searcher
-        self.interrupt = interrupt
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is ended by its results."""
@@ -198,8 +199,7 @@ class _StopEarly(tune.Stopper):  # type: ignore[misc]
         """Whether the study is to end."""
         searcher = self.searcher
         failed = searcher.storm.reason is not None or storage_failure(searcher.record) is not None
-        over = self.interrupt.has_come or not searcher.deadline.allows()
-        return failed or over or dead_process() is not None
+        return failed or not searcher.deadline.allows() or dead_process() is not None
 
 
 def storage_failure(record: StudyRecord) -> MgstudyError | None:

@@ -23,6 +23,7 @@ from mgstudy.private.ray import dead_process
 from mgstudy.private.ray_tune import stop_trials_at_once
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline, seconds_of_next
 from mgstudy.study.running.failures import Cause, FailureStorm, cause_of, reason_of
+from mgstudy.study.running.interrupts import Interrupt
 from mgstudy.study.running.placement import GpuPacking, larger_share
 from mgstudy.study.running.trial_progress import (
     EARLIER,
@@ -54,6 +55,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         gpu: What a trial gets of a GPU, unless that had too little memory for it.
         packing: Settles that instead, from the memory that trials were seen to take.
         deadline: No trial begins that does not end before it.
+        interrupt: None begins once one has come.
 
     Attributes:
         running: Ray's trial id to the trial it runs.
@@ -70,6 +72,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         gpu: float = 0.0,
         packing: GpuPacking | None = None,
         deadline: Deadline = NO_DEADLINE,
+        interrupt: Interrupt | None = None,
     ) -> None:
         # Naming no metric lets a failed trial end with a result that has none.
         super().__init__()
@@ -78,6 +81,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.gpu = gpu
         self.packing = packing
         self.deadline = deadline
+        self.interrupt = interrupt or Interrupt()
         self.running: dict[str, TrialRequest] = {}
         self.pruned: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, BaseException | None] = {}
@@ -87,6 +91,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The configuration of the next trial, ``None`` for not yet, or that there is none."""
+        if self.interrupt.has_come:
+            return str(Searcher.FINISHED)
         is_full = self.packing is not None and not self.packing.admits()
         if is_full or len(self.running) >= self.most_begun:
             return None

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import signal
 import threading
+from typing import Any
 
 import pytest
 
 from mgstudy.study.running.interrupts import interrupt_deferred, interrupt_noted
+from mgstudy.study.running.tune_bridge import OptunaSearcher
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -44,3 +46,15 @@ def test_a_thread_that_gets_no_signals_leaves_their_handlers_alone() -> None:
     thread.start()
     thread.join()
     assert during == before
+
+
+def test_no_trial_begins_once_an_interrupt_has_come(opened: Any) -> None:
+    space = (
+        "space: {optimizer: {learning_rate: {log_float: [1e-3, 1]}}, model: {regularization: 0}}"
+    )
+    record = opened("", f"{space}\ntrials: 2")
+    with interrupt_noted() as interrupt:
+        searcher = OptunaSearcher(record, most_begun=2, interrupt=interrupt)
+        assert searcher.suggest("ray-1")["key"]
+        signal.raise_signal(signal.SIGINT)
+        assert searcher.suggest("ray-2") == "FINISHED"
