@@ -23,18 +23,18 @@ def read(folder: Path) -> Dataset:
     columns = np.loadtxt(path, dtype=np.int64, delimiter="\t", skiprows=1, usecols=(0, 1, 2))
     users, items, labels = columns.T
     trained = np.isin(users, users[labels == 0])
-    splits = [
+    train, validation, test = (
         Interactions(users[kept], items[kept])
         for label in range(3)
         for kept in [(labels == label) & trained]
-    ]
+    )
     features = {
         modality: np.load(folder / f"{modality}_feat.npy").astype(np.float32)
         for modality in ("image", "text", "audio")
         if (folder / f"{modality}_feat.npy").exists()
     }
     counts = int(users.max()) + 1, int(items.max()) + 1
-    return Dataset.from_arrays(folder.name, *counts, *splits, features)
+    return Dataset.from_arrays(folder.name, *counts, train, validation, test, features)
 
 
 def generate(

@@ -180,7 +180,7 @@ class Counting(TorchDispatchMode):
     """Notes what the operations inside the ``with`` block need."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.needs = Needs()
 
     def __torch_dispatch__(
@@ -217,7 +217,8 @@ def epoch_needs(trainer: Trainer) -> Needs:
         return Needs()
     trainer.model.train()
     batch = next(trainer._batches())
-    with Counting() as counting:
+    counting = Counting()
+    with counting:
         trainer.gradient.step(lambda: trainer.model.loss(batch))
     return counting.needs.times(len(trainer.dataset.train) / len(batch))
 

@@ -142,11 +142,11 @@ def compared(dataset: Dataset, accuracy: list[str], every: list[str], repetition
         turns.append(seconds)
     turns = turns[1:]  # The first is a warm-up.
     print(f"{dataset.name}: {len(evaluators[0].users)} users x {dataset.item_count} items")
-    for name, evaluator, seconds in zip(
+    for name, evaluator, taken in zip(
         ("accuracy", "everything"), evaluators, zip(*turns, strict=True), strict=True
     ):
         count = len(evaluator.metrics)
-        print(f"  validation, {name:<12}{1000 * min(seconds):8.1f} ms at best, {count} metrics")
+        print(f"  validation, {name:<12}{1000 * min(taken):8.1f} ms at best, {count} metrics")
     ratio = statistics.median(more / less for less, more in turns)
     print(f"  everything / accuracy: {ratio:.3f}, the median of {repetitions} turns")
 
@@ -183,11 +183,11 @@ def random_dataset() -> Dataset:
     """As many users, items and interactions as TikTok has."""
     random = np.random.default_rng(0)
     users, items = 9308, 6710
-    splits = [
+    train, validation, test = (
         Interactions(random.integers(users, size=size), random.integers(items, size=size))
         for size in (59541, 3051, 6130)
-    ]
-    return Dataset.from_arrays("random", users, items, *splits, features={})
+    )
+    return Dataset.from_arrays("random", users, items, train, validation, test, features={})
 
 
 if __name__ == "__main__":

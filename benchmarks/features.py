@@ -26,7 +26,6 @@ from mgstudy.data.layouts import features_content, read_features
 from mgstudy.data.tables import TableStore
 
 
-@ray.remote(num_cpus=0)
 class Trial:
     """A process that holds the table as a trial does."""
 
@@ -73,10 +72,10 @@ def main() -> None:
     )
     try:
         reference = ray.put(table)
-        trials = []
+        actor, trials = ray.remote(num_cpus=0)(Trial), []
         print("process   unique MiB   proportional MiB   seconds to have it")
         for number in range(1, options.processes + 1):
-            trial: Any = Trial.remote()
+            trial: Any = actor.remote()
             trials.append(trial)
             uss, pss = ray.get(trial.memory.remote())
             seconds = ray.get(trial.take.remote([reference]))

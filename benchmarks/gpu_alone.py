@@ -310,6 +310,15 @@ def _profiled(check: Check, trainer: Trainer, batches: int) -> tuple[float, floa
     return sum(longest.values()) / 1e3 * share, len(events) * share
 
 
+def _summed_anew(gradient: Tensor, rows: Tensor, nodes: int) -> Tensor:
+    """As for the first table that a batch reads, whose order is not known yet."""
+    return tables.sum_rows(gradient, rows.clone(), nodes)
+
+
+def _added(gradient: Tensor, rows: Tensor, nodes: int) -> Tensor:
+    return gradient.new_zeros(nodes, gradient.shape[1]).index_add_(0, rows, gradient)
+
+
 def kernels(check: Check) -> None:
     """The operations whose form depends on what a card prefers."""
     dataset = check.dataset()
@@ -329,9 +338,9 @@ def kernels(check: Check) -> None:
             f"gradient of {count} gathered rows",
             ours=partial(tables.sum_rows, gradient, rows, nodes),
             # The order of a batch is found once for all the tables that it reads.
-            ours_anew=lambda g=gradient, r=rows: tables.sum_rows(g, r.clone(), nodes),
+            ours_anew=partial(_summed_anew, gradient, rows, nodes),
             torchs=torchs,
-            index_add=lambda g=gradient, r=rows: g.new_zeros(nodes, 64).index_add_(0, r, g),
+            index_add=partial(_added, gradient, rows, nodes),
         )
     # The module says of itself that it is in beta, and that it checks nothing.
     warnings.filterwarnings("ignore", message="Sparse")

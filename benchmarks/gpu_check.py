@@ -207,7 +207,10 @@ def run_section(check: Check, name: str) -> int:
     """Run one section in this process; 0 if nothing in it has failed."""
     check.out.mkdir(parents=True, exist_ok=True)
     check.section, check.failed = name, []
-    sections: Mapping[str, Callable[[Check], None]] = gpu_alone.SECTIONS | gpu_together.SECTIONS
+    sections: Mapping[str, Callable[[Check], None]] = {
+        **gpu_alone.SECTIONS,
+        **gpu_together.SECTIONS,
+    }
     torch.set_num_threads(1)
     sections[name](check)
     if check.failed:

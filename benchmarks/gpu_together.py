@@ -74,7 +74,7 @@ print(count)
 def shares(check: Check) -> None:
     """Trainings side by side: in turn, and under MPS if that is here."""
     check.dataset()
-    ways = {"in turn": (IN_TURN, (1, 8))}
+    ways: dict[str, tuple[Mapping[str, str], tuple[int, ...]]] = {"in turn": (IN_TURN, (1, 8))}
     with mps_daemon(check) as environment:
         if environment:
             ways["by MPS"] = environment, (8, 16)
@@ -211,7 +211,7 @@ def launched(
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
         home = Path(folder)
         file = study_file(check, home, **values)
-        command = [sys.executable, "-m", "mgstudy.cli", "launch", file, "--home", home]
+        command = [sys.executable, "-m", "mgstudy.cli", "launch", str(file), "--home", str(home)]
         began = time.monotonic()
         subprocess.run(command, env={**os.environ, **environment}, cwd=home, check=True)
         seconds = time.monotonic() - began

@@ -73,7 +73,7 @@ def levels(scores: pd.DataFrame) -> None:
         for (dataset, completion), of_level in wide.groupby(["dataset", "completion"], sort=False):
             means = of_level.set_index("metric")
             cells = [score(means.loc[metric]) if metric in means.index else "–" for metric in SHOWN]
-            rows.append([dataset, completion, *cells])
+            rows.append([str(dataset), str(completion), *cells])
         table(["dataset", "completion", *SHOWN.values()], rows)
 
 

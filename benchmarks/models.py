@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ class Epoch:
         first = next(batches)
         prepared = time.perf_counter()
         for batch in itertools.islice(itertools.chain([first], batches), self.trained):
-            self.strategy.step(lambda batch=batch: model.loss(batch)).item()
+            self.strategy.step(partial(model.loss, batch)).item()
         in_batches = time.perf_counter() - prepared
         self.number += 1
         self.optimizer_share = self._in_optimizer / in_batches

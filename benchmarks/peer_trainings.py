@@ -56,7 +56,11 @@ def recbole(name: str, data: dict[str, Any], folder: Path, epochs: int) -> Figur
         setattr(np, old, getattr(np, new))
     from scipy.sparse import dok_matrix
 
-    dok_matrix._update = lambda matrix, entries: matrix._dict.update(entries)
+    def update(matrix: Any, entries: Any) -> None:
+        matrix._dict.update(entries)
+
+    replaced: Any = dok_matrix
+    replaced._update = update
 
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation

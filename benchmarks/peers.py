@@ -124,11 +124,11 @@ def recall(evaluator: Evaluator, factors: Any) -> float:
 def write(dataset: Dataset, folder: Path) -> None:
     """What the other libraries read."""
     splits = {"train": dataset.train, "valid": dataset.validation, "test": dataset.test}
-    np.savez(
-        folder / "data.npz",
-        counts=np.array([dataset.user_count, dataset.item_count]),
-        **{name: np.stack([split.users, split.items], axis=1) for name, split in splits.items()},
-    )
+    arrays: dict[str, Any] = {
+        name: np.stack([split.users, split.items], axis=1) for name, split in splits.items()
+    }
+    counts = np.array([dataset.user_count, dataset.item_count])
+    np.savez(folder / "data.npz", counts=counts, **arrays)
     np.save(folder / "features.npy", np.concatenate(list(dataset.features.values()), axis=1))
 
 

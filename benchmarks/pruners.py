@@ -65,7 +65,7 @@ def completed_curves(home: Path | None, study: str) -> dict[str, list[Curve]]:
     rows = curves[curves["stage"] == Stage.SEARCH.value].merge(complete)
     cells: dict[str, list[Curve]] = {}
     for (cell, _trial), epochs in rows.groupby(["cell", "trial"]):
-        cells.setdefault(cell, []).append(timed(epochs["value"].tolist()))
+        cells.setdefault(str(cell), []).append(timed(epochs["value"].tolist()))
     return cells
 
 

@@ -286,7 +286,7 @@ class Course:
 
     began: float
     wall: float
-    observations: list[dict[str, Any]]
+    observations: list[dict[str, float]]
 
     @property
     def best(self) -> float:

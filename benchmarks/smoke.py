@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -75,7 +76,7 @@ def of_models() -> dict[str, float]:
                 {
                     "product": _processor_seconds(matrix_product),
                     "epoch": _processor_seconds(Epoch(trainer, BATCHES).seconds),
-                    "validation": _processor_seconds(lambda trainer=trainer: evaluate(trainer)),
+                    "validation": _processor_seconds(partial(evaluate, trainer)),
                 },
                 rounds=3,
             )

@@ -73,7 +73,7 @@ class Stack:
         """Every member sees the batches that its trainer draws from its seed."""
         for nodes in self._batches():
             self.optimizer.zero_grad()
-            self._losses(nodes).sum().backward()  # type: ignore[no-untyped-call]
+            self._losses(nodes).sum().backward()
             self.optimizer.step()
 
     def _batches(self) -> Iterator[Tensor]:

@@ -152,7 +152,7 @@ class ModelContract:
         without = trained_names(model)
         for batch in batches(model, dataset)[: 2 if model.given else 1]:
             optimizer.zero_grad()
-            model.loss(batch).backward()  # type: ignore[no-untyped-call]
+            model.loss(batch).backward()
             optimizer.step()
             gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
             without -= {key for key, grad in gradients.items() if grad is not None and grad.any()}
@@ -274,7 +274,7 @@ def train(model: Recommender, dataset: Dataset, epochs: int = 2, device: str = "
         model.before_epoch(epoch)
         for batch in batches(model, dataset, device):
             optimizer.zero_grad()
-            model.loss(batch).backward()  # type: ignore[no-untyped-call]
+            model.loss(batch).backward()
             optimizer.step()
 
 

@@ -57,7 +57,7 @@ class Problem:
     def gradients(self, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
         """The gradient of a loss in every parameter that it depends on, by name."""
         self.model.zero_grad()
-        loss().backward()  # type: ignore[no-untyped-call]
+        loss().backward()
         return {
             name: weight.grad.clone()
             for name, weight in self.model.named_parameters()

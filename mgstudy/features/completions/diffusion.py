@@ -238,7 +238,7 @@ class Pretraining:
             )
             loss = diffusion + reconstruction
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
 
     def _refresh(self) -> None:

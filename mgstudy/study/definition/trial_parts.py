@@ -111,7 +111,7 @@ def _use(model: Recommender) -> None:
             raise InputError(f"`loss` gives {_shown(loss)}, expected one number with a gradient")
         if not torch.isfinite(loss):
             raise InputError(f"`loss` gives {float(loss.detach())} on a few users and items")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     model.eval()
     expected = 2, model.dataset.item_count
     with torch.no_grad():

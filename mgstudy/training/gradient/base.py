@@ -75,7 +75,7 @@ class GradientStrategy(ABC):
         """
         self.optimizer.zero_grad()
         value = loss()
-        (value if scale == 1.0 else scale * value).backward()  # type: ignore[no-untyped-call]
+        (value if scale == 1.0 else scale * value).backward()
         return value.detach()
 
     def update(self) -> None:
