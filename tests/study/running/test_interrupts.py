@@ -44,7 +44,7 @@ def test_a_thread_that_gets_no_signals_leaves_their_handlers_alone() -> None:
 
     thread = threading.Thread(target=look)
     thread.start()
-    thread.join()
+    thread.join(timeout=60)
     assert during == before
 
 
