@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.definition.study import Study, as_launched
-from mgstudy.study.results.summary import StudySummary, summarize
+from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.state import CellState
 from mgstudy.tracking.models import chosen_model, ranked_lists, user_and_item_ids
 from mgstudy.workspace import Workspace
@@ -51,7 +51,7 @@ def recommend(
     workspace = Workspace.resolve(home)
     summary = summarize(workspace, study)
     launched = as_launched(summary.manifest, summary.folder, workspace)
-    state = _cell(summary, cell)
+    state = summary.cell_of(cell)
     trained = chosen_model(launched, state)
     if trained is None:
         raise MgstudyError(
@@ -87,16 +87,6 @@ def read_users(path: Path | str) -> list[str]:
     if not users:
         raise InputError(f"{path}: names no user; expected one on each line")
     return users
-
-
-def _cell(summary: StudySummary, part: str) -> CellState:
-    cells = {cell.key: cell for cell in summary.cells}
-    found = [part] if part in cells else [key for key in cells if part in key]
-    if not found:
-        raise InputError(f"study {summary.name!r} has no cell {part!r}; {suggestion(part, cells)}")
-    if len(found) > 1:
-        raise InputError(f"{part!r} is in more than one cell; give one of {', '.join(found)}")
-    return cells[found[0]]
 
 
 def _positions(users: Sequence[str | int], known: NDArray[Any]) -> NDArray[np.int64]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mgstudy.config.factors import name_fault
-from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.errors import MgstudyError
 from mgstudy.files import is_there
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.search.trials import RecordedTrial, Stage
+from mgstudy.study.search.trials import RecordedTrial
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.tracking.store import STUDY_TAG, TRIAL_TAG, TrackingStore, using_mlflow
 from mgstudy.urls import first_line
@@ -57,31 +57,14 @@ def find_trial(study: str, trial: str, home: Path | str | None = None) -> Record
 
     Args:
         study: The study's name.
-        trial: Its key, ``CELL/NUMBER``; or its number, where one cell alone has it; or the number
-            after a part of the cell's key, as in ``VBPR/plain/3``.
+        trial: Its key, or what ``StudySummary.trial_of`` takes for it.
         home: The workspace; ``MGSTUDY_HOME`` or the current directory when not given.
 
     Raises:
         InputError: If there is none, or more than one.
         MgstudyError: If the study cannot be read.
     """
-    summary = summarize(Workspace.resolve(home), study)
-    trials = {t.key: t for cell in summary.cells for t in cell.every_trial()}
-    cell, _, number = trial.rpartition("/")
-    found = [trials[trial]] if trial in trials else []
-    found = found or [
-        t
-        for key, t in trials.items()
-        if key.rpartition("/")[2] == number
-        and cell in key
-        and ("confirmation" in trial or t.stage is Stage.SEARCH)
-    ]
-    if not found:
-        raise InputError(f"study {study!r} has no trial {trial!r}; {suggestion(trial, trials)}")
-    if len(found) > 1:
-        keys = ", ".join(t.key for t in found)
-        raise InputError(f"{trial!r} is a trial of more than one cell; give one of {keys}")
-    return found[0]
+    return summarize(Workspace.resolve(home), study).trial_of(trial)
 
 
 @using_mlflow()

@@ -12,9 +12,9 @@ import pandas as pd
 from scipy import stats
 
 from mgstudy.config.robustness import FLATNESS_MEASURES
-from mgstudy.config.study import DEFAULT_BASELINE
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.significance import ALPHA, holm
+from mgstudy.study.search.rounds import baseline_of
 
 if TYPE_CHECKING:
     from mgstudy.study.robustness.plan import RobustnessPlan
@@ -55,7 +55,9 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     """
     measured = measurements(plan, results)
     levels = {cell.key: dict(cell.levels) for cell in plan.summary.cells}
-    baseline = plan.summary.baselines[0]
+    cells, baseline = plan.summary.cells, plan.summary.baselines[0]
+    found = ((cell.key, baseline_of(cell, cells, baseline)) for cell in cells)
+    baselines = {key: other.key for key, other in found if other is not None}
     scores = {key: CellScores(key, [m for m in measured if m["cell"] == key]) for key in levels}
     rows = [
         {**levels[key], **row}
@@ -65,8 +67,8 @@ def robustness_tables(plan: RobustnessPlan, results: RobustnessResults) -> Robus
     ]
     return RobustnessTables(
         curves=pd.DataFrame(rows),
-        summary=_summary(scores, levels, baseline),
-        flatness=_flatness(measured, levels, baseline),
+        summary=_summary(scores, levels, baselines),
+        flatness=_flatness(measured, levels, baselines),
         landscapes=[
             {
                 # A measurement's "model" is its trial, a level's is an architecture.
@@ -100,7 +102,7 @@ def main_split(table: pd.DataFrame) -> str:
 def _summary(
     scores: Mapping[str, CellScores],
     levels: Mapping[str, Mapping[str, str]],
-    baseline: Mapping[str, str] = DEFAULT_BASELINE,
+    baselines: Mapping[str, str],
 ) -> pd.DataFrame:
     rows = []
     for key, cell in scores.items():
@@ -126,7 +128,7 @@ def _summary(
                 "difference_high": math.nan,
                 "p": math.nan,
             }
-            other = scores.get(_baseline(key, levels, baseline))
+            other = scores.get(baselines.get(key, ""))
             if other is not None and cell.is_comparable(other, risk, graph):
                 area_of_other = other.area(risk, graph)
                 row["difference"] = area.mean - area_of_other.mean
@@ -144,7 +146,7 @@ def _summary(
 def _flatness(
     measured: Iterable[Mapping[str, Any]],
     levels: Mapping[str, Mapping[str, str]],
-    baseline: Mapping[str, str] = DEFAULT_BASELINE,
+    baselines: Mapping[str, str],
 ) -> pd.DataFrame:
     values: dict[tuple[str, str], list[float]] = {}
     for found in measured:
@@ -154,7 +156,7 @@ def _flatness(
     rows = []
     for (key, name), of_replicates in values.items():
         mean, several = float(np.mean(of_replicates)), len(of_replicates) > 1
-        others = values.get((_baseline(key, levels, baseline), name), [])
+        others = values.get((baselines.get(key, ""), name), [])
         reference = float(np.mean(others)) if others else math.nan
         rows.append(
             {
@@ -176,14 +178,6 @@ def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
         table["p_holm"] = holm(table["p"].tolist())
         table["significant"] = table["p_holm"] < ALPHA
     return table
-
-
-def _baseline(
-    key: str, levels: Mapping[str, Mapping[str, str]], baseline: Mapping[str, str]
-) -> str:
-    """The key of the cell that another is compared with; empty if none."""
-    wanted = {**levels[key], **baseline}
-    return next((other for other, its in levels.items() if other != key and its == wanted), "")
 
 
 def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mgstudy.config.factors import ChangedDataset, varying_factors
-from mgstudy.errors import MgstudyError
+from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.study.definition.manifest import LeftOutEntry, StudyManifest
 from mgstudy.study.results.popularity import Scores, read_popularity
 from mgstudy.study.search.confirmation import replicates_of, trials_of
 from mgstudy.study.search.hidden import Parent, hidden_cells, parent_of
 from mgstudy.study.search.rounds import with_rounds
 from mgstudy.study.search.state import CellState
+from mgstudy.study.search.trials import RecordedTrial, Stage
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.lease import Driver, holder
 from mgstudy.study.storage.optuna_storage import NOT_WRITTEN_BY_OPTUNA, close_storage, open_storage
@@ -23,6 +24,8 @@ from mgstudy.workspace import Workspace
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,44 @@ class StudySummary:
     def varying_factors(self) -> list[str]:
         """The factors with more than one level among the cells."""
         return varying_factors(cell.levels for cell in self.cells)
+
+    def cell_of(self, name: str) -> CellState:
+        """The cell of a key, or of a part of one that no other has, such as ``VBPR/plain``.
+
+        Raises:
+            InputError: If there is none, or more than one.
+        """
+        cells = {cell.key: cell for cell in self.cells}
+        return self._only("cell", name, cells, [key for key in cells if name in key])
+
+    def trial_of(self, name: str) -> RecordedTrial:
+        """The trial of a key, ``CELL/NUMBER``; or of a number that one cell alone has; or of a
+        number after a part of the cell's key, as in ``VBPR/plain/3``.
+
+        Raises:
+            InputError: If there is none, or more than one.
+        """
+        trials = {trial.key: trial for cell in self.cells for trial in cell.every_trial()}
+        cell, _, number = name.rpartition("/")
+        found = [
+            key
+            for key, trial in trials.items()
+            if key.rpartition("/")[2] == number
+            and cell in key
+            and ("confirmation" in name or trial.stage is Stage.SEARCH)
+        ]
+        return self._only("trial", name, trials, found)
+
+    def _only(self, kind: str, name: str, known: Mapping[str, T], found: Sequence[str]) -> T:
+        """What has the name, else the one thing that was found by it."""
+        keys = [name] if name in known else found
+        if not keys:
+            raise InputError(
+                f"study {self.name!r} has no {kind} {name!r}; {suggestion(name, known)}"
+            )
+        if len(keys) > 1:
+            raise InputError(f"{name!r} is in more than one cell; give one of {', '.join(keys)}")
+        return known[keys[0]]
 
 
 def summarize(workspace: Workspace, name: str) -> StudySummary:

@@ -9,6 +9,7 @@ import pytest
 
 from mgstudy import api
 from mgstudy.config.robustness import Robustness
+from mgstudy.config.study import DEFAULT_BASELINE
 from mgstudy.report.figures import Figure
 from mgstudy.report.page.report import ReportContent, render, report_content
 from mgstudy.report.results import StudyResults
@@ -19,6 +20,7 @@ from mgstudy.report.table import Table
 from mgstudy.study.results.summary import summarize
 from mgstudy.study.robustness.plan import RobustnessPlan
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.workspace import Workspace
 
@@ -57,7 +59,9 @@ def write_robustness(
     of_cells = {cell.key: measured(cell, split) for cell, split in some}
     scores = {key: CellScores(key, found) for key, found in of_cells.items()}
     levels = {cell.key: cell.levels for cell in summary.cells}
-    table = _summary(scores, levels)
+    others = [(cell, baseline_of(cell, summary.cells, DEFAULT_BASELINE)) for cell in summary.cells]
+    baselines = {cell.key: other.key for cell, other in others if other is not None}
+    table = _summary(scores, levels, baselines)
     read = api.read_study(workspace.home / "study.yaml", [f"name={study}"], workspace.home)
     results = RobustnessResults(read.folder)
     results.path.mkdir(parents=True)

@@ -15,6 +15,8 @@ from mgstudy.report.robustness.comparison import RobustnessTables, _summary, _we
 from mgstudy.report.robustness.formats import robustness_markdown
 from mgstudy.report.robustness.scores import CellScores, significance
 
+BASELINES = {"mg": "plain", "sam": "plain"}
+
 USERS, RESAMPLES = 100, 200
 
 
@@ -98,7 +100,7 @@ def test_the_difference_from_plain_and_its_significance() -> None:
     for cell, at_one in (("plain", 0.2), ("mg", 0.3), ("other", 0.3)):
         found = [measured(cell, 0, 0.4), measured(cell, 0, at_one, **under(1.0))]
         scores[cell] = CellScores(cell, found)
-    table = _summary(scores, levels).set_index("cell")
+    table = _summary(scores, levels, BASELINES).set_index("cell")
     assert table.loc["plain", "area"] == pytest.approx(0.25)
     assert table.loc["mg", "area"] == pytest.approx(0.125)
     assert table.loc["mg", "difference"] == pytest.approx(-0.125)
@@ -118,7 +120,7 @@ def simulated(cells: Mapping[str, Mapping[str, Any]], at_one: float = 0.3) -> pd
         scores[key] = CellScores(
             key, [{**found, **measured_as} for found in (measured(key, 0, 0.4), risky)]
         )
-    return _summary(scores, levels).set_index("cell")
+    return _summary(scores, levels, BASELINES).set_index("cell")
 
 
 TEST = {"split": "test", "users": 90}
@@ -144,7 +146,7 @@ def test_no_difference_between_severities() -> None:
     for key, severities in (("plain", (1.0, 2.0)), ("mg", (1.0,))):
         risky = [measured(key, 0, 0.4 - 0.1 * s, **under(s)) for s in severities]
         scores[key] = CellScores(key, [measured(key, 0, 0.4), *risky])
-    assert math.isnan(_summary(scores, levels).set_index("cell").loc["mg", "p"])
+    assert math.isnan(_summary(scores, levels, BASELINES).set_index("cell").loc["mg", "p"])
 
 
 def test_a_column_has_one_split() -> None:
@@ -167,7 +169,9 @@ def test_the_table_as_markdown() -> None:
     for cell, at_one in (("plain", 0.2), ("mg", 0.3)):
         found = [measured(cell, 0, 0.4), measured(cell, 0, at_one, **under(1.0))]
         scores[cell] = CellScores(cell, found)
-    tables = RobustnessTables(pd.DataFrame(), _summary(scores, levels), pd.DataFrame(), [])
+    tables = RobustnessTables(
+        pd.DataFrame(), _summary(scores, levels, BASELINES), pd.DataFrame(), []
+    )
     table, caption = robustness_markdown(tables).split("\n\n")
     assert table.splitlines() == [
         "| gradient | clean | noise |",
