@@ -1,10 +1,9 @@
-"""Tables of texts, described once and shown in a terminal, in Markdown, in LaTeX and in HTML."""
+"""Tables of texts, described once and shown in a terminal, in Markdown and in HTML; in LaTeX by
+``latex_table``."""
 
 from __future__ import annotations
 
 import functools
-import itertools
-import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,29 +25,7 @@ _PHONE = 40
 _PAPER = 110
 """Characters in a line of a page, on a phone and on paper."""
 
-_LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "×": r"$\times$", "|": r"$|$", "<": r"$<$", ">": r"$>$",
-}  # fmt: skip
-_MARKS = re.compile(r"[*†‡§]+")
-"""Marks of a number or name that a caption explains: raised in LaTeX."""
-_DAGGERS = str.maketrans({"†": r"\dagger", "‡": r"\ddagger", "§": r"\S"})
 _RECONSTRUCTED = "§"
-_SMALL = r"\setlength{\tabcolsep}{3pt}"
-_LATEX_SIZES = (
-    ("table", 240.0, "", 5.0, 6.0),
-    ("table", 240.0, rf"\small{_SMALL}", 4.6, 3.0),
-    ("table*", 500.0, "", 5.0, 6.0),
-    ("table*", 500.0, rf"\small{_SMALL}", 4.6, 3.0),
-    ("table*", 500.0, rf"\footnotesize{_SMALL}", 4.2, 3.0),
-    ("table*", 500.0, rf"\scriptsize{_SMALL}", 3.7, 3.0),
-)
-"""What a table of LaTeX may be, the best first: the environment, its room (of one column or two of
-ACM's and IEEE's papers) in points, the size of the type, how wide a digit is, rather too much, and
-the space at each side of a column."""
-_NOTE_EM = 12
-"""Width of a column of words in LaTeX, in em."""
 
 
 @dataclass(frozen=True)
@@ -259,85 +236,6 @@ class Table:
         escaped = ([_in_pipes(cell) for cell in row] for row in (self.titles, rule, *self.rows))
         return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
 
-    def latex(self, label: str) -> str:
-        r"""A floating table with booktabs' rules, which needs ``\usepackage{booktabs}``.
-
-        It fits one column of a paper in two columns (ACM's and IEEE's at least), or else both, in
-        type that is made smaller where it must be.
-
-        Args:
-            label: What ``\ref`` calls it, after ``tab:``.
-        """
-        import pandas as pd  # noqa: PLC0415
-
-        rows = [
-            [self._latex_cell(cell, number, column) for column, cell in enumerate(row)]
-            for number, row in enumerate(self.rows)
-        ]
-        for number in self.rule_before:
-            rows[number][0] = f"\\midrule\n{rows[number][0]}"
-        titles = [self.spans.get(title, ("", title)) for title in self.titles]
-        heads = [(_latex(above), _latex(title)) for above, title in titles]
-        columns = pd.MultiIndex.from_tuples(heads) if self.spans else [title for _, title in heads]
-        float_, size = self._latex_float()
-        text = (
-            pd.DataFrame(rows, columns=columns)
-            .style.hide(axis="index")
-            .to_latex(
-                column_format="".join(
-                    rf"p{{{_NOTE_EM}em}}"
-                    if title in self.notes
-                    else "l"
-                    if self.is_text(c)
-                    else "r"
-                    for c, title in enumerate(self.titles)
-                ),
-                position="t",
-                position_float="centering",
-                environment=float_,
-                hrules=True,
-                multicol_align="c",
-                label=f"tab:{label}",
-                caption=_latex(self.caption) or None,
-            )
-        )
-        if size:
-            text = text.replace("\\centering\n", f"\\centering{size}\n", 1)
-        return self._with_rules_below_spans(text)
-
-    def _latex_float(self) -> tuple[str, str]:
-        """The environment that the table fits into, and the size of its type."""
-        letters = sum(
-            max(
-                _letters(text)
-                for text in (self.spans.get(title, ("", title))[1], *(row[c] for row in self.rows))
-            )
-            if title not in self.notes
-            else 2.0 * _NOTE_EM
-            for c, title in enumerate(self.titles)
-        )
-        fitting = (
-            (float_, size)
-            for float_, room, size, points, gap in _LATEX_SIZES
-            if letters * points + 2 * gap * len(self.titles) <= room
-        )
-        return next(fitting, ("table*", _LATEX_SIZES[-1][2]))
-
-    def _with_rules_below_spans(self, text: str) -> str:
-        """The head of the table with a short rule below what spans several columns."""
-        if not self.spans:
-            return text
-        above = [self.spans.get(title, ("", ""))[0] for title in self.titles]
-        rules, column = [], 0
-        for name, of in itertools.groupby(above):
-            width = len(list(of))
-            if name:
-                rules.append(rf"\cmidrule(lr){{{column + 1}-{column + width}}}")
-            column += width
-        head, toprule, rest = text.partition("\\toprule\n")
-        first, line_end, rest = rest.partition("\n")
-        return f"{head}{toprule}{first}{line_end}{''.join(rules)}\n{rest}"
-
     def html(self) -> Markup:
         """A ``table`` element whose first column heads the rows. Its class says whether it is too
         wide for a phone (``wide``), and for paper, too (``wider``)."""
@@ -358,16 +256,6 @@ class Table:
         of_kind = Markup(' class="{}"').format(" ".join(kinds)) if kinds else ""
         return whole.format(of_kind, Markup("").join(head), Markup("\n").join(rows))
 
-    def _latex_cell(self, cell: str, row: int, column: int) -> str:
-        if not cell:
-            return "" if self.is_text(column) else "--"
-        place = row, self.titles[column]
-        command = "textbf" if place in self.strong else "underline" if place in self.second else ""
-        if not command:
-            return _latex(cell)
-        number, separator, rest = cell.partition(" ")
-        return rf"\{command}{{{_latex(number)}}}{separator}{_latex(rest)}"
-
     def _html_cell(self, cell: str, row: int, column: int) -> Markup:
         if column == 0:
             return Markup('<th scope="row">{}</th>').format(cell)
@@ -382,11 +270,6 @@ class Table:
         return whole.format(kind, strong, title, style, cell)
 
 
-def _letters(text: str) -> float:
-    """How wide a text is in LaTeX, in letters of half the type's size."""
-    return sum(1.6 if letter.isupper() or letter in "mw%±" else 1.0 for letter in text)
-
-
 def _wrapped(text: Text, console: Console, room: int, indent: str = "") -> Iterator[Text]:
     for line in text.wrap(console, max(1, room - len(indent))):
         line.rstrip()
@@ -399,11 +282,6 @@ def _one_line(cell: str) -> str:
 
 def _in_pipes(cell: str) -> str:
     return _one_line(cell.replace("|", "\\|"))
-
-
-def _latex(text: str) -> str:
-    escaped = "".join(_LATEX_SPECIAL.get(letter, letter) for letter in text)
-    return _MARKS.sub(lambda found: "$^{" + found[0].translate(_DAGGERS) + "}$", escaped)
 
 
 def model_as_shown(label: str, name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from mgstudy.report.latex import latex_table
 from mgstudy.report.table import Table
 from mgstudy.report.texts import count, duration, parameter_name, percent, score
 
@@ -28,7 +29,7 @@ TABLE = Table(
 
 
 def test_latex_has_booktabs_rules_and_nothing_that_latex_would_take_for_a_command() -> None:
-    assert TABLE.latex("a_b").splitlines() == [
+    assert latex_table(TABLE, "a_b").splitlines() == [
         r"\begin{table}[t]",
         r"\centering",
         r"\caption{$^{\ddagger}$ not $<$ popularity.}",
@@ -48,7 +49,7 @@ def test_latex_has_booktabs_rules_and_nothing_that_latex_would_take_for_a_comman
 
 
 def test_titles_that_are_the_same_stay_two_columns() -> None:
-    assert r"b & b \\" in Table(["b", "b"], [["1", "2"]]).latex("twice")
+    assert r"b & b \\" in latex_table(Table(["b", "b"], [["1", "2"]]), "twice")
 
 
 def test_html_is_text_and_no_markup() -> None:
@@ -266,6 +267,6 @@ def test_a_reconstructed_model_is_marked_and_the_caption_says_so() -> None:
     assert [row[0] for row in table.rows] == ["BPR", "HIIMA§", "HIIMA_small§", "popularity"]
     said = "HIIMA: a reconstruction from the title of its paper, not the authors' model."
     assert table.caption.startswith(f"Scores. § {said}")
-    assert r"HIIMA$^{\S}$ & 0.2" in table.latex("a")
+    assert r"HIIMA$^{\S}$ & 0.2" in latex_table(table, "a")
     plain = Table(["model", "recall@20"], [["BPR", "0.1"]], ["model"], "Scores.")
     assert plain.caption == "Scores."

@@ -21,6 +21,7 @@ from mgstudy.report.comparison.formats import (
 from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.comparison.verdict import mark
+from mgstudy.report.latex import latex_table
 from mgstudy.report.table import Table, model_as_shown
 from mgstudy.report.texts import percent, score
 from mgstudy.study.results.summary import StudySummary
@@ -99,9 +100,9 @@ def to_latex(
         label += "-ablation"
     elif comparison.baseline != comparison.studies[0].baselines[0]:
         label += f"-{'-'.join(comparison.baseline.values())}"
-    tables = [paper_table(comparison, asked, style).latex(label)]
+    tables = [latex_table(paper_table(comparison, asked, style), label)]
     if found is not None and not found.empty:
-        tables.append(published_table(found, comparison).latex(f"{label}-published"))
+        tables.append(latex_table(published_table(found, comparison), f"{label}-published"))
     return "\n".join(tables)
 
 

@@ -17,6 +17,7 @@ from states import confirmed_cell, summary_of
 from mgstudy.errors import InputError
 from mgstudy.report.comparison.paper import PaperStyle, paper_table, to_latex, whole_method
 from mgstudy.report.comparison.studies import Comparison, compare_studies
+from mgstudy.report.latex import latex_table
 from mgstudy.report.table import Table
 from mgstudy.study.search.state import CellState
 
@@ -139,7 +140,7 @@ def test_tables_fit_a_paper_in_two_columns(document: str, tmp_path: Path) -> Non
         to_latex(comparison),
         to_latex(comparison, style=PaperStyle(by_dataset=True)),
         to_latex(ablation, style=PaperStyle(percent=True, ablation=True)),
-        wide.latex("wide"),
+        latex_table(wide, "wide"),
     ]
     floats = [re.findall(r"\\begin\{(table\*?)\}", latex)[0] for latex in written]
     assert floats[0] == "table" and floats[2] == floats[4] == "table*"
