@@ -1,4 +1,5 @@
-"""What models are built from: embedding tables, linear maps with their initial values, and dropout.
+"""What models are built from: embedding tables, linear maps with their initial values, dropout and
+sparsemax.
 
 Everything random here comes from torch's global generator, which the trial seeds.
 """
@@ -107,3 +108,23 @@ def dropout(values: Tensor, rate: float, training: bool) -> Tensor:
     if values.is_cuda:
         return functional.dropout(values, rate)
     return values * torch.rand_like(values).ge_(rate).div_(1.0 - rate)
+
+
+def sparsemax(values: Tensor) -> Tensor:
+    """The nearest point to each row among those that are not negative and sum to 1 (Martins &
+    Astudillo, ICML 2016): like a softmax, with most entries exactly 0.
+
+    Args:
+        values: Shape ``[rows, width]``.
+    """
+    with torch.no_grad():
+        falling = values.sort(dim=1, descending=True).values
+        width = values.shape[1]
+        numbers = torch.arange(1, width + 1, device=values.device, dtype=values.dtype)
+        # Sums over the first, as a product: a cumulative sum has no certain order on a GPU.
+        sums = falling @ torch.ones(width, width, device=values.device, dtype=values.dtype).triu()
+        kept = (1 + numbers * falling > sums).sum(dim=1, keepdim=True)
+        support = values >= falling.gather(1, kept - 1)
+    count = support.sum(dim=1, keepdim=True)
+    threshold = ((values * support).sum(dim=1, keepdim=True) - 1) / count
+    return ((values - threshold) * support).clamp_min(0)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mgstudy.config.parameters import Value, parameter
-from mgstudy.data.dataset import Dataset, as_tensor
+from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper, Recommender, Scorer
-from mgstudy.models.graph import SparseGraph, arrays_of
 from mgstudy.models.interaction_graphs import symmetric_graph
-from mgstudy.models.item_graphs import nearest_rows
-from mgstudy.models.layers import attention, feature_projections, xavier_uniform_embedding
+from mgstudy.models.item_graphs import consensus_graph
+from mgstudy.models.layers import (
+    attention,
+    feature_projections,
+    sparsemax,
+    xavier_uniform_embedding,
+)
 from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate_layers
 from mgstudy.models.rows import gather_rows
@@ -380,26 +382,6 @@ def optimal_plan(
     return of_rows[:, None] * kernel * of_columns
 
 
-def sparsemax(values: Tensor) -> Tensor:
-    """The nearest point to each row among those that are not negative and sum to 1 (Martins &
-    Astudillo, ICML 2016): like a softmax, with most entries exactly 0.
-
-    Args:
-        values: Shape ``[rows, width]``.
-    """
-    with torch.no_grad():
-        falling = values.sort(dim=1, descending=True).values
-        width = values.shape[1]
-        numbers = torch.arange(1, width + 1, device=values.device, dtype=values.dtype)
-        # Sums over the first, as a product: a cumulative sum has no certain order on a GPU.
-        sums = falling @ torch.ones(width, width, device=values.device, dtype=values.dtype).triu()
-        kept = (1 + numbers * falling > sums).sum(dim=1, keepdim=True)
-        support = values >= falling.gather(1, kept - 1)
-    count = support.sum(dim=1, keepdim=True)
-    threshold = ((values * support).sum(dim=1, keepdim=True) - 1) / count
-    return ((values - threshold) * support).clamp_min(0)
-
-
 def with_users_by_domain(dataset: Dataset) -> Dataset:
     """A dataset of two domains in which a user is another one in each: those of the second domain
     come after all of the first."""
@@ -412,63 +394,6 @@ def with_users_by_domain(dataset: Dataset) -> Dataset:
         train=replace(train, users=users),
         fingerprint=f"{dataset.fingerprint}-users by domain",
     )
-
-
-def consensus_graph(dataset: Dataset, neighbour_count: int) -> SparseGraph:
-    """Items joined with those of their domain that are near in several modalities.
-
-    Of each modality's nearest items of the same domain, with cosines below 0 as 0, an edge weighs
-    the sum of the cosines times the share of the modalities that have it, and the heaviest stay (of
-    equal ones those with the lower ids). What noise in one modality makes near counts little.
-
-    Args:
-        dataset: Whose feature tables to read.
-        neighbour_count: Edges of an item, in each modality and in the end, its own included.
-
-    Returns:
-        Shape ``[items, items]``; a row sums to 1, or to 0 for an item without features.
-    """
-
-    def compute() -> dict[str, NDArray[Any]]:
-        rows, columns, values = [], [], []
-        assert dataset.item_domains is not None
-        for position in range(len(dataset.domains)):
-            items = np.flatnonzero(dataset.item_domains == position)
-            tables = [table[items] for table in dataset.features.values()]
-            matrix = _consensus(tables, neighbour_count).tocoo()
-            rows.append(items[matrix.row])
-            columns.append(items[matrix.col])
-            values.append(matrix.data)
-        places = (np.concatenate(rows), np.concatenate(columns))
-        shape = (dataset.item_count, dataset.item_count)
-        return arrays_of(sparse.csr_matrix((np.concatenate(values), places), shape=shape))
-
-    inputs = {
-        "dataset": dataset.fingerprint,
-        "features": [dataset.feature_fingerprints[modality] for modality in dataset.features],
-        "neighbour_count": neighbour_count,
-        "version": 1,
-    }
-    return SparseGraph.from_arrays(dataset.derived.get("consensus_graph", inputs, compute))
-
-
-def _consensus(tables: Sequence[NDArray[np.float32]], neighbour_count: int) -> Any:
-    found = []
-    for table in tables:
-        near = nearest_rows(as_tensor(table), neighbour_count)
-        near.data[:] = near.data.clip(min=0) * np.asarray(table.any(axis=1))[near.indices]
-        near.eliminate_zeros()
-        found.append(near)
-    total = sum(found[1:], found[0]).multiply(
-        sum(((near > 0) * 1.0 for near in found[1:]), (found[0] > 0) * 1.0)
-    )
-    edges = total.tocoo()
-    order = np.lexsort((edges.col, -edges.data, edges.row))
-    starts = np.searchsorted(edges.row[order], np.arange(edges.shape[0]))
-    kept = order[np.arange(len(order)) - starts[edges.row[order]] < neighbour_count]
-    matrix = sparse.csr_matrix((edges.data[kept], (edges.row[kept], edges.col[kept])), edges.shape)
-    sums = np.asarray(matrix.sum(axis=1)).ravel()
-    return sparse.diags(1 / np.where(sums > 0, sums, 1.0)) @ matrix
 
 
 def _directions(rows: Tensor) -> Tensor:

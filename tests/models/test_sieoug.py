@@ -12,8 +12,10 @@ from torch import Tensor
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
 from mgstudy.models.base import Batch
+from mgstudy.models.item_graphs import consensus_graph
+from mgstudy.models.layers import sparsemax
 from mgstudy.models.propagation import propagate
-from mgstudy.models.sieoug import SIEOUG, consensus_graph, optimal_plan, sparsemax
+from mgstudy.models.sieoug import SIEOUG, optimal_plan
 
 BATCH = Batch(
     users=torch.tensor([0, 5, 7, 0, 8, 16, 19]),
