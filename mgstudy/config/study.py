@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mgstudy.config.factors import (
     Factors,
@@ -18,6 +20,16 @@ from mgstudy.config.factors import (
 from mgstudy.config.robustness import Robustness
 from mgstudy.config.training import TrainingSettings
 from mgstudy.errors import suggestion
+
+
+def _from_root(url: str | None) -> str | None:
+    """The URL of a file as any folder reads it: a study is looked at and gone on with from others
+    than the one it was launched in."""
+    named = re.fullmatch(r"((?:sqlite|journal)[^/]*:///)([^/$~:][^:]*)", url or "")
+    return url if named is None else f"{named[1]}{Path(named[2]).absolute()}"
+
+
+FileUrl = Annotated[str | None, AfterValidator(_from_root)]
 
 
 class SearchSpace(Section):
@@ -217,7 +229,7 @@ class Resources(Settings):
 class Tracking(Settings):
     """Where MLflow records the study."""
 
-    uri: str | None = Field(
+    uri: FileUrl = Field(
         None,
         description="MLflow tracking URI; by default $MLFLOW_TRACKING_URI, else mlflow.db in the "
         "workspace",
@@ -352,7 +364,7 @@ class StudyConfig(Settings):
     resources: Resources = Field(default_factory=Resources)
     checkpoints: Checkpoints = Field(default_factory=Checkpoints)
     retries: Retries = Field(default_factory=Retries)
-    storage: str | None = Field(
+    storage: FileUrl = Field(
         None, description="Optuna storage URL; by default a SQLite file in the workspace"
     )
     tracking: Tracking = Field(default_factory=Tracking)

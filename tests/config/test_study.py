@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,6 +133,29 @@ def test_a_wrong_study_is_refused_where_it_is_wrong(sections: dict[str, str], sa
         study(**sections)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == (2 if "nam:" in str(sections) else 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///{here}/mlflow.db"),
+        ("sqlite+pysqlite:///a/m.db?timeout=9", "sqlite+pysqlite:///{here}/a/m.db?timeout=9"),
+        ("journal:///study.log", "journal:///{here}/study.log"),
+        *(
+            (url, url)
+            for url in (
+                *("sqlite:////m.db", "sqlite:///${HOME}/m.db", "sqlite:///:memory:", "sqlite://"),
+                *("journal:///", "http://host:5000", "postgresql://host/m"),
+            )
+        ),
+    ],
+)
+def test_a_file_is_the_same_one_from_any_folder(
+    given: str, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = study(storage=f"'{given}'", tracking=f"{{uri: '{given}'}}")
+    assert read.storage == read.tracking.uri == kept.replace("{here}", str(tmp_path))
 
 
 @pytest.mark.parametrize("missing", ["name", "factors", "trials"])
