@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,8 +104,3 @@ class RobustnessResults:
             yield
         finally:
             lock.release()
-
-
-def without_samples(measurement: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement without its bootstrap samples, for people."""
-    return {name: value for name, value in measurement.items() if name != "resampled"}
