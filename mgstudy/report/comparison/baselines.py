@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,8 +55,11 @@ def parse_baseline(text: str, summaries: Sequence[StudySummary]) -> dict[str, st
     Raises:
         InputError: For a factor or level that the studies do not have.
     """
-    cells = [cell for summary in summaries for cell in summary.cells]
-    levels = {name: {cell.levels[name] for cell in cells} for name in cells[0].levels}
+    levels: dict[str, set[str]] = defaultdict(set)
+    # A factor may be one study's alone.
+    for cell in (cell for summary in summaries for cell in summary.cells):
+        for factor, level in cell.levels.items():
+            levels[factor].add(level)
     try:
         baseline: dict[str, str] = levels_from_text(text)
     except ValueError as error:

@@ -399,6 +399,25 @@ def test_the_baseline_is_read_and_checked(cell: Simulate) -> None:
         compare_studies(studies, metrics=["recal@20"])
 
 
+def test_a_factor_may_be_one_studys_alone(cell: Simulate) -> None:
+    searched = study(cell("B", "plain", constant(0.1, 0.2, 0.3)), name="searched")
+    filled = study(
+        *(
+            replace(of, levels={**of.levels, "robust": "none", "completion": of.levels["robust"]})
+            for of in (
+                cell("A", "plain", constant(0.1, 0.11, 0.12), robust="mean"),
+                cell("A", "plain", constant(0.5, 0.51, 0.52), robust="zero"),
+            )
+        ),
+        name="filled",
+    )
+    for studies in ([searched, filled], [filled, searched]):
+        baseline = parse_baseline("completion=mean", studies)
+        rows = compare_studies(studies, baseline).of("recall@20").set_index("cell")
+        assert list(rows["difference"].dropna()) == [pytest.approx(0.4)]
+        assert formats.to_markdown(compare_studies(studies, baseline))
+
+
 @pytest.mark.parametrize("found", ["nothing", "a pipe", "text", "no users", "two columns"])
 def test_scores_by_user_that_are_gone_are_named_and_users_not_tested(
     cell: Simulate, found: str
