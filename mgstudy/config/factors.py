@@ -260,6 +260,8 @@ def level_label(level: str | int | ChangedDataset | Level | Sequence[Level]) -> 
 
 
 def varying_factors(cells: Iterable[Mapping[str, str]]) -> list[str]:
-    """The factors with more than one level among cells, given each cell's levels."""
+    """The factors with more than one level among cells, given each cell's levels. Where a study
+    lacks a factor of another, that counts as one."""
     levels = list(cells)
-    return [name for name in (levels[0] if levels else ()) if len({c[name] for c in levels}) > 1]
+    names = dict.fromkeys(name for of_cell in levels for name in of_cell)
+    return [name for name in names if len({of_cell.get(name) for of_cell in levels}) > 1]

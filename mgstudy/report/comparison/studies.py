@@ -161,8 +161,9 @@ def _metric_rows(
     split: Split,
     users: Mapping[tuple[str, str, str], dict[str, float]],
 ) -> list[dict[str, Any]]:
+    factors = list(dict.fromkeys(factor for entry in entries for factor in entry.cell.levels))
     rows = [
-        _scores(entry, metric, split)
+        _scores(entry, metric, split, factors)
         | over_seeds(entry, metric, split)
         | users.get((entry.study.name, entry.cell.key, metric), NO_USERS)
         for entry in entries
@@ -207,7 +208,9 @@ def _said(entry: ComparedCell, row: Mapping[str, Any]) -> dict[str, Any]:
     return said | {"verdict": verdict(entry, {**row, **said})}
 
 
-def _scores(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
+def _scores(
+    entry: ComparedCell, metric: str, split: Split, factors: Iterable[str]
+) -> dict[str, Any]:
     mean, low, high = _level(entry, metric, split)
     other = math.nan if entry.baseline is None else _level(entry.baseline, metric, split)[0]
     popularity = entry.study.popularity.get(entry.cell.levels["dataset"], {}).get(split, {})
@@ -215,7 +218,7 @@ def _scores(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
     return {
         "study": entry.study.name,
         "cell": entry.cell.key,
-        **entry.cell.levels,
+        **{factor: entry.cell.levels.get(factor, "") for factor in factors},
         "metric": metric,
         "split": split,
         "seeds": len(entry.scores(metric)),
