@@ -183,7 +183,18 @@ def listed(folder: Path) -> list[Path]:
         raise MgstudyError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def refuse_lost_link(path: Path, error: OSError) -> None:
+def found_in_each(folder: Path, name: str) -> list[Path]:
+    """The file of a name in every folder within a folder that has one; of hidden ones, none.
+
+    Raises:
+        MgstudyError: If something is there that cannot be listed, be it no folder: nobody knows
+            what was in it.
+    """
+    inside = [path for path in listed(folder) if not path.name.startswith(".")]
+    return [path / name for path in inside if path / name in listed(path)]
+
+
+def refuse_lost_link(path: Path, error: OSError | None = None) -> None:
     """See that something failed for itself, and not behind a link that leads nowhere, such as to a
     disk that is away.
 

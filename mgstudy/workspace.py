@@ -21,6 +21,8 @@ from mgstudy.urls import first_line, redacted
 
 HOME_VARIABLE = "MGSTUDY_HOME"
 CACHE_VARIABLE = "MGSTUDY_CACHE"
+MANIFEST = "manifest.json"
+"""In a dataset's folder: what it is, and which tables are its."""
 _BLOCK = 1 << 22
 _NOT_OF_URLS = re.compile(r"%[0-9A-Fa-f]{2}|[?$\ud800-\udfff]")
 _EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -129,9 +131,14 @@ class Workspace:
         """Studies, a folder each."""
         return self.state / "studies"
 
+    @property
+    def unpacked(self) -> Path:
+        """What an archive is unpacked beside, hidden and under its lock: none lies there itself."""
+        return self.state / "import"
+
     def manifest(self, dataset: str) -> Path:
         """The manifest of a dataset."""
-        return self.datasets / dataset / "manifest.json"
+        return self.datasets / dataset / MANIFEST
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from mgstudy.data.description import DatasetDescription
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import prepare_file
 from mgstudy.errors import MgstudyError
-from mgstudy.files import Progress, listed, no_progress
+from mgstudy.files import Progress, found_in_each, no_progress
 from mgstudy.study.definition.manifest import StudyManifest
-from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.layout import MANIFEST, StudyFolder
 from mgstudy.workspace import Workspace
 
 
@@ -125,14 +125,11 @@ def clean_cache(
 def _tables_of_studies(workspace: Workspace) -> dict[str, list[str]]:
     """Each study of a workspace to the keys of the tables that it began with."""
     keys: dict[str, list[str]] = {}
-    for path in listed(workspace.studies):
-        folder = StudyFolder.of(workspace, path.name)
-        if (path.is_dir() or path.is_symlink()) and folder.manifest in listed(path):
-            used = StudyManifest.read(folder).table_keys()
-            if not used:
-                raise MgstudyError(
-                    f"{folder.manifest}: does not say which tables the study uses; nobody knows "
-                    "what is in use"
-                )
-            keys[f"study {path.name}"] = used
+    for path in found_in_each(workspace.studies, MANIFEST):
+        used = StudyManifest.read(StudyFolder(path.parent)).table_keys()
+        if not used:
+            raise MgstudyError(
+                f"{path}: does not say which tables the study uses; nobody knows what is in use"
+            )
+        keys[f"study {path.parent.name}"] = used
     return keys

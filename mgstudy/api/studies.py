@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mgstudy.config.factors import name_fault
 from mgstudy.errors import MgstudyError
-from mgstudy.files import is_there
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.trials import RecordedTrial
@@ -39,11 +38,10 @@ def list_studies(home: Path | str | None = None) -> dict[str, StudySummary | Mgs
         if name_fault(name):
             continue
         try:
-            found[name] = summarize(workspace, name)
+            if StudyFolder.of(workspace, name).is_launched():
+                found[name] = summarize(workspace, name)
         except MgstudyError as error:
-            # What has no manifest was never launched.
-            if is_there(StudyFolder.of(workspace, name).manifest):
-                found[name] = error
+            found[name] = error
     newest = sorted(found, key=lambda name: _launched(found[name]), reverse=True)
     return {name: found[name] for name in newest}
 

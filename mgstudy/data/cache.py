@@ -16,8 +16,8 @@ from mgstudy.data.derived import INPUTS_FILE, remove_whole
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, MgstudyError, suggestion
-from mgstudy.files import Progress, content_of, listed, no_progress
-from mgstudy.workspace import Workspace
+from mgstudy.files import Progress, content_of, found_in_each, listed, no_progress, sizes_below
+from mgstudy.workspace import MANIFEST, Workspace
 
 Kind = Literal["table", "derived", "download", "unfinished"]
 
@@ -153,14 +153,12 @@ def collect_garbage(
 def _users(workspace: Workspace, others: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
     """Key of a table, or path of a fetched file, to what refers to it."""
     used: dict[str, Collection[str]] = {}
-    for folder in listed(workspace.datasets):
-        path = workspace.manifest(folder.name)
-        if (folder.is_dir() or folder.is_symlink()) and path in listed(folder):
-            manifest = Manifest.read(path)
-            if manifest is not None:
-                tables = [table.key for table in manifest.tables()]
-                files = [str(file.path) for file in manifest.source_files]
-                used[f"dataset {manifest.name}"] = tables + files
+    for path in found_in_each(workspace.datasets, MANIFEST):
+        manifest = Manifest.read(path)
+        if manifest is not None:
+            tables = [table.key for table in manifest.tables()]
+            files = [str(file.path) for file in manifest.source_files]
+            used[f"dataset {manifest.name}"] = tables + files
     users: dict[str, list[str]] = {}
     for name, keys in {**used, **others}.items():
         for key in keys:
@@ -201,18 +199,21 @@ def _downloads(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator
 
 
 def _unfinished(workspace: Workspace) -> Iterator[CacheEntry]:
-    for path in [*workspace.state.rglob(".*.partial"), *workspace.derived.glob(".*/")]:
+    unpacked = workspace.unpacked
+    found = [*workspace.state.rglob(".*.partial"), *workspace.derived.glob(".*/")]
+    for path in [*found, *unpacked.parent.glob(f".{unpacked.name}.*/")]:
         yield _entry(path.name, "unfinished", path, ())
 
 
 def _entry(
     key: str, kind: Kind, path: Path, used_by: Collection[str], beside: Collection[Path] = ()
 ) -> CacheEntry:
-    files = list(path.glob("*")) if path.is_dir() else [path, *beside]
+    files = [file for file in (path, *beside) if file.is_file()]
+    sizes = [file.lstat().st_size for file in files] or [size for _, size in sizes_below(path)]
     return CacheEntry(
         key=key,
         kind=kind,
-        size=sum(file.lstat().st_size for file in files if file.exists()),
+        size=sum(sizes),
         modified=datetime.fromtimestamp(path.lstat().st_mtime, UTC).isoformat(timespec="seconds"),
         used_by=tuple(dict.fromkeys(used_by)),
         path=path,

@@ -50,6 +50,11 @@ def test_studies_are_listed_and_damaged_ones_named(driven: Driven, command: Comm
     listed = json.loads(command("ls", "--json").out)
     assert [study["study"] for study in listed] == ["s", "damaged"]
     assert command("status").out == ended.out, "status without a name says what there is"
+    (driven.workspace.studies / "away").symlink_to("nowhere")
+    said = {
+        study["study"]: study.get("problem") for study in json.loads(command("ls", "--json").out)
+    }
+    assert said["s"] is None and "the link leads nowhere" in str(said["away"])
 
 
 def test_an_empty_workspace_says_so(tmp_path: Path, command: Command) -> None:

@@ -25,7 +25,7 @@ from mgstudy.data.loading import load_dataset
 from mgstudy.data.prepare import prepare
 from mgstudy.data.tables import DamagedTableError, read_facts
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import sha256_of
+from mgstudy.files import locked, sha256_of
 
 assert cache_commands.cache  # Its import registers the commands.
 
@@ -110,6 +110,14 @@ def test_what_is_encoded_so_far_stays_while_the_rest_is_encoded(workspace) -> No
     assert kinds(collect_garbage(workspace)) == ["unfinished .image"]
 
 
+def test_what_is_being_unpacked_stays(workspace) -> None:
+    (workspace.state / ".import.x1" / "study" / "checkpoints").mkdir(parents=True)
+    with locked(workspace.unpacked):
+        assert collect_garbage(workspace) == []
+    assert kinds(collect_garbage(workspace)) == ["unfinished .import.x1"]
+    assert not (workspace.state / ".import.x1").exists()
+
+
 def test_derived_arrays_go_all_or_not_at_all(raw, workspace, monkeypatch) -> None:
     prepare(raw.pipeline(), workspace)
     derive(workspace, "toy")
@@ -187,7 +195,11 @@ def study(content: str):
 
 
 def inside(name: str, change):
-    return lambda folder: change(folder / name)
+    def spoil(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        change(folder / name)
+
+    return spoil
 
 
 UNREADABLE = {
@@ -198,8 +210,14 @@ UNREADABLE = {
     "a dataset is a link to nowhere": ("datasets", inside("toy", nowhere_in_place)),
     "a manifest is a link to nowhere": ("datasets", inside("toy/manifest.json", nowhere_in_place)),
     "a manifest is a loop": ("datasets", inside("toy/manifest.json", loop_in_place)),
+    "a dataset is a file": ("datasets", inside("toy", file_in_place)),
     "studies are a file": ("studies", file_in_place),
     "studies are a loop": ("studies", loop_in_place),
+    "studies are a link to nowhere": ("studies", nowhere_in_place),
+    "a study is a file": ("studies", inside("s", file_in_place)),
+    "a study is a loop": ("studies", inside("s", loop_in_place)),
+    "a study is a link to nowhere": ("studies", inside("s", nowhere_in_place)),
+    "a study's manifest is a loop": ("studies", inside("s/study.json", loop_in_place)),
     "a study says nothing": ("studies", study("{}")),
     "a study is a list": ("studies", study("[]")),
     "a study has no dataset": ("studies", study('{"datasets": {}}')),

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from states import summary_of
 
+from mgstudy import api
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
@@ -15,6 +17,7 @@ from mgstudy.data.sources.synthetic import Synthetic
 from mgstudy.data.tables import TableStore
 from mgstudy.errors import InputError
 from mgstudy.study.definition.manifest import DatasetEntry
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 
@@ -74,6 +77,17 @@ def test_a_changed_record_changes_the_fingerprint_and_nothing_else(tmp_path: Pat
         update={"texts": {"description": after.texts["description"].key}}
     )
     assert after.texts != before.texts
+
+
+def test_texts_that_a_study_began_with_are_kept(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "home")
+    before = prepare(shop(tmp_path, TITLES), workspace)
+    entry = DatasetEntry.of(load_dataset(workspace, "shop"))
+    manifest = summary_of([]).manifest.model_copy(update={"datasets": {"shop": entry}})
+    manifest.write(StudyFolder.of(workspace, "s"))
+    prepare(shop(tmp_path, {**TITLES, "a": "Apricot"}), workspace)
+    assert api.clean_cache(workspace.home) == []
+    assert TableStore(workspace.tables).check(before.texts["description"].key)
 
 
 def test_a_missing_text_is_an_error_until_it_is_said_to_be_empty(tmp_path: Path) -> None:

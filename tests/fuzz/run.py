@@ -179,7 +179,7 @@ def half_written(folder: Path) -> list[str]:
     state = folder / "home" / ".mgstudy"
     found = list(folder.rglob(".*.partial"))
     found += [path for path in state.glob("derived/.*") if path.is_dir()]
-    found += state.glob("import-*")
+    found += state.glob(".import.*/")
     tables = state.glob("tables/[!.]*.parquet")
     found += [path for path in tables if not path.with_suffix(".json").exists()]
     studies = [path for path in state.glob("studies/*") if path.is_dir()]

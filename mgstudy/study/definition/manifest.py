@@ -267,8 +267,8 @@ class StudyManifest(_Part):
         """Keys of the tables that the study's datasets are made of."""
         return [
             key
-            for dataset in self.datasets.values()
-            for key in (dataset.interactions, *dataset.features.values())
+            for of in self.datasets.values()
+            for key in (of.interactions, *of.features.values(), *of.texts.values())
         ]
 
 

@@ -183,9 +183,11 @@ def read_archive(
     """
     if not is_there(path):
         raise InputError(f"{path}: no such file")
-    with said_of_writing(workspace.state):
-        workspace.state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="import-", dir=workspace.state) as temporary:
+    place = workspace.unpacked
+    with (
+        locked(place),
+        tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as temporary,
+    ):
         unpacked = Path(temporary, "study")
         try:
             unpack(path, unpacked, _is_known)

@@ -21,7 +21,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import is_at, listed
+from mgstudy.files import is_at, listed, refuse_lost_link
 from mgstudy.urls import first_line, redacted
 
 BEST_WEIGHTS = "best.pt"
@@ -249,3 +249,5 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield from _files_below(path)
         elif path.is_file():  # Nobody may ever write to a pipe.
             yield path
+        else:
+            refuse_lost_link(path)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import cut_half_line, refuse_what_is_no_file
+from mgstudy.files import cut_half_line, refuse_lost_link, refuse_what_is_no_file
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ class EpochMetrics:
                     else:
                         yield EpochRecord(**content), offset + len(line)
                     offset += len(line)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            refuse_lost_link(self.path, error)
             return
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise MgstudyError(f"{self.path}: cannot be read: {error}") from error

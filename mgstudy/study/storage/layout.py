@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,6 +19,8 @@ from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.urls import expand_url, sqlite_url
 from mgstudy.workspace import Workspace
 
+MANIFEST = "study.json"
+"""In a study's folder: what it is, and which tables are its."""
 LOCK = "driver.lock"
 """In a study's folder: held by who drives the study."""
 
@@ -48,14 +51,11 @@ class StudyFolder:
             MgstudyError: If that cannot be looked up.
         """
         folder = cls.of(workspace, name)
-        if not name_fault(name):
-            workspace.fetch(folder.manifest, anew=True)
-            if is_there(folder.manifest):
-                return folder
+        if not name_fault(name) and folder.is_launched():
+            return folder
         known = workspace.names(workspace.studies)
         if workspace.shared is None:
-            folders = [cls.of(workspace, other) for other in known]
-            known = [f.path.name for f in folders if f.path.is_dir() and is_there(f.manifest)]
+            known = [other for other in known if lexists(cls.of(workspace, other).manifest)]
         raise InputError(
             f"no study {name!r} in workspace {workspace.place}; {suggestion(name, known)}"
         )
@@ -81,6 +81,16 @@ class StudyFolder:
             )
         return cls.of(workspace, name)
 
+    def is_launched(self) -> bool:
+        """Whether there is such a study.
+
+        Raises:
+            MgstudyError: If that cannot be looked up.
+        """
+        if self.workspace is not None:
+            self.workspace.fetch(self.manifest, anew=True)
+        return is_there(self.manifest)
+
     @contextmanager
     def kept_if_launched(self, is_new: bool) -> Iterator[None]:
         """Leave no folder behind where a launch that makes one is refused before it has written
@@ -100,7 +110,7 @@ class StudyFolder:
     @property
     def manifest(self) -> Path:
         """The resolved study file and where its records are."""
-        return self.path / "study.json"
+        return self.path / MANIFEST
 
     @property
     def checkpoints(self) -> Path:

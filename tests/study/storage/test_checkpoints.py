@@ -164,3 +164,7 @@ def test_checkpoints_that_cannot_be_listed_are_not_none(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("a file")
     with pytest.raises(MgstudyError, match="checkpoints: cannot be read: Not a directory"):
         CheckpointFolder(str(tmp_path / "checkpoints")).files()
+    folder = CheckpointFolder(str(tmp_path / "others"))
+    Path(folder.save(TRIAL, BEST_WEIGHTS, {})).parents[1].joinpath("1").symlink_to("nowhere")
+    with pytest.raises(MgstudyError, match="adam/999/1: cannot be read: the link leads nowhere"):
+        folder.files()

@@ -63,6 +63,8 @@ def test_what_cannot_be_looked_up_is_not_taken_for_absent(tmp_path: Path) -> Non
     (workspace.studies / "loop").symlink_to("loop")
     with pytest.raises(MgstudyError, match=r"loop/study\.json: cannot be read: Too many levels"):
         StudyFolder.existing(workspace, "loop")
+    with pytest.raises(InputError, match="no study 'a' "):  # Whatever is wrong with another.
+        StudyFolder.existing(workspace, "a")
     shutil.rmtree(workspace.state)
     workspace.state.touch()
     with pytest.raises(MgstudyError, match="cannot be read: Not a directory"):
