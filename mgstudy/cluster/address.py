@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import content_of
 from mgstudy.urls import first_line, ray_token_file, reach_ray
 
 _ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
@@ -112,12 +113,18 @@ def connect(address: str | None = None) -> Cluster:
 
 
 def find_token() -> str | None:
-    """The token of Ray's token authentication, from the places where Ray looks, in its order."""
+    """The token of Ray's token authentication, from the places where Ray looks, in its order.
+
+    Raises:
+        MgstudyError: If there is a file of it that cannot be read.
+    """
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
-    with suppress(OSError, InputError):  # Without a home there is none.
-        return ray_token_file().read_text(encoding="utf-8").strip() or None
-    return None
+    try:
+        path = ray_token_file()
+    except InputError:  # Without a home there is none.
+        return None
+    return (content_of(path) or b"").decode("utf-8", "replace").strip() or None
 
 
 def is_loopback(host: str) -> bool:

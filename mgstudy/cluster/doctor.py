@@ -33,12 +33,12 @@ from mgstudy.cluster.machines import (
 )
 from mgstudy.cluster.open_ports import check_open_ports
 from mgstudy.errors import MgstudyError
-from mgstudy.files import is_there, listed
+from mgstudy.files import found_in_each
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import read_study
 from mgstudy.study.running.placement import trial_resources
 from mgstudy.study.running.ray_session import ray_session, usable_nodes
-from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.storage.layout import MANIFEST, StudyFolder
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage, refuse_local_file
 from mgstudy.tracking.store import tracking_uri
 from mgstudy.urls import expand_url, first_line, ray_token_file, redacted
@@ -137,12 +137,18 @@ def check_tracking(workspace: Workspace, configured: str | None = None) -> Findi
 
 def check_token() -> Finding:
     """Whether there is a key to clusters, and only its owner can read it."""
-    if find_token() is None:
-        return fine("token", "none here; `ray get-auth-token --generate` makes one for clusters")
-    path = ray_token_file()
-    if not os.environ.get("RAY_AUTH_TOKEN") and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        advice = f"chmod 600 {shlex.quote(str(path))}"
-        return warning("token", f"others on this machine can read {path}", advice)
+    try:
+        if find_token() is None:
+            return fine(
+                "token", "none here; `ray get-auth-token --generate` makes one for clusters"
+            )
+    except MgstudyError as error:
+        return problem("token", str(error), "mend it, or set RAY_AUTH_TOKEN")
+    if not os.environ.get("RAY_AUTH_TOKEN"):
+        path = ray_token_file()
+        if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            advice = f"chmod 600 {shlex.quote(str(path))}"
+            return warning("token", f"others on this machine can read {path}", advice)
     return fine("token", "clusters that ask for one get it")
 
 
@@ -208,8 +214,7 @@ def check_study_there(file: str, overrides: list[str], home: str | None) -> list
 
 def _check_studies(workspace: Workspace) -> list[Finding]:
     try:
-        folders = [folder for folder in listed(workspace.studies) if folder.is_dir()]
-        found = [folder / "study.json" for folder in folders if is_there(folder / "study.json")]
+        found = found_in_each(workspace.studies, MANIFEST)
     except MgstudyError as error:
         return [problem("studies", str(error), "mend it, or give another --home")]
     return [_check_study(workspace, manifest) for manifest in found]

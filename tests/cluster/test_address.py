@@ -56,6 +56,9 @@ def test_the_token_is_looked_for_where_ray_looks(
     (tmp_path / "elsewhere").write_text("elsewhere")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "elsewhere"))
     assert find_token() == "elsewhere"
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/dev/zero")
+    with pytest.raises(InputError, match="/dev/zero: is a pipe, socket or device"):
+        find_token()
     monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
     assert find_token() == "given"
 

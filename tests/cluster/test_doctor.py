@@ -22,6 +22,7 @@ from mgstudy.cluster.doctor import (
     examine,
 )
 from mgstudy.cluster.open_ports import judge, reachable_servers
+from mgstudy.lazy import NOBODYS_HOME
 from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.urls import sqlite_url
@@ -49,6 +50,20 @@ def test_a_token_that_others_can_read_is_warned_about(person: Path) -> None:
     assert (found.level, found.advice) == ("warning", f"chmod 600 {token}")
     assert "secret" not in found.line
     token.chmod(0o600)
+    assert check_token().level == "fine"
+
+
+def test_a_token_that_cannot_be_read_is_not_taken_for_none(
+    person: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = person / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.symlink_to("nowhere")
+    found = check_token()
+    said = f"{token}: cannot be read: the link leads nowhere"
+    assert (found.level, found.text) == ("problem", said)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    monkeypatch.setenv("HOME", NOBODYS_HOME)
     assert check_token().level == "fine"
 
 
