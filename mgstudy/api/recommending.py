@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mgstudy.errors import InputError, MgstudyError
+from mgstudy.files import content_of
 from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.state import CellState
@@ -78,12 +79,16 @@ def read_users(path: Path | str) -> list[str]:
 
     Raises:
         InputError: If there is no such file, it is no text, or it names nobody.
+        MgstudyError: If it cannot be read.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, ValueError) as error:
+        content = content_of(Path(path))
+        if content is None:
+            raise ValueError("no such file")
+        text = content.decode("utf-8-sig")
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read as a list of users: {error}") from error
-    users = [line.strip() for line in lines if line.strip()]
+    users = [line.strip() for line in text.split("\n") if line.strip()]
     if not users:
         raise InputError(f"{path}: names no user; expected one on each line")
     return users

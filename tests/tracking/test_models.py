@@ -120,7 +120,7 @@ def test_one_model_a_study_answers_in_raw_ids_from_any_folder(
 def test_lists_are_written_in_raw_ids(
     trained: Driven, command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "users.txt").write_text("u4\n\n u0 \n")
+    (tmp_path / "users.txt").write_text("u4\r\n\n u0 \n", "utf-8-sig")
     lists = tmp_path / "out" / "lists.parquet"
     at = ("--home", trained.home)
     asked = ("--users", tmp_path / "users.txt", "--k", 2, "--output", lists)
@@ -156,6 +156,13 @@ def test_what_cannot_be_recommended_is_refused_in_a_line(
         assert ended.code == 2
         assert complaint in ended.err and len(ended.err.splitlines()) == 1
         assert not (tmp_path / "x").exists()
+    for users, complaint in (
+        (tmp_path, "is a folder"),
+        ("/dev/zero", "is a pipe"),
+        ("no", "no such"),
+    ):
+        with pytest.raises(mgstudy.InputError, match=complaint):
+            api.read_users(users)
 
 
 def test_why_a_cell_has_no_model_is_said(trained: Driven) -> None:
