@@ -24,13 +24,18 @@ _SECRETS = (
     re.compile(
         r"(?<=://)(?P<before>[^:@/\s\[]+:(?!\d{1,5}\b))(?P<secret>[^@\s/:*$'\"][^@\s/'\"]*)(?!\S*@)"
     ),
+    # ``user:password@host`` without ``://`` before it, which was forgotten, too; no ``recall@20``.
+    re.compile(
+        r"(?<![^\s'\"=(\[])(?P<before>(?:[\w+.-]+:/?|//)?[^\s:@/'\"]+:)(?P<secret>[^\s@/'\"]+)"
+        r"(?=@(?:[A-Za-z\[]|\d+\.))"
+    ),
     # ``https://token@``. Who logs into a database is no secret: ``postgresql://me@``.
     re.compile(r"(?<![\w+.-])(?P<before>(?!postgres)[\w+.-]+://)(?P<secret>[^:@/?#\s]+)(?=:?@)"),
     # ``?token=``, ``password='...'``, ``"secret": "..."``, whatever stands before such a word in a
     # name.
     re.compile(
         r"(?i:(?P<before>(?:\bsig|\bpwd|passwd|password|passphrase|token|secret|signature"
-        r"|(?:api|access|account).?key)(?:\s?=\s?|['\"]:\s*)))"
+        r"|(?:api|access|account).?key|(?<=[?&#])(?:key|auth|pass|pw))(?:\s?=\s?|['\"]:\s*)))"
         r"(?P<secret>\*{3}|'[^']*'|\"[^\"]*\"|[^\s&]+)"
     ),
     # ``Authorization: Bearer ...``
