@@ -25,6 +25,8 @@ from mgstudy.data.splitting import split_by_time, split_per_user
 DOMAINS = ("left", "right")
 FEWEST_INTERACTIONS = 5
 """Per user, as after the published 5-core filter."""
+_MOST_SPREAD = 1e6
+"""Of what is drawn beside something whose spread is 1: all else is lost in it long before."""
 _PAIRS_AT_ONCE = 1 << 22
 _DAY = 86_400
 
@@ -36,7 +38,10 @@ class SyntheticModality(BaseModel):
 
     width: int = Field(ge=1, description="columns of the table")
     noise: float = Field(
-        1.0, ge=0, description="standard deviation of the noise, where that of the signal is 1"
+        1.0,
+        ge=0,
+        le=_MOST_SPREAD,
+        description="standard deviation of the noise, where that of the signal is 1",
     )
 
 
@@ -53,10 +58,16 @@ class Synthetic(Source):
         )
         factors: int = parameter(8, "dimensions of the planted factors", ge=1)
         preference: float = parameter(
-            2.0, "how much the factors decide what a user interacts with; 0 for not at all", ge=0
+            2.0,
+            "how much the factors decide what a user interacts with; 0 for not at all",
+            ge=0,
+            le=_MOST_SPREAD,
         )
         popularity_skew: float = parameter(
-            1.0, "standard deviation of the logarithm of the items' popularity", ge=0
+            1.0,
+            "standard deviation of the logarithm of the items' popularity",
+            ge=0,
+            le=_MOST_SPREAD,
         )
         cold_item_share: float = parameter(
             0.05, "share of items, of the less popular, that training never sees", ge=0, le=0.5
@@ -84,7 +95,10 @@ class Synthetic(Source):
             "the latest; without, interactions have no times and are held out at random",
         )
         drift: float = parameter(
-            0.1, "standard deviation of each step of that walk; among users it is 1", ge=0
+            0.1,
+            "standard deviation of each step of that walk; among users it is 1",
+            ge=0,
+            le=_MOST_SPREAD,
         )
         seed: int = parameter(0, "of everything that is drawn", ge=0)
 
