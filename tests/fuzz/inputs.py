@@ -25,6 +25,7 @@ from values import (
     something_else,
     value,
 )
+from workspace import PIPELINE as WORKSPACE_PIPELINE
 from workspace import damaged_workspace
 
 STUDY: dict[str, Any] = {
@@ -130,13 +131,30 @@ def changed(
 
 def study_file(number: int, draw: random.Random) -> Input:
     """A field of a study file has another value, in the file or by ``--set``."""
-    data, place, new = changed(STUDY, study_places(), "study", number, draw)
+    place, _ = study_places()[number % len(study_places())]
+    study = STUDY if (model := _model_of(place)) is None else of_model(model)
+    data, place, new = changed(study, study_places(), "study", number, draw)
     words = ["plan", "s.yaml", *(["--json"] if draw.random() < 0.3 else [])]
     if place and draw.random() < 0.3:
         words += ["--set", f"{'.'.join(map(str, place))}={written(new, draw)[:-1]}"]
         words = [word.replace("\0", "\\0").encode(errors="replace").decode() for word in words]
-        data = STUDY
+        data = study
     return Input(words, files_of({"s.yaml": written(data, draw)}), note=f"{place} = {new!r:.60}")
+
+
+def of_model(model: str) -> dict[str, Any]:
+    """The study of another model, whose parameters it may name."""
+    study: dict[str, Any] = replaced(STUDY, ("factors", "model"), [model])
+    return study
+
+
+def _model_of(place: Place) -> str | None:
+    """A model that has the parameter at a place, or is named there."""
+    if place[:2] != ("space", "model") or len(place) < 3:
+        return None
+    inside = [p[2:4] for p, _ in study_places() if p[:2] == place[:2] and len(p) > 3]
+    models = [str(model) for model, parameter in inside if place[2] in (model, parameter)]
+    return next(iter(models), None)
 
 
 def study_text(number: int, draw: random.Random) -> Input:
@@ -212,7 +230,13 @@ def odd_data(number: int, draw: random.Random) -> Input:
 
 def workspace(number: int, draw: random.Random) -> Input:
     """A file of a workspace is damaged."""
-    words, lay_out, note = damaged_workspace(number, draw, damage)
+    words, damage_it, note = damaged_workspace(number, draw, damage)
+    files = files_of({"s.yaml": json.dumps(STUDY), "p.yaml": WORKSPACE_PIPELINE})
+
+    def lay_out(folder: Path) -> None:
+        files(folder)
+        damage_it(folder)
+
     return Input(words, lay_out, note=note)
 
 
