@@ -186,12 +186,8 @@ def nowhere_in_place(folder: Path) -> None:
     folder.symlink_to("nowhere")
 
 
-def study(content: str):
-    def write(folder: Path) -> None:
-        (folder / "s").mkdir(parents=True)
-        (folder / "s" / "study.json").write_text(content, "utf-8")
-
-    return write
+def text_in_place(content: str):
+    return lambda file: file.write_text(content, "utf-8")
 
 
 def inside(name: str, change):
@@ -200,6 +196,10 @@ def inside(name: str, change):
         change(folder / name)
 
     return spoil
+
+
+def study(content: str):
+    return inside("s/study.json", text_in_place(content))
 
 
 UNREADABLE = {
@@ -211,6 +211,8 @@ UNREADABLE = {
     "a manifest is a link to nowhere": ("datasets", inside("toy/manifest.json", nowhere_in_place)),
     "a manifest is a loop": ("datasets", inside("toy/manifest.json", loop_in_place)),
     "a dataset is a file": ("datasets", inside("toy", file_in_place)),
+    "a manifest says nothing": ("datasets", inside("toy/manifest.json", text_in_place("{}"))),
+    "a manifest is half written": ("datasets", inside("toy/manifest.json", text_in_place('{"f'))),
     "studies are a file": ("studies", file_in_place),
     "studies are a loop": ("studies", loop_in_place),
     "studies are a link to nowhere": ("studies", nowhere_in_place),
