@@ -45,7 +45,7 @@ _SECRETS = (
 
 def sqlite_url(path: Path) -> str:
     """The storage URL of a SQLite file."""
-    return f"sqlite:///{path.resolve()}"
+    return f"sqlite:///{path.absolute()}"
 
 
 def redacted(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from programs import finished
+from states import summary_of
 
 from mgstudy.cli import cache as cache_commands
 from mgstudy.data.cache import (
@@ -202,6 +203,7 @@ def study(content: str):
     return inside("s/study.json", text_in_place(content))
 
 
+NO_TABLES = summary_of([]).manifest.model_copy(update={"datasets": {}}).model_dump_json()
 UNREADABLE = {
     "datasets are a file": ("datasets", file_in_place),
     "datasets are a loop": ("datasets", loop_in_place),
@@ -224,6 +226,7 @@ UNREADABLE = {
     "a study is a list": ("studies", study("[]")),
     "a study has no dataset": ("studies", study('{"datasets": {}}')),
     "a study's dataset says nothing": ("studies", study('{"datasets": {"toy": {}}}')),
+    "a study names no table": ("studies", study(NO_TABLES)),
     "a study is half written": ("studies", study('{"datasets": {"toy": ')),
 }
 

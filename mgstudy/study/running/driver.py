@@ -145,7 +145,7 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(folder.ray.resolve()),
+            storage_path=str(folder.ray.absolute()),
             stop=_StopEarly(searcher),
             callbacks=[StartNotice(searcher), Heartbeat(held)],
             failure_config=tune.FailureConfig(max_failures=0),

@@ -123,7 +123,7 @@ class StudyFolder:
         shared = self.workspace.shared if self.workspace is not None else None
         if shared is not None:
             return CheckpointFolder(shared.url_of(self.checkpoints))
-        return CheckpointFolder(str(self.checkpoints.resolve()))
+        return CheckpointFolder(str(self.checkpoints.absolute()))
 
     @property
     def popularity(self) -> Path:

@@ -23,7 +23,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import cut_half_line, refuse_what_is_no_file, refuse_where_no_file_can_be
+from mgstudy.files import (
+    cut_half_line,
+    refuse_lost_link,
+    refuse_what_is_no_file,
+    refuse_where_no_file_can_be,
+)
 from mgstudy.study.storage.storage_writer import said
 from mgstudy.urls import redacted
 
@@ -59,8 +64,10 @@ def open_storage(url: str, create: bool = True) -> BaseStorage:
     is_file = is_sqlite or url.startswith(JOURNAL)
     file = Path(parsed.database) if is_file and parsed.database else None
     shown = redacted(url)
-    if file is not None and not create and not file.exists():
-        raise MgstudyError(f"storage {shown} does not exist")
+    if file is not None:
+        refuse_lost_link(file)  # SQLite would begin another database where it leads.
+        if not create and not file.exists():
+            raise MgstudyError(f"storage {shown} does not exist")
     copied: Path | None = None
     try:
         if file is not None and file.exists():

@@ -39,6 +39,18 @@ def test_a_file_that_should_be_there_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("create", [False, True])
+def test_a_storage_that_is_away_is_not_begun_anew_where_it_was(
+    tmp_path: Path, create: bool
+) -> None:
+    (tmp_path / "disk").mkdir()
+    for name, target in (("lost", "disk/study.db"), ("loop", "loop")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(MgstudyError, match=f"{name}: cannot be read: the link leads nowhere"):
+            open_storage(sqlite_url(tmp_path / name), create)
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
 def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     path.write_text("not a database, but long enough to look at" * 10)
