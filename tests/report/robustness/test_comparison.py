@@ -127,7 +127,9 @@ TEST = {"split": "test", "users": 90}
 VALIDATION = {"split": "validation", "users": 40}
 
 
-@pytest.mark.parametrize("other", [VALIDATION, {"split": "test", "users": 89}])
+@pytest.mark.parametrize(
+    "other", [VALIDATION, {**TEST, "split": "validation"}, {**TEST, "users": 89}]
+)
 def test_no_difference_between_splits_or_users(other: dict[str, Any]) -> None:
     """mg's confirmation has failed, so that it was measured where its search was."""
     table = simulated({"plain": TEST, "sam": TEST, "mg": other})
