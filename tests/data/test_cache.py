@@ -240,7 +240,7 @@ def test_where_nobody_knows_what_is_in_use_nothing_is_removed(
     spoil(getattr(workspace, kind))
     before = sorted(workspace.state.rglob("*.*"))
     code, out, err = command("cache", "gc", "--derived", "--home", workspace.home)
-    assert (code, out) == (1, "")
+    assert code in {1, 2} and out == ""
     (line,) = err.splitlines()
     assert str(getattr(workspace, kind)) in line
     assert sorted(workspace.state.rglob("*.*")) == before
