@@ -50,6 +50,8 @@ def test_what_ray_loses_breaks_no_trial_by_its_own_fault() -> None:
         error = lost("ab", None, "") if name == "OwnerDiedError" else lost("gone")
         assert cause_of(error) is Cause.WORKER
         assert cause_of(RayTaskError("train", "", error).as_instanceof_cause()) is Cause.WORKER
+    told = "Traceback:\nValueError: no MemoryError, nor ray.exceptions.RayError"
+    assert cause_of(RayActorError(error_msg=told, actor_init_failed=True)) is None
     assert cause_of(None) is Cause.WORKER
     assert cause_of(ValueError("of the driver's own")) is None
 
