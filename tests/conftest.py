@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,25 @@ from mgstudy import cli
 from mgstudy.data.dataset import Dataset
 from mgstudy.testing import datasets
 
+INTEGRATION = r"^pytestmark = (\[\s*)?pytest\.mark\.integration\b"
+
 
 def pytest_configure() -> None:
     restore_signals()
     # Where tests run in several processes, these say a width that no terminal has.
     os.environ.pop("COLUMNS", None)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files that ``-m`` leaves out whole: every process of a run would import them."""
+    if not collection_path.name.startswith("test_"):
+        return None
+    text = collection_path.read_text("utf-8")
+    if config.option.markexpr == "integration":
+        return True if "mark.integration" not in text else None
+    if config.option.markexpr == "not integration":
+        return True if re.search(INTEGRATION, text, re.MULTILINE) else None
+    return None
 
 
 @pytest.fixture
