@@ -169,8 +169,9 @@ def feature_gradients(
     gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
     found = {}
     for modality in {modality: None for modality, _, _ in read}:
+        # Torch's zeros, where there was none, ask for gradients themselves in torch 2.9.
         own = [
-            (_all_items(leaf) if items is None else items, gradient)
+            (_all_items(leaf) if items is None else items, gradient.detach())
             for (of, items, leaf), gradient in zip(read, gradients, strict=True)
             if of == modality
         ]
