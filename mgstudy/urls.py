@@ -19,14 +19,17 @@ _SECRETS = (
     # ``scheme://user:password@``, whose password may itself hold ``:``, ``/`` and ``@``.
     re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:)(?P<secret>\S+)(?=@)"),
     # ``scheme://user:password@``, whose password holds spaces; no ``host:port``.
-    re.compile(r"(?<=://)(?P<before>(?!/)[^:@\s]*:(?!\d{1,5}\b)(?=\S))(?P<secret>[^@\n]+)(?=@)"),
+    re.compile(
+        r"(?<=://)(?P<before>(?!/)[^:@\s]*:(?:[ \t]+(?=[^\s@]+@)|(?!\d{1,5}\b)(?=\S)))"
+        r"(?P<secret>[^@\n]+)(?=@)"
+    ),
     # ``scheme://user:password``, whose host was forgotten; no ``host:port``.
     re.compile(
         r"(?<=://)(?P<before>[^:@/\s\[]+:(?!\d{1,5}\b))(?P<secret>[^@\s/:*$'\"][^@\s/'\"]*)(?!\S*@)"
     ),
     # ``user:password@host`` without ``://`` before it, which was forgotten, too; no ``recall@20``.
     re.compile(
-        r"(?<![^\s'\"=(\[])(?P<before>(?:[\w+.-]+:/?|//)?[^\s:@/'\"]+:)(?P<secret>[^\s@/'\"]+)"
+        r"(?<![^\s'\"=(\[])(?P<before>(?:[\w+.-]+:/?|//)??[^\s:@/'\"]+:)(?P<secret>[^\s@/'\"]+)"
         r"(?=@(?:[A-Za-z\[]|\d+\.))"
     ),
     # ``https://token@``. Who logs into a database is no secret: ``postgresql://me@``.
