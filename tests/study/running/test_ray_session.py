@@ -89,6 +89,16 @@ def test_at_last_a_line_says_that_the_same_command_goes_on(mortal: Mortal) -> No
     assert mortal.calls == 4
 
 
+@pytest.mark.parametrize("mortal", [1], indirect=True)
+def test_a_ray_that_somebody_else_has_opened_is_not_started_anew(
+    mortal: Mortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_session.ray, "is_initialized", lambda: True)
+    with pytest.raises(RayDiedError, match="the same command goes on"):
+        with_ray(mortal.act, restarts=3)
+    assert mortal.calls == 1
+
+
 def test_what_fails_while_ray_lives_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_session, "ray_session", nullcontext)
     calls = []
