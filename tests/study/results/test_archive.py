@@ -169,7 +169,9 @@ def test_what_the_machine_is_to_blame_for_is_not_said_of_the_archive(
     with pytest.raises(InputError, match=r"/nowhere: no such file$"):
         api.import_study(tmp_path / "nowhere", home=tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(MgstudyError, match=r"/file/.mgstudy: cannot be written: Not a directory"):
+    with pytest.raises(
+        MgstudyError, match=r"/file/.mgstudy: cannot be written to: Not a directory"
+    ):
         read_archive(archive, Workspace(tmp_path / "file"))
     away = "postgresql://me:word@127.0.0.1:9/studies"
     with pytest.raises(MgstudyError, match=r"^storage postgresql:.*cannot be opened") as caught:
