@@ -96,7 +96,10 @@ def verdicts(compared: pd.DataFrame) -> None:
 
 def score(row: Any) -> str:
     """A mean and half of its 95 % interval over seeds."""
-    return f"{shown(row['mean'], '.4f')} ± {shown(row['high'] - row['mean'], '.4f')}"
+    mean = shown(row["mean"], ".4f")
+    return (
+        mean if math.isnan(row["mean"]) else f"{mean} ± {shown(row['high'] - row['mean'], '.4f')}"
+    )
 
 
 def shown(value: float, form: str) -> str:
