@@ -79,9 +79,14 @@ endif
 test-fast: dev  ## Run the tests that start no Ray, no server, no browser and no other program
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not integration" -n 2 --dist loadscope
 
+# Those that take longest come first: at the end, no process has to wait for another's.
+MARKED = $(sort $(shell grep -rl --include='test_*.py' 'mark\.integration' tests))
+LONG = tests/fuzz/% tests/integration/% tests/tracking/%
+
 .PHONY: test-integration
 test-integration: dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m integration -n 2 --dist loadfile --no-loadscope-reorder \
+		$(filter $(LONG),$(MARKED)) $(filter-out $(LONG),$(MARKED))
 
 # What uv alone does: choosing versions that nobody has installed.
 NEED_UV = $(if $(UV),,$(error this needs uv, see https://docs.astral.sh/uv))
