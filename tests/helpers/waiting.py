@@ -26,11 +26,20 @@ def wait_until(
         process: What brings it about: fail with what it printed when it ends before.
     """
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not _looked(condition):
         if process is not None and process.poll() is not None:
             raise AssertionError(process.communicate(timeout=60))
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+
+
+def _looked(condition: Callable[[], Any]) -> Any:
+    """What a condition says; while it does not hold, the processor is left to what brings it about:
+    reading a study again and again takes more of it than training one."""
+    began = time.monotonic()
+    if not (found := condition()):
+        took = time.monotonic() - began
+        time.sleep(min(max(0.02, 4 * took), 0.25))
+    return found
 
 
 def answers(url: str) -> bool:
