@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from filelock import FileLock
 from programs import restore_signals
 from torch_threads import torch_threads
 from waiting import free_port
@@ -161,6 +162,22 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set MGSTUDY_TEST_DATA to where it is")
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """MLflow's store as MLflow makes it, to be copied: making one takes seconds. There is one for
+    all processes in which tests run."""
+    from mlflow.tracking import MlflowClient
+
+    own = tmp_path_factory.getbasetemp()
+    store = (own if worker_id == "master" else own.parent) / "empty.db"
+    with FileLock(f"{store}.lock"):
+        if not store.exists():
+            begun = store.with_name("begun.db")
+            MlflowClient(f"sqlite:///{begun}").search_experiments()
+            begun.rename(store)
+    return store
 
 
 @pytest.fixture

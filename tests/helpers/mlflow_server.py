@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,14 @@ class MlflowServer:
     """A tracking server on this machine.
 
     Args:
-        folder: Where its database and its artifacts lie.
+        folder: Where its database and its artifacts lie; it is made.
+        empty_store: What its database is to begin with.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, empty_store: Path) -> None:
         self.folder = folder
+        folder.mkdir()
+        shutil.copy(empty_store, folder / "mlflow.db")
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 

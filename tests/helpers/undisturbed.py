@@ -19,4 +19,6 @@ def check_against_the_library(summary: StudySummary, study: Study) -> None:
             )
             scores = {r.epoch + 1: r.metrics["ndcg@5"] for r in trainer.epochs() if r.metrics}
             assert dict(trial.values) == scores
+            assert trial.value == max(scores.values()) == scores[trial.outcome["best_epoch"]]
+            assert trial.outcome["best_metrics"] == trainer.best_metrics
             assert trial.outcome["gradient_computations"] == trainer.gradient_computations

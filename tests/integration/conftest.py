@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import ray
-from mlflow.tracking import MlflowClient
 
 from mgstudy import api
 
@@ -124,19 +123,11 @@ def place_of_ray() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's store as MLflow makes it, which takes seconds."""
-    store = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{store}").search_experiments()
-    return store
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Path]:
     """A workspace in which the dataset ``tiny`` is prepared, and ``their_parts`` importable."""
     folder = tmp_path_factory.mktemp("home")
-    shutil.copy(empty_store, folder)
+    shutil.copy(empty_store, folder / "mlflow.db")
     pipeline = folder / "tiny.yaml"
     pipeline.write_text(PIPELINE)
     (folder / "their_parts.py").write_text(THEIR_PARTS)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 import sqlalchemy
+import torch
 from mlflow_server import MlflowServer
 from waiting import free_port
 
@@ -67,11 +68,12 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def dashboard(folder: Path) -> Iterator[str]:
-    """The address of a Ray on this machine, with room for one trial, that takes jobs."""
+    """The address of a Ray on this machine, with room for one trial, that takes jobs. It counts a
+    GPU that torch cannot use, which changes nothing."""
     started = ray.init(
         address="local",
         num_cpus=1,
-        num_gpus=0,
+        num_gpus=0 if torch.cuda.is_available() else 1,
         include_dashboard=True,
         dashboard_port=free_port(),
         log_to_driver=False,
@@ -82,13 +84,17 @@ def dashboard(folder: Path) -> Iterator[str]:
 
 
 def test_no_secret_of_a_study_is_printed_kept_or_recorded(
-    folder: Path, dashboard: str, postgresql: Any, command: Any, caplog: pytest.LogCaptureFixture
+    folder: Path,
+    dashboard: str,
+    postgresql: Any,
+    empty_store: Path,
+    command: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Launched while MLflow is away and submitted with the passwords in variables; delivered,
     measured and read once MLflow is there."""
     bare = postgresql.new_database("quiet")
-    server = MlflowServer(folder / "server")
-    server.folder.mkdir()
+    server = MlflowServer(folder / "server", empty_store)
     study = folder / "sent" / "study.yaml"
     study.parent.mkdir()
     said: list[Any] = []

@@ -1,5 +1,4 @@
-"""One MLflow database for all tests, each with an experiment of its own: making one takes
-seconds."""
+"""One MLflow database for all tests, each with an experiment of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +14,11 @@ from mlflow_server import MlflowServer, Proxy
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home")
+    shutil.copy(empty_store, home / "mlflow.db")
+    return home
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def client(home: Path, study: str) -> MlflowClient:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    made = MlflowServer(tmp_path_factory.mktemp("server"))
+def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[MlflowServer]:
+    made = MlflowServer(tmp_path_factory.mktemp("server") / "store", empty_store)
     made.start()
     yield made
     made.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def workspace(record, complete) -> Workspace:
+def workspace(record, complete, prepared: Path, empty_store: Path) -> Workspace:
     """A finished study, and MLflow's record of it."""
 
     def become(trial):
@@ -56,6 +57,7 @@ def workspace(record, complete) -> Workspace:
             outcome |= {"test_metrics": {"recall@20": SCORES[trial.cell.gradient][trial.number]}}
         return outcome
 
+    shutil.copy(empty_store, prepared / "mlflow.db")
     made: Workspace = record(become, STUDY, "pages")
     assert api.sync("pages", made.home).delivered > 0
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,10 @@ def test_training_outside_a_study_says_that_it_knows_no_risks() -> None:
 
 
 @pytest.mark.integration
-def test_a_study_searches_for_accuracy_and_robustness_together(home: Path) -> None:
+def test_a_study_searches_for_accuracy_and_robustness_together(
+    home: Path, empty_store: Path
+) -> None:
+    shutil.copy(empty_store, home / "mlflow.db")
     change = [
         "factors.model=[VBPR]",
         "trials=3",
