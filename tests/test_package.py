@@ -39,9 +39,10 @@ def test_a_wheel_has_the_package_and_the_files_of_the_quickstart(tmp_path: Path)
     assert {f.relative_to(package.parent).as_posix() for f in ours} <= names
 
     alone = tmp_path / "alone"
-    venv.create(alone, with_pip=True)
+    venv.create(alone)
     python = alone / "bin" / "python"
-    finished(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    finished(*pip, "install", "--quiet", "--no-deps", wheel)
     (site,) = alone.glob("lib/python3.*/site-packages")
     # What it depends on is here already; of mgstudy, its own is found first.
     (site / "here.pth").write_text(str(Path(pytest.__file__).parents[1]))
