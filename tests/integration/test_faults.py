@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -130,16 +130,18 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
-    home: Path, disk: Path
+    home: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]
 ) -> None:
-    environment = {"MGSTUDY_HOME": str(disk)}
+    monkeypatch.setenv("MGSTUDY_HOME", str(disk))
     # The record is on the small disk; MLflow's database would fill it by itself.
-    environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/elsewhere.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+    gate = disk.with_name("gate")
+    monkeypatch.setenv("GATE", str(gate))
     path = home / "full.yaml"
-    path.write_text(STUDY.format(name="full"))
-    finished(MGSTUDY, "prepare", home / "tiny.yaml", environment=environment)
+    path.write_text(STUDY.format(name="full").replace("[BPR]", "[BPR, 'their_parts:Gated']"))
+    api.prepare(home / "tiny.yaml")
     ballast = disk / "ballast"
-    with started(MGSTUDY, "launch", path, environment=environment) as process:
+    with started(MGSTUDY, "launch", path) as process:
 
         def one_has_finished() -> bool:
             try:
@@ -155,6 +157,7 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
                     file.write(b"\0" * 4096)
             except OSError:
                 pass
+        gate.touch()
         out, err = process.communicate(timeout=DEADLINE)
     assert process.returncode == 1, (out, err)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -165,7 +168,7 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
     assert sum(cell.counts["complete"] for cell in summary.cells) >= 1
 
     ballast.unlink()
-    finished(MGSTUDY, "resume", "full", environment=environment)
+    printed("resume", "full")
     study = api.read_study(path, home=disk)
     check_against_the_library(summarize(Workspace(disk), "full"), study)
 

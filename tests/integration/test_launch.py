@@ -553,11 +553,11 @@ def test_a_launch_ends_in_its_time_and_the_next_goes_on(
     )
     study = read(home, text.replace("learning_rate: 0.01", "learning_rate: {choice: [0.1, 0.01]}"))
     # Nobody opens the gate in time.
-    ended = command("launch", home / "study.yaml", "--home", home, "--for", "12s")
+    ended = command("launch", home / "study.yaml", "--home", home, "--for", "6s")
     assert (ended.code, ended.err) == (0, "")
     assert (
         "the time is over: 2 trials are left; "
-        f"`mgstudy resume limited --home {home} --for 12s` goes on" in ended.out
+        f"`mgstudy resume limited --home {home} --for 6s` goes on" in ended.out
     )
     (home / "gate").touch()
     launched = api.launch(study, within="1h")
@@ -574,6 +574,7 @@ def test_failed_trials_run_again_once_their_cause_is_repaired(
         "['their_parts:Diverging', 'their_parts:Killed', 'their_parts:Buggy', BPR]",
         "['their_parts:Repairable']",
     )
+    text += "resources: {max_concurrent: 1}\n"
     study = read(home, text.replace("learning_rate: 0.01", "learning_rate: {choice: [0.1, 0.01]}"))
     assert api.launch(study).summary.cells[0].counts["failed"] == 2
     (home / "repaired").touch()

@@ -35,6 +35,7 @@ space:
 sampler: GridSampler
 trials: 2
 training: {epochs: 3, batch_size: 128, objective: ndcg@5, measures: [ndcg], cutoffs: [5]}
+resources: {max_concurrent: 1}
 """
 ALIAS = "tiny-BPR-plain-none-adam-999"
 URI = f"models:/logged@{ALIAS}"

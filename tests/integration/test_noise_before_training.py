@@ -30,6 +30,7 @@ space:
 trials: 1
 confirmation: {seeds: 2}
 training: {epochs: 3, batch_size: 128, objective: recall@5, measures: [recall], cutoffs: [5]}
+resources: {max_concurrent: 1}
 robustness:
   risks: [{name: missing_modality, parameters: {severities: [1.0], seeds: [0]}}]
   resamples: 100
@@ -134,6 +135,7 @@ confirmation: {seeds: 2}
 training:
   {epochs: 2, batch_size: 128, objective: coverage@5, measures: [recall, coverage, fairness],
    cutoffs: [5]}
+resources: {max_concurrent: 1}
 """
 
 

@@ -232,6 +232,7 @@ def test_only_one_process_measures_a_study(measured: Measured, home: Path) -> No
 def test_without_confirmation_the_best_trial_is_measured_on_validation(home: Path) -> None:
     text = STUDY.replace("name: held", "name: searched").replace("seeds: 2}", "seeds: 0}")
     text = text.replace("[BPR, VBPR, FREEDOM]", "[BPR]").partition("robustness:")[0]
+    text += "resources: {max_concurrent: 1}\n"
     (home / "searched.yaml").write_text(text)
     api.launch(api.read_study(home / "searched.yaml", [], home))
     assert not (home / ".mgstudy" / "studies" / "searched" / "robustness").exists()
