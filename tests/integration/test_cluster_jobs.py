@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from programs import MGSTUDY, finished, started
+from programs import MGSTUDY, started
 from waiting import free_port, listens, wait_until
 
 from mgstudy.cluster import jobs
@@ -207,8 +208,13 @@ class ShownOutput:
 
 
 def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
-    cluster: Cluster, submission: Submission, home: Path
+    cluster: Cluster,
+    submission: Submission,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., Any],
 ) -> None:
+    monkeypatch.chdir(home)
     first, is_new = jobs.submit(cluster, submission)
     assert (first.id, is_new) == ("mgstudy-gated-1", True)
 
@@ -219,15 +225,12 @@ def test_a_study_is_submitted_once_stopped_gently_and_goes_on(
 
     wait_until(both_wait)
     assert jobs.submit(cluster, submission) == (jobs.latest(cluster, "gated"), False)
-    refused = finished(
-        MGSTUDY, "submit", "gated.yaml", "--retry-failed", "--address", cluster.address,
-        code=1, cwd=home,
-    )  # fmt: skip
-    assert "mgstudy-gated-1 is already running, and runs no failed trial again" in refused.stderr
+    refused = command("submit", "gated.yaml", "--retry-failed", "--address", cluster.address)
+    assert refused.code == 1
+    assert "mgstudy-gated-1 is already running, and runs no failed trial again" in refused.err
 
     assert_following_can_be_left(cluster, first)
-    listed = finished(MGSTUDY, "jobs", "--json", "--address", cluster.address)
-    [job] = json.loads(listed.stdout)
+    [job] = json.loads(command("jobs", "--json", "--address", cluster.address).out)
     assert (job["study"], job["attempt"], job["status"]) == ("gated", 1, "RUNNING")
 
     stopped = jobs.stop(cluster, first)

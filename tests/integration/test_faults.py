@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -130,7 +131,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
-    home: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]
+    home: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., Any]
 ) -> None:
     monkeypatch.setenv("MGSTUDY_HOME", str(disk))
     # The record is on the small disk; MLflow's database would fill it by itself.
@@ -168,7 +169,7 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
     assert sum(cell.counts["complete"] for cell in summary.cells) >= 1
 
     ballast.unlink()
-    printed("resume", "full")
+    assert command("resume", "full").code == 0
     study = api.read_study(path, home=disk)
     check_against_the_library(summarize(Workspace(disk), "full"), study)
 

@@ -48,6 +48,19 @@ robustness:
   flatness: {batches: 1, noise_draws: 2, trace_probes: 1, landscape_points: 3, landscape_grid: 3}
 """
 MODELS, POINTS = 12, 5
+TOGETHER = """\
+name: together
+factors: {dataset: [tiny], model: [VBPR], gradient: [plain]}
+trials: 3
+training:
+  epochs: 2
+  measures: [recall]
+  cutoffs: [5]
+  objective: {maximize: [recall@5, robustness.gaussian_noise, recall@5 under swap 0.5]}
+pruner: {name: ThresholdPruner, arguments: {lower: 0.9}}
+confirmation: {seeds: 1}
+resources: {max_concurrent: 1}
+"""
 
 
 class Measured:
@@ -243,6 +256,22 @@ def test_without_confirmation_the_best_trial_is_measured_on_validation(home: Pat
         trial = best[row["cell"]]
         assert trial is not None
         assert row["clean"] == trial.value
+
+
+def test_a_study_searches_for_accuracy_and_robustness_together(home: Path) -> None:
+    (home / "together.yaml").write_text(TOGETHER)
+    study = api.read_study(home / "together.yaml", home=home)
+    launched = api.launch(study, Console(quiet=True))
+    (cell,) = launched.summary.cells
+    assert cell.counts["complete"] == 3 and cell.counts["pruned"] == 0
+    (replicate,) = cell.confirmations
+    objectives = study.config.training.objectives
+    assert set(objectives) <= set(replicate.test_metrics)
+    for trial in cell.trials:
+        assert trial.frozen is not None
+        assert trial.frozen.values == [trial.outcome["best_metrics"][name] for name in objectives]
+    comparison = api.compare(["together"], home=home)
+    assert set(objectives) <= set(comparison.metrics)
 
 
 def test_ctrl_c_keeps_what_was_measured_and_exits_130(measured: Measured, home: Path) -> None:

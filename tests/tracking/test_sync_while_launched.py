@@ -25,6 +25,7 @@ space: {{optimizer: {{learning_rate: {{log_float: [1.0e-3, 1.0e-1]}}}}}}
 trials: 2
 confirmation: {{seeds: 2}}
 training: {{epochs: 2, batch_size: 64, objective: ndcg@5, measures: [ndcg], cutoffs: [5]}}
+resources: {{max_concurrent: 1}}
 tracking: {{uri: "{uri}"}}
 """
 

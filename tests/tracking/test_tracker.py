@@ -4,6 +4,7 @@ or all they have; and with syncs that are killed."""
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -214,8 +215,11 @@ def test_a_sync_that_is_killed_at_any_request_is_made_good_by_the_next(
         assert recorded_in(f"killed at {number}") == calm, proxy.requests[begun + number]
 
 
-def test_a_lost_store_gets_every_curve_back(recorded, tmp_path: Path, study: str) -> None:
+def test_a_lost_store_gets_every_curve_back(
+    recorded, tmp_path: Path, empty_store: Path, study: str
+) -> None:
     recorded(home=tmp_path)
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
     found = []
     for name, rebuild in (("first", False), ("again", True)):
         # MLflow keeps what it knows of a database; another process knows nothing.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from mgstudy import api
 from mgstudy.data.dataset import Dataset
@@ -191,27 +189,3 @@ def test_a_risk_that_cannot_be_measured_is_refused(home: Path, objective: str, t
 def test_training_outside_a_study_says_that_it_knows_no_risks() -> None:
     with pytest.raises(InputError, match="only a study measures after a risk"):
         train(small_dataset(), model="BPR", epochs=1, objective="recall@2 under swap 0.5")
-
-
-@pytest.mark.integration
-def test_a_study_searches_for_accuracy_and_robustness_together(
-    home: Path, empty_store: Path
-) -> None:
-    shutil.copy(empty_store, home / "mlflow.db")
-    change = [
-        "factors.model=[VBPR]",
-        "trials=3",
-        f"training={{epochs: 2, cutoffs: [5], measures: [recall], objective: {RISKY}}}",
-    ]
-    study = api.read_study(home / "s.yaml", change, home)
-    launched = api.launch(study, Console(quiet=True))
-    (cell,) = launched.summary.cells
-    assert cell.counts["complete"] == 3 and cell.counts["pruned"] == 0
-    (replicate,) = cell.confirmations
-    objectives = study.config.training.objectives
-    assert set(objectives) <= set(replicate.test_metrics)
-    for trial in cell.trials:
-        assert trial.frozen is not None
-        assert trial.frozen.values == [trial.outcome["best_metrics"][name] for name in objectives]
-    comparison = api.compare(["s"], home=home)
-    assert set(objectives) <= set(comparison.metrics)
