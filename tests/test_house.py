@@ -44,6 +44,7 @@ factors: {dataset: [synthetic], model: [VBPR], gradient: [plain, mirror_gradient
 trials: 1
 training: {epochs: 2, early_stopping: null}
 confirmation: {seeds: 2}
+resources: {max_concurrent: 1}
 """
 TRACED = '''
 """Launch a study; print the package's files whose functions ran, and how often some were called."""

@@ -114,12 +114,14 @@ class PruneSlow(BasePruner):
 @pytest.fixture(scope="session", autouse=True)
 def place_of_ray() -> Iterator[Path]:
     """Ray's folder, for the tests of one process: a job is sent to the one started last,
-    as a file there says. Its path is short, as those of sockets are."""
+    as a file there says. Its path is short, as those of sockets are. No Ray starts workers ahead:
+    those of trials are others."""
     with (
         tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_enable_worker_prestart", "0")
         yield Path(folder)
 
 

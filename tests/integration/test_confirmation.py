@@ -58,8 +58,8 @@ class Launches:
         for overrides in (
             [],
             [],
-            ["confirmation.seeds=3"],
-            ["confirmation.seeds=3", "trials=3"],
+            ["confirmation.seeds=3", "resources.max_concurrent=1"],
+            ["confirmation.seeds=3", "resources.max_concurrent=1", "trials=3"],
         ):
             self.study: Study = api.read_study(home / "confirmed.yaml", overrides, home)
             heard, text = Heard(), StringIO()

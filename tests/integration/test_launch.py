@@ -551,6 +551,7 @@ def test_a_launch_ends_in_its_time_and_the_next_goes_on(
         "['their_parts:Diverging', 'their_parts:Killed', 'their_parts:Buggy', BPR]",
         "['their_parts:Gated']",
     )
+    text += "resources: {max_concurrent: 1}\n"
     study = read(home, text.replace("learning_rate: 0.01", "learning_rate: {choice: [0.1, 0.01]}"))
     # Nobody opens the gate in time.
     ended = command("launch", home / "study.yaml", "--home", home, "--for", "6s")

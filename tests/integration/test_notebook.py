@@ -44,6 +44,7 @@ LAUNCH = f"""\
 small = ["source.users=300", "source.items=150"]
 mgstudy.prepare({str(ROOT / "pipelines" / "synthetic.yaml")!r}, small)
 short = ["trials=2", "training.epochs=3", "training.early_stopping=null"]
+short += ["resources.max_concurrent=1"]
 study = mgstudy.read_study({str(ROOT / "search_spaces" / "quickstart.yaml")!r}, short)
 launch = mgstudy.launch  # Importing scikit-learn sets variables for OpenMP.
 before = state()
