@@ -147,12 +147,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def two_slots(home: Path) -> Iterator[None]:
-    """Ray on this machine, with room for two trials."""
+def two_slots(home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ray on this machine, with room for two trials. It counts as many GPUs as a module says."""
     ray.init(
         address="local",
         num_cpus=2,
-        num_gpus=0,
+        num_gpus=getattr(request.module, "COUNTED_GPUS", 0),
         include_dashboard=False,
         log_to_driver=False,
         logging_level="ERROR",

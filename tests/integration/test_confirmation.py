@@ -29,6 +29,8 @@ from mgstudy.training.evaluation import Evaluator
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
 
+COUNTED_GPUS = 0 if torch.cuda.is_available() else 1
+"""A GPU that Ray counts and torch cannot use changes nothing."""
 STUDY = """\
 name: confirmed
 factors:

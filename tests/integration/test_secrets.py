@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import ray
 import sqlalchemy
-import torch
 from mlflow_server import MlflowServer
 from waiting import free_port
 
@@ -68,12 +67,11 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def dashboard(folder: Path) -> Iterator[str]:
-    """The address of a Ray on this machine, with room for one trial, that takes jobs. It counts a
-    GPU that torch cannot use, which changes nothing."""
+    """The address of a Ray on this machine, with room for one trial, that takes jobs."""
     started = ray.init(
         address="local",
         num_cpus=1,
-        num_gpus=0 if torch.cuda.is_available() else 1,
+        num_gpus=0,
         include_dashboard=True,
         dashboard_port=free_port(),
         log_to_driver=False,
@@ -122,6 +120,7 @@ def test_no_secret_of_a_study_is_printed_kept_or_recorded(
     write("${STORAGE_PASSWORD}", "me:${TRACKING_PASSWORD}")
     where = ("--working-directory", study.parent, "--home", folder / "home")
     typed(1, "submit", study, "--address", dashboard, "--no-check", *where)
+    assert "records wait for MLflow" in said[-1].out, said[-1]
     server.start()
     try:
         typed(0, "sync", "quiet")
