@@ -103,7 +103,9 @@ def run(count: int, seed: int, only: Sequence[str], folder: Path, at_once: int) 
 
 
 def _given(name: str, given: inputs.Input, folder: Path, template: Path) -> guard.Command:
-    where = folder / "inputs" / re.sub(r"\W+", "-", name)[:99]
+    # Names that differ in their signs alone are two inputs, which may run side by side.
+    plain, own = re.sub(r"\W+", "-", name)[:90], hashlib.sha256(name.encode()).hexdigest()[:8]
+    where = folder / "inputs" / f"{plain}-{own}"
 
     def first() -> None:
         workspace.copied(template / "home", where / "home", given.words[0])
