@@ -51,6 +51,13 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
+def file_url_from_root(url: str | None) -> str | None:
+    """The URL of a file as any folder reads it: a study is looked at and gone on with from others
+    than the one it was launched in."""
+    named = re.fullmatch(r"((?:sqlite|journal)[^/]*:///)([^/$~:][^:]*)", url or "")
+    return url if named is None else f"{named[1]}{Path(named[2]).absolute()}"
+
+
 def redacted(text: str) -> str:
     """The text without the passwords and tokens of the addresses in it; ``${VARIABLE}`` for one
     stays.

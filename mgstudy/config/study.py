@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
@@ -20,16 +18,9 @@ from mgstudy.config.factors import (
 from mgstudy.config.robustness import Robustness
 from mgstudy.config.training import TrainingSettings
 from mgstudy.errors import suggestion
+from mgstudy.urls import file_url_from_root
 
-
-def _from_root(url: str | None) -> str | None:
-    """The URL of a file as any folder reads it: a study is looked at and gone on with from others
-    than the one it was launched in."""
-    named = re.fullmatch(r"((?:sqlite|journal)[^/]*:///)([^/$~:][^:]*)", url or "")
-    return url if named is None else f"{named[1]}{Path(named[2]).absolute()}"
-
-
-FileUrl = Annotated[str | None, AfterValidator(_from_root)]
+FileUrl = Annotated[str | None, AfterValidator(file_url_from_root)]
 
 
 class SearchSpace(Section):

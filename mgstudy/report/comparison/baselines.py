@@ -56,10 +56,10 @@ def parse_baseline(text: str, summaries: Sequence[StudySummary]) -> dict[str, st
         InputError: For a factor or level that the studies do not have.
     """
     levels: dict[str, set[str]] = defaultdict(set)
-    # A factor may be one study's alone.
-    for cell in (cell for summary in summaries for cell in summary.cells):
-        for factor, level in cell.levels.items():
-            levels[factor].add(level)
+    for summary in summaries:
+        for cell in summary.cells:
+            for factor, level in cell.levels.items():  # A factor may be one study's alone.
+                levels[factor].add(level)
     try:
         baseline: dict[str, str] = levels_from_text(text)
     except ValueError as error:
