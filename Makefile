@@ -10,6 +10,8 @@ PYTHON ?= $(shell \
 		then echo $$candidate; break; fi; \
 	done)
 BIN := .venv/bin
+# Where this is set, every process compiles torch, Ray and MLflow again: seconds for each command and worker.
+unexport PYTHONDONTWRITEBYTECODE
 NO_PYTHON := mgstudy needs Python 3.11 to 3.14 with its venv module, and none was found. \
 	Install one (Debian, Ubuntu: apt install python3-venv; or uv, which fetches one) or name it: \
 	make PYTHON=/path/to/python3.12

@@ -61,6 +61,8 @@ def ratios(home: Path, commands: list[str], repeats: int) -> Iterator[tuple[str,
         repeats: Runs of each.
     """
     environment = {**os.environ, "MGSTUDY_HOME": str(home)}
+    # Else what is measured is Python compiling libraries.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     numpy = least_seconds((sys.executable, "-c", "import numpy"), environment, repeats)
     for command in commands:
         yield command, least_seconds((*MGSTUDY, *command.split()), environment, repeats) / numpy

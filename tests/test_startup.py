@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from driven import Driven
 from programs import finished
 
 from mgstudy import prepare
@@ -57,6 +58,20 @@ def test_a_command_imports_only_what_it_uses(
     command: str, used: set[str], code: int, tmp_path: Path
 ) -> None:
     assert heavy(TYPE, json.dumps(command.split()), home=tmp_path, code=code) <= used
+
+
+@pytest.mark.parametrize("command", ["ls", "status s", "compare s"])
+def test_what_a_study_computed_is_not_imported_to_show_it(command: str, tmp_path: Path) -> None:
+    """Metrics beyond the usual ones are known to be there only once their files are imported, and
+    torch with them: that was asked when the study was launched."""
+    study = Driven(tmp_path, "s")
+    study.complete(study.begin())
+    measured = study.config.training.model_copy(update={"measures": ("recall", "novelty", "auc")})
+    config = study.config.model_copy(update={"training": measured})
+    study.manifest.model_copy(update={"config": config}).write(study.folder)
+    used = heavy(TYPE, json.dumps(command.split()), home=tmp_path)
+    assert "optuna" in used
+    assert "torch" not in used
 
 
 def test_a_plan_imports_only_what_it_uses(pytestconfig: pytest.Config, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from mgstudy.errors import InputError, UnknownNameError
 MEASURES = ("recall", "ndcg", "precision", "map", "hit_rate")
 """What is computed by default, the measures of accuracy; a metric is a measure at a cutoff. These
 and others are found in ``ranking_metrics``."""
+RECORDED = "recorded"
+"""The context of validation for settings that were validated when they were written down."""
 _LONGEST_LIST = 1_000_000
 _ROBUSTNESS = "robustness."
 
@@ -253,8 +255,9 @@ class TrainingSettings(Settings):
 
     @field_validator("measures")
     @classmethod
-    def _measures_exist(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
+    def _measures_exist(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        # What a study has recorded was asked when it was launched: nothing is loaded to read it.
+        for name in () if info.context == RECORDED else names:
             try:
                 _require_measure("measure", name)
             except InputError as error:

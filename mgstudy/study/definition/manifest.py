@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mgstudy.config.factors import Name, varying_factors
 from mgstudy.config.study import StudyConfig
+from mgstudy.config.training import RECORDED
 from mgstudy.environment import describe_environment
 from mgstudy.errors import MgstudyError
 from mgstudy.files import content_of, written_whole
@@ -214,7 +215,7 @@ class StudyManifest(_Part):
                 )
             if is_from_here and isinstance(folders := content.get("modules_in"), list):
                 look_in(map(str, folders))
-            return cls.model_validate(content)
+            return cls.model_validate(content, context=RECORDED)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             where = ".".join(str(step) for step in fault["loc"])
