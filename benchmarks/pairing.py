@@ -2,16 +2,21 @@
 under the same seeds.
 
     python benchmarks/pairing.py --home WORKSPACE --dataset tiktok --models BPR VBPR
+    python benchmarks/pairing.py --home WORKSPACE --study STUDY
 
 Every seed trains both, from the same initial weights, on the same batches and negatives. The spread
 of the difference is then measured twice on the same trainings: between those of one seed (paired),
 and between those of different seeds, whose variances add up (unpaired). What counts is which
 difference in the test score is found 4 times of 5, since pairs have half the degrees of freedom.
+
+``--study`` trains nothing: it asks the same of the confirmations of a study with shared seeds,
+whose cells have the parameters that their searches chose.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +24,9 @@ import torch
 
 from mgstudy.config.training import EarlyStopping, TrainingSettings
 from mgstudy.data.loading import load_dataset
+from mgstudy.report.comparison.baselines import compared_cells
 from mgstudy.report.comparison.power import power_over_seeds, smallest
+from mgstudy.study.results.summary import summarize
 from mgstudy.training.run import train
 from mgstudy.workspace import Workspace
 
@@ -37,16 +44,21 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=8)
     arguments.add_argument("--epochs", type=int, default=60)
     arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--study", help="a study whose confirmations share their seeds")
     options = arguments.parse_args()
+    print(
+        "| dataset | model | gradient | plain | other | correlation over seeds | spread of the "
+        "difference, unpaired | paired | seen with 5 seeds, unpaired | paired |\n"
+        + "|---" * 10
+        + "|"
+    )
+    if options.study:
+        of_study(options.home, options.study)
+        return
     torch.set_num_threads(options.threads)
     dataset = load_dataset(Workspace.resolve(options.home), options.dataset)
     stopping = EarlyStopping(patience=10, minimum_epochs=20)
     settings = TrainingSettings(epochs=options.epochs, early_stopping=stopping)
-    print(
-        "| dataset | model | plain | mirror_gradient | correlation over seeds | spread of the "
-        "difference, unpaired | paired | seen with 5 seeds, unpaired | paired |\n"
-        "|---|---|---|---|---|---|---|---|---|"
-    )
     for model in options.models:
         scores: list[list[float]] = []
         for gradient in ("plain", "mirror_gradient"):
@@ -63,17 +75,34 @@ def main() -> None:
                     seed=seed,
                 )
                 scores[-1].append(run.trainer.test_metrics()[METRIC])
-        plain, mirror = (np.array(of_one) for of_one in scores)
-        both = float(np.sqrt(plain.var(ddof=1) + mirror.var(ddof=1)) / plain.mean())
-        pairs = float((mirror - plain).std(ddof=1) / plain.mean())
-        seen = [_seen(both, paired=False), _seen(pairs, paired=True)]
-        print(
-            f"| {options.dataset} | {model} | {plain.mean():.4f} ± {plain.std(ddof=1):.4f} "
-            f"| {mirror.mean():.4f} ± {mirror.std(ddof=1):.4f} "
-            f"| {np.corrcoef(plain, mirror)[0, 1]:+.2f} | {both:.1%} | {pairs:.1%} "
-            f"| {seen[0]:.1%} | {seen[1]:.1%} |",
-            flush=True,
-        )
+        row(options.dataset, model, "mirror_gradient", *scores)
+
+
+def of_study(home: Path | None, name: str) -> None:
+    """The same of a study's cells and those that were trained plainly."""
+    study = summarize(Workspace.resolve(home), name)
+    for entry in compared_cells([study], {"gradient": "plain"}):
+        scores, plain, is_paired = entry.compared(study.objective, "test")
+        if is_paired:
+            levels = entry.cell.levels
+            row(levels["dataset"], levels["model"], levels["gradient"], plain, scores)
+
+
+def row(
+    dataset: str, model: str, gradient: str, plain: Sequence[float], other: Sequence[float]
+) -> None:
+    """Print what pairing does to one comparison, whose scores are in the same order of seeds."""
+    first, second = np.array(plain), np.array(other)
+    both = float(np.sqrt(first.var(ddof=1) + second.var(ddof=1)) / first.mean())
+    pairs = float((second - first).std(ddof=1) / first.mean())
+    seen = [_seen(both, paired=False), _seen(pairs, paired=True)]
+    print(
+        f"| {dataset} | {model} | {gradient} | {first.mean():.4f} ± {first.std(ddof=1):.4f} "
+        f"| {second.mean():.4f} ± {second.std(ddof=1):.4f} "
+        f"| {np.corrcoef(first, second)[0, 1]:+.2f} | {both:.1%} | {pairs:.1%} "
+        f"| {seen[0]:.1%} | {seen[1]:.1%} |",
+        flush=True,
+    )
 
 
 def _seen(spread: float, paired: bool) -> float:
