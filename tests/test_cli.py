@@ -557,3 +557,12 @@ def test_a_full_disk_that_output_goes_to_is_said_in_a_line(home: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = finished(MGSTUDY, "--help", code=1, stdout=full)
     assert done.stderr == "error: No space left on device\n"
+
+
+def test_a_current_folder_that_is_gone_is_said_in_a_line(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    leave = f"mkdir {gone}; cd {gone}; rmdir {gone}; exec {MGSTUDY} ls"
+    done = finished("sh", "-c", leave, code=1)
+    assert done.stderr == (
+        "error: the current folder: No such file or directory; change to another\n"
+    )

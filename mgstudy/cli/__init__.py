@@ -8,6 +8,7 @@ import logging
 import os
 import pkgutil
 import sys
+from pathlib import Path
 
 import typer
 
@@ -33,6 +34,11 @@ def main() -> None:
     environment, 130 after an interruption."""
     if sys.platform == "win32":
         typer.echo(f"error: {ON_WINDOWS}", err=True)
+        sys.exit(MgstudyError.exit_code)
+    try:
+        Path.cwd()
+    except OSError as error:
+        typer.echo(f"error: the current folder: {error.strerror}; change to another", err=True)
         sys.exit(MgstudyError.exit_code)
     import_commands()
     # Where it keeps its fonts is nothing to tell of a study.

@@ -12,10 +12,12 @@ from mgstudy.errors import MgstudyError
 from mgstudy.files import listed, remove_all
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
+from mgstudy.urls import redacted
 
 _MOST_EXPERIMENTS = 50_000
 """As many as MLflow lists at once."""
 _RUNS_AT_ONCE = 1_000
+_CLEANED_UP_HERE = "sqlite:"
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,22 @@ def found_in_mlflow(store: TrackingStore, summary: StudySummary) -> InMlflow:
     """What MLflow has of a study.
 
     Raises:
+        MgstudyError: If what MLflow would remove of a run is not the run's own folder.
         Exception: Whatever the tracking server does.
     """
     experiment = store.client.get_experiment_by_name(store.experiment)
     if experiment is None:
         return InMlflow()
     store.experiment_id = experiment.experiment_id
-    runs = [run.info.run_id for run in store.runs({STUDY_TAG: summary.name}, deleted=True)]
+    infos = [run.info for run in store.runs({STUDY_TAG: summary.name}, deleted=True)]
+    runs = [info.run_id for info in infos]
+    for info in infos if store.uri.startswith(_CLEANED_UP_HERE) else ():
+        # `mlflow gc` removes whatever the store says, the current folder where it says nothing.
+        if not str(info.artifact_uri).rstrip("/").endswith(f"/{info.run_id}/artifacts"):
+            raise MgstudyError(
+                f"MLflow at {redacted(store.uri)} says that run {info.run_id} has its artifacts in "
+                f"{info.artifact_uri!r}, which is not that run's own folder; nothing is removed"
+            )
     is_own = len(store.runs({}, deleted=True)) == len(runs)
     # Another's model may have the name, as may a study of another workspace with this server.
     versions = store.client.search_model_versions(f"name = '{summary.name}'")
@@ -69,7 +80,7 @@ def remove_from_mlflow(store: TrackingStore, found: InMlflow) -> bool:
     whole = found.experiment
     if whole and store.client.get_experiment(whole).lifecycle_stage == "active":
         store.client.delete_experiment(whole)
-    if not store.uri.startswith("sqlite:"):
+    if not store.uri.startswith(_CLEANED_UP_HERE):
         return False
     if whole:  # First, for what cannot be removed can be tried again as long as MLflow has runs.
         remove_artifacts(store)

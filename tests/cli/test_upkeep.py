@@ -6,8 +6,9 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,24 @@ def test_a_study_is_deleted_with_all_that_is_of_it_and_no_other(
     assert len(api.load_study("other").trials()) == 2
     assert (driven.home / "mlruns" / "other").is_dir()
     assert "no study 's'" in command("delete", "s").err
+
+
+@pytest.mark.parametrize("place", ["", ".", "{home}", "{home}/mlruns/s"])
+def test_a_store_that_says_of_a_run_that_it_lies_elsewhere_removes_nothing(
+    driven: Driven, command: Command, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driven.project()
+    monkeypatch.chdir(driven.home)
+    lies_in = place.format(home=driven.home)
+    with closing(sqlite3.connect(driven.home / "mlflow.db")) as database, database:
+        database.execute("update runs set artifact_uri = ?", (lies_in,))
+    before = {path for path in driven.home.rglob("*") if "-" not in path.suffix}
+    ended = command("delete", "s", "--yes")
+    assert ended.code == 1 and len(ended.err.splitlines()) == 1
+    assert f"has its artifacts in {lies_in!r}, which is not that run's own folder" in ended.err
+    assert before <= set(driven.home.rglob("*"))
+    assert list(api.list_studies()) == ["s"]
+    assert command("rename", "s", "t").code == 1
 
 
 @contextmanager
