@@ -119,7 +119,8 @@ def answer(comparison: Comparison) -> str:
         said.append(f"{_word(alone)} between configurations alone, which may be the searches' luck")
     small = rows["at_most"][verdicts.str.match("no difference|difference over")].dropna()
     if len(small):
-        said.append(f"differences above {small.max():.1%} are excluded for {_word(len(small))}")
+        which = "all" if 1 < len(small) == count else _word(len(small))
+        said.append(f"differences above {small.max():.1%} are excluded for {which}")
     return "; ".join(said) + "."
 
 

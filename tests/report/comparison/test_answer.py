@@ -48,6 +48,7 @@ def test_the_answer_counts_gains_losses_and_what_is_excluded() -> None:
     assert answer(against_plain(A=0.5, B=0.6)) == (
         "Yes: of 2 comparisons two show a gain, none a loss."
     )
+    assert answer(against_plain(A=0.001, B=0.0)).endswith("% are excluded for all.")
     assert answer(against_plain(A=0.001)).startswith(
         "No difference is shown: of one comparison none shows a gain, none a loss; differences"
     )
