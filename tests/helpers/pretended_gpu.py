@@ -90,6 +90,7 @@ class PretendedGpu:
             (torch.cuda, "is_available", lambda: True),
             # A torch that is built for CUDA would ask the driver, which is not there.
             (torch.cuda, "is_current_stream_capturing", lambda: False),
+            (torch.accelerator, "current_accelerator", lambda check_available=False: None),
             (torch.cuda, "mem_get_info", self._answered(lambda device=GPU: (0, self.memory))),
             (torch.cuda, "max_memory_reserved", lambda device=GPU: self.reserved),
             (torch.cuda, "empty_cache", self._answered(lambda: None)),

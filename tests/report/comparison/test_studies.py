@@ -543,7 +543,7 @@ def test_json_and_csv_hold_the_table_in_full(comparison: Comparison) -> None:
     assert content["split"] == "test"
     assert content["popularity"] == {"sim": POPULAR["sim"]["test"]}
     assert [cell["gradient"] for cell in content["cells"]] == ["plain", "m_g"] * 2
-    table = pd.read_csv(StringIO(formats.to_csv(comparison)))
+    table = pd.read_csv(StringIO(formats.to_csv(comparison)), float_precision="round_trip")
     assert len(table) == 8
     for position, cell in enumerate(content["cells"]):
         row = comparison.of("recall@20").iloc[position]
