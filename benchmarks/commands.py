@@ -33,7 +33,7 @@ GOALS = {
     "status quickstart": 12,
     "cache ls": 12,
     "models": 12,
-    f"plan {STUDY}": 30,
+    f"plan {STUDY} --set name=another": 30,
     "compare quickstart": 30,
 }
 """Commands to the most that they should take, in times of importing numpy."""
