@@ -122,7 +122,9 @@ def _damage_member(
 ) -> None:
     with tempfile.TemporaryDirectory() as unpacked:
         with tarfile.open(path) as archive:
-            archive.extractall(unpacked, filter="data")
+            # As the filter's argument it is not known to Python before 3.11.4.
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)
+            archive.extractall(unpacked)
         members = sorted(member for member in Path(unpacked).rglob("*") if member.is_file())
         damage(draw.choice(members), draw)
         with tarfile.open(path, "w:xz", preset=0) as archive:
