@@ -60,12 +60,17 @@ def ratios(home: Path, commands: list[str], repeats: int) -> Iterator[tuple[str,
         commands: What is typed after ``mgstudy``.
         repeats: Runs of each.
     """
-    environment = {**os.environ, "MGSTUDY_HOME": str(home)}
-    # Else what is measured is Python compiling libraries.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = environment_in(home)
     numpy = least_seconds((sys.executable, "-c", "import numpy"), environment, repeats)
     for command in commands:
         yield command, least_seconds((*MGSTUDY, *command.split()), environment, repeats) / numpy
+
+
+def environment_in(home: Path) -> dict[str, str]:
+    """What a program that is measured in a workspace is told. It keeps what Python compiles, else
+    compiling libraries would be measured."""
+    kept = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "MGSTUDY_HOME": str(home)}
 
 
 def least_seconds(command: tuple[str, ...], environment: Mapping[str, str], repeats: int) -> float:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
-from commands import MGSTUDY, PIPELINE, SMALL, STUDY
+from commands import MGSTUDY, PIPELINE, SMALL, STUDY, environment_in
 
 LAUNCH = """
 import json, sys, time
@@ -44,7 +44,7 @@ def main() -> None:
     options = arguments.parse_args()
     overrides = SMALL[1::2] if options.small else ()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        environment = {**os.environ, "MGSTUDY_HOME": folder}
+        environment = environment_in(Path(folder))
         subprocess.run((*MGSTUDY, "prepare", str(PIPELINE)), check=True, env=environment)
         numpy = min(seconds("import numpy", (), environment)[0] for _ in range(3))
         whole, (first, last) = seconds(LAUNCH, (str(STUDY), *overrides), environment)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mgstudy.errors import MgstudyError
 from mgstudy.files import listed, remove_all
@@ -14,10 +15,14 @@ from mgstudy.study.results.summary import StudySummary
 from mgstudy.tracking.store import STUDY_TAG, TrackingStore, using_mlflow
 from mgstudy.urls import redacted
 
+if TYPE_CHECKING:
+    from mlflow.entities import RunInfo
+
 _MOST_EXPERIMENTS = 50_000
 """As many as MLflow lists at once."""
 _RUNS_AT_ONCE = 1_000
 _CLEANED_UP_HERE = "sqlite:"
+"""How the address of a store begins that `mlflow gc` is run on here."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +55,23 @@ def found_in_mlflow(store: TrackingStore, summary: StudySummary) -> InMlflow:
     store.experiment_id = experiment.experiment_id
     infos = [run.info for run in store.runs({STUDY_TAG: summary.name}, deleted=True)]
     runs = [info.run_id for info in infos]
-    for info in infos if store.uri.startswith(_CLEANED_UP_HERE) else ():
-        # `mlflow gc` removes whatever the store says, the current folder where it says nothing.
-        if not str(info.artifact_uri).rstrip("/").endswith(f"/{info.run_id}/artifacts"):
-            raise MgstudyError(
-                f"MLflow at {redacted(store.uri)} says that run {info.run_id} has its artifacts in "
-                f"{info.artifact_uri!r}, which is not that run's own folder; nothing is removed"
-            )
+    if store.uri.startswith(_CLEANED_UP_HERE):
+        for info in infos:
+            _refuse_what_is_not_its_own(info, store)
     is_own = len(store.runs({}, deleted=True)) == len(runs)
     # Another's model may have the name, as may a study of another workspace with this server.
     versions = store.client.search_model_versions(f"name = '{summary.name}'")
     models = [str(version.version) for version in versions if version.run_id in set(runs)]
     return InMlflow(tuple(runs), tuple(models), experiment.experiment_id if is_own else None)
+
+
+def _refuse_what_is_not_its_own(run: RunInfo, store: TrackingStore) -> None:
+    """`mlflow gc` removes whatever the store says, the current folder where it says nothing."""
+    if not str(run.artifact_uri).rstrip("/").endswith(f"/{run.run_id}/artifacts"):
+        raise MgstudyError(
+            f"MLflow at {redacted(store.uri)} says that run {run.run_id} has its artifacts in "
+            f"{run.artifact_uri!r}, which is not that run's own folder; nothing is removed"
+        )
 
 
 @using_mlflow()
