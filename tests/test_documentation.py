@@ -265,3 +265,22 @@ def test_the_webhook_of_from_python_is_told_of_a_trial() -> None:
         webhook.thread.shutdown()
         thread.join(timeout=60)
     assert heard == ["tiktok/BPR/3 is complete: 0.25"]
+
+
+def test_the_readme_repeats_the_table_of_its_page() -> None:
+    """Every cell of its answer is in the page's table: score, difference, and what is excluded."""
+    datasets = {"Last.fm": "lastfm_2k_128", "Scientific": "amazon_scientific_128"}
+    columns = ("plain", "mg_loss_scaled", "mg_update_scaled", "double_step")
+    page = (DOCS / "results/does_mirror_gradient_help.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
+    scores = {tuple(row[:3]): row for row in rows if len(row) == 10 and "±" in row[3]}
+    found = 0
+    for line in (ROOT / "README.md").read_text("utf-8").splitlines():
+        dataset, *told = [cell.strip() for cell in line.strip("|").split("|")]
+        if dataset in datasets:
+            for gradient, said in zip(columns, told[1:], strict=True):
+                row = scores[datasets[dataset], told[0], gradient]
+                *_, excluded = row[6].split("; ")
+                assert said == (row[3] if gradient == "plain" else f"{row[5]}, {excluded}")
+                found += 1
+    assert found == len(columns) * 8

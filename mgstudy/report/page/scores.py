@@ -72,7 +72,7 @@ def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
     factors = [name for name in drawing.panel_factors() if name != "dataset"] or ["model"]
     names = rows[factors].astype(str).agg(" · ".join, axis=1)
     against = ", ".join(comparison.baseline.values())
-    x_label = f"difference from {against} in {comparison.objective} (%)"
+    x_label = f"{comparison.objective} against {against} (%)"
     panels = []
     for dataset, of_dataset in rows.assign(name=names).groupby("dataset", sort=False):
         series = []
