@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from mgstudy.api.planning import changed_settings, open_stores
-from mgstudy.api.results import keep_report, try_mlflow
-from mgstudy.api.robustness import measure, unmeasured
 from mgstudy.environment import installed_packages, left_as_found
 from mgstudy.features.completions.base import held_out_errors
-from mgstudy.report.comparison.formats import default_metrics
-from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.console.progress import notebook_console, progress_bar
 from mgstudy.report.console.study_progress import LiveDisplay
-from mgstudy.report.page.report import render, report_content
-from mgstudy.report.results import StudyResults
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study, read_launched_study
 from mgstudy.study.results.carried import with_carried_parameters
@@ -35,31 +31,10 @@ from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.lease import Lease, lease
 from mgstudy.study.storage.optuna_storage import quiet_optuna, refuse_local_file
 from mgstudy.study.storage.write_behind import open_driven_storage
-from mgstudy.tracking.models import register_models
 from mgstudy.tracking.tracker import Tracker
 
-
-@dataclass(frozen=True)
-class Launched:
-    """How a launch ended.
-
-    Attributes:
-        summary: What the study has come to.
-        finished: Whether all trials have run; false after an interruption.
-        undelivered: Records that MLflow did not take.
-        out_of_time: Whether it ended because the time that it was given was over.
-        unmeasured: Measurements of robustness that were left then.
-    """
-
-    summary: StudySummary
-    finished: bool
-    undelivered: int
-    out_of_time: bool = False
-    unmeasured: int = 0
-
-    def compared(self) -> Comparison:
-        """Every cell beside its baseline, by the objective and NDCG."""
-        return compare_studies([self.summary], metrics=default_metrics([self.summary]))
+if TYPE_CHECKING:
+    from mgstudy.api.closing import Launched
 
 
 def launch(
@@ -142,23 +117,11 @@ def launch(
             tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
         summary = StudySummary(manifest, record.every_state, folder, parent=record.parent)
+        from mgstudy.api import closing  # noqa: PLC0415 - imported while Ray started, if it did.
+
         if ending is Ending.FINISHED and tracker.undelivered == 0:
-            try_mlflow(
-                store,
-                lambda: register_models(store, study, summary),
-                "no models are registered",
-                "launching again tries again",
-            )
-    results = StudyResults.of(summary, study.workspace, study.datasets)
-    left = 0
-    if ending is Ending.FINISHED:
-        ending, left = _measure(study, summary, console, deadline)
-    finished = ending is Ending.FINISHED
-    if finished:
-        keep_report(store, lambda: render(report_content(results.summary, study.workspace)))
-    return Launched(
-        results.summary, finished, tracker.undelivered, ending is Ending.OUT_OF_TIME, left
-    )
+            closing.register(store, study, summary)
+    return closing.close(study, summary, store, ending, tracker.undelivered, console, deadline)
 
 
 def resume(
@@ -197,9 +160,11 @@ def _run(
 ) -> Ending:
     """Run what is left, if anything is, once there are machines for it."""
     config = study.config
+    meanwhile = threading.Thread(target=_import_the_end, name="imports")
 
     def run() -> Ending:
         refuse_local_file(study.folder.database(config), len(alive_nodes()))
+        meanwhile.join()  # From here on, MLflow is imported in a thread of its own.
         resources = trial_resources(config.resources, usable_nodes())
         display = None if console is None else LiveDisplay(record, resources.slots, console)
         with interrupt_noted() as interrupt:  # Ray Tune imports much, and so does MLflow's thread.
@@ -219,7 +184,14 @@ def _run(
     if record.remaining() == 0:
         begin()
         return Ending.FINISHED
+    meanwhile.start()
     return with_ray(run, config.retries.ray)
+
+
+def _import_the_end() -> None:
+    """Import what the end of a study needs, while Ray starts in processes of its own."""
+    with suppress(Exception):  # It is told where the end needs it.
+        importlib.import_module("mgstudy.api.closing")
 
 
 def _complete_datasets(study: Study, console: Console | None) -> None:
@@ -241,19 +213,3 @@ def _complete_datasets(study: Study, console: Console | None) -> None:
                     f"on {modality} rows that were there and were held out",
                     highlight=False,
                 )
-
-
-def _measure(
-    study: Study, summary: StudySummary, console: Console | None, deadline: Deadline
-) -> tuple[Ending, int]:
-    """Measure the robustness that the study file asks for; how that ended, and how much is left
-    when time is over."""
-    if study.config.robustness is None or not any(cell.best for cell in summary.cells):
-        return Ending.FINISHED, 0
-    try:
-        if deadline.allows():
-            measure(study, summary, console, deadline=deadline)
-    except KeyboardInterrupt:
-        return Ending.INTERRUPTED, 0
-    left = unmeasured(study, summary) if deadline.is_set else 0
-    return (Ending.OUT_OF_TIME if left else Ending.FINISHED), left

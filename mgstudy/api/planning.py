@@ -10,7 +10,6 @@ from typing import Any
 
 from mgstudy.errors import InputError
 from mgstudy.files import is_there
-from mgstudy.report.console.plan import plan_content
 from mgstudy.robustness.objectives import risk_of
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import Study
@@ -48,6 +47,8 @@ def plan(
         InputError: If not even one trial fits, MLflow can never record where it is to, or the study
             was begun with another space or protocol.
     """
+    from mgstudy.report.console.plan import plan_content  # noqa: PLC0415 - no launch waits for it.
+
     if nodes is None:
         open_stores(study)
     study, waits_for = with_carried_parameters(study)

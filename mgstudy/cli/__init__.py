@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import io
 import logging
@@ -41,6 +43,9 @@ def main() -> None:
         typer.echo(f"error: the current folder: {error.strerror}; change to another", err=True)
         sys.exit(MgstudyError.exit_code)
     import_commands()
+    # Else the interpreter looks for garbage among all that torch and others have made, several
+    # times, for a second and a half, before it ends.
+    atexit.register(gc.freeze)
     # Where it keeps its fonts is nothing to tell of a study.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     for stream in (sys.stdout, sys.stderr):

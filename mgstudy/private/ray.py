@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import logging
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.parameter as ray_parameter
 import ray._private.utils as ray_utils
 import ray._private.worker as ray_worker
 from ray._private.authentication.authentication_token_setup import (
@@ -63,6 +65,22 @@ def sigterm_left_alone() -> Iterator[None]:
         yield
     finally:
         ray_utils.set_sigterm_handler = of_ray
+
+
+@contextmanager
+def agent_on_a_free_port() -> Iterator[None]:
+    """Let the agent of a Ray that ``ray.init`` starts meanwhile take any port that is free.
+
+    Stands in for an option of ``ray.init``. Where the machine has another Ray, whose agent has the
+    usual port, Ray would try for that for three and a half seconds before it starts, and then have
+    no agent that takes jobs.
+    """
+    parameters = ray_parameter.RayParams
+    ray_parameter.RayParams = functools.partial(parameters, dashboard_agent_listen_port=0)
+    try:
+        yield
+    finally:
+        ray_parameter.RayParams = parameters
 
 
 def end_session() -> None:

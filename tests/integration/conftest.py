@@ -13,6 +13,7 @@ import pytest
 import ray
 
 from mgstudy import api
+from mgstudy.private.ray import agent_on_a_free_port
 
 PIPELINE = """\
 name: tiny
@@ -149,13 +150,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterato
 @pytest.fixture(scope="module")
 def two_slots(home: Path, request: pytest.FixtureRequest) -> Iterator[None]:
     """Ray on this machine, with room for two trials. It counts as many GPUs as a module says."""
-    ray.init(
-        address="local",
-        num_cpus=2,
-        num_gpus=getattr(request.module, "COUNTED_GPUS", 0),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with agent_on_a_free_port():  # Other tests have a Ray of their own at the same time.
+        ray.init(
+            address="local",
+            num_cpus=2,
+            num_gpus=getattr(request.module, "COUNTED_GPUS", 0),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield
     ray.shutdown()

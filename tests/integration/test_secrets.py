@@ -13,11 +13,10 @@ import pytest
 import ray
 import sqlalchemy
 from mlflow_server import MlflowServer
-from ray._private.parameter import RayParams
-from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
 from waiting import free_port
 
 from mgstudy import api
+from mgstudy.private.ray import agent_on_a_free_port
 
 pytestmark = pytest.mark.integration
 
@@ -69,22 +68,17 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def dashboard(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a Ray on this machine, with room for one trial, that takes jobs: by an agent
-    whose port is no other test's, which `ray.init` has no option for."""
-    defaults = RayParams.__init__.__defaults__ or ()
-    assert DEFAULT_DASHBOARD_AGENT_LISTEN_PORT in defaults
-    own = {DEFAULT_DASHBOARD_AGENT_LISTEN_PORT: free_port()}
-    chosen = tuple(own[v] if isinstance(v, int) and v in own else v for v in defaults)
-    monkeypatch.setattr(RayParams.__init__, "__defaults__", chosen)
-    started = ray.init(
-        address="local",
-        num_cpus=1,
-        num_gpus=0,
-        include_dashboard=True,
-        dashboard_port=free_port(),
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    """The address of a Ray on this machine, with room for one trial, that takes jobs."""
+    with agent_on_a_free_port():
+        started = ray.init(
+            address="local",
+            num_cpus=1,
+            num_gpus=0,
+            include_dashboard=True,
+            dashboard_port=free_port(),
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield f"http://{started.dashboard_url}"
     ray.shutdown()
 

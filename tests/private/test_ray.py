@@ -84,6 +84,25 @@ while True:
         time.sleep(0.1)
 print(found == sys.executable, found)
 """
+BESIDE = """
+import socket
+import ray
+from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+from mgstudy.private.ray import agent_on_a_free_port
+
+other = socket.socket()
+try:
+    other.bind(("", DEFAULT_DASHBOARD_AGENT_LISTEN_PORT))
+except OSError:
+    pass  # Another Ray has it indeed.
+with agent_on_a_free_port():
+    ray.init(
+        address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False,
+        object_store_memory=100_000_000, logging_level="ERROR",
+    )
+port = ray._private.worker._global_node.dashboard_agent_listen_port
+print(port > 0, port != DEFAULT_DASHBOARD_AGENT_LISTEN_PORT)
+"""
 ENDING = """
 import gc, os, threading
 import ray
@@ -132,6 +151,10 @@ def test_use_token_that_is_here(
     )
     assert set(ended.stdout.splitlines()) == {sent}
     assert ended.stderr == ""
+
+
+def test_agent_on_a_free_port() -> None:
+    assert finished(sys.executable, "-c", BESIDE).stdout.split() == ["True", "True"]
 
 
 def test_sigterm_left_alone() -> None:

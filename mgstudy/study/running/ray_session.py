@@ -17,6 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mgstudy.environment import for_a_while, usable_cpus
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.private.ray import (
+    agent_on_a_free_port,
     dead_process,
     end_session,
     errors_told_in_a_line,
@@ -167,7 +168,7 @@ def _init_ray(address: str) -> None:
         own["job_config"] = job_that_imports_as_here()
     try:
         # Ray imports much while it starts, and other threads import what MLflow needs.
-        with interrupt_deferred():
+        with interrupt_deferred(), agent_on_a_free_port():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except Exception as error:  # Ray tells of a start that timed out by a bare Exception.
         raise _cannot_begin(address, error) from error
