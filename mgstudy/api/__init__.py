@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from mgstudy.lazy import importing
 
 if TYPE_CHECKING:
-    from mgstudy.api.closing import Launched
     from mgstudy.api.comparison import compare, load_study
     from mgstudy.api.datasets import (
         clean_cache,
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
         prepare,
         verify_cache,
     )
-    from mgstudy.api.launching import launch, resume
+    from mgstudy.api.launching import Launched, launch, resume
     from mgstudy.api.names import study_manifests, study_names
     from mgstudy.api.planning import plan
     from mgstudy.api.recommending import read_users, recommend

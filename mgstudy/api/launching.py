@@ -6,6 +6,7 @@ import importlib
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,34 @@ from mgstudy.study.storage.write_behind import open_driven_storage
 from mgstudy.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
-    from mgstudy.api.closing import Launched
+    from mgstudy.report.comparison.studies import Comparison
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a launch ended.
+
+    Attributes:
+        summary: What the study has come to.
+        finished: Whether all trials have run; false after an interruption.
+        undelivered: Records that MLflow did not take.
+        out_of_time: Whether it ended because the time that it was given was over.
+        unmeasured: Measurements of robustness that were left then.
+    """
+
+    summary: StudySummary
+    finished: bool
+    undelivered: int
+    out_of_time: bool = False
+    unmeasured: int = 0
+
+    def compared(self) -> Comparison:
+        """Every cell beside its baseline, by the objective and NDCG."""
+        # No launch waits for it.
+        from mgstudy.report.comparison.formats import default_metrics  # noqa: PLC0415
+        from mgstudy.report.comparison.studies import compare_studies  # noqa: PLC0415
+
+        return compare_studies([self.summary], metrics=default_metrics([self.summary]))
 
 
 def launch(
@@ -117,11 +145,19 @@ def launch(
             tracker.finish(ending is Ending.FINISHED)
             checkpoints.sweep()
         summary = StudySummary(manifest, record.every_state, folder, parent=record.parent)
-        from mgstudy.api import closing  # noqa: PLC0415 - imported while Ray started, if it did.
+        # Imported while Ray started, if it did.
+        from mgstudy.api.closing import close, register  # noqa: PLC0415
 
         if ending is Ending.FINISHED and tracker.undelivered == 0:
-            closing.register(store, study, summary)
-    return closing.close(study, summary, store, ending, tracker.undelivered, console, deadline)
+            register(store, study, summary)
+    summary, ending, left = close(study, summary, store, ending, console, deadline)
+    return Launched(
+        summary,
+        ending is Ending.FINISHED,
+        tracker.undelivered,
+        ending is Ending.OUT_OF_TIME,
+        left,
+    )
 
 
 def resume(

@@ -15,7 +15,7 @@ from rich.console import Console
 from waiting import wait_until
 
 from mgstudy import api
-from mgstudy.api.closing import Launched
+from mgstudy.api.launching import Launched
 from mgstudy.cli.studies import show_launched
 from mgstudy.errors import MgstudyError
 from mgstudy.study.results.summary import summarize
