@@ -197,7 +197,7 @@ def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path: Path) -> Non
     for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
         with pytest.raises(InputError, match="is a pipe or a device, expected a YAML file"):
             load_document(path)
-    with pytest.raises(InputError, match="cannot be read: embedded null byte"):
+    with pytest.raises(InputError, match=r"cannot be read: .*embedded null"):
         load_document(Path("a\0b"))
 
 

@@ -21,7 +21,7 @@ def test_a_state_comes_back_and_replaces_the_old_one(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "trainer.pt"
     save_checkpoint(path, {"epoch": 1})
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="lambda"):
         save_checkpoint(path, {"function": lambda: None})
     assert load_checkpoint(path) == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [path]

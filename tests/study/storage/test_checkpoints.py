@@ -99,7 +99,7 @@ def test_what_a_trial_left_is_deleted_in_two_steps(folder: CheckpointFolder) -> 
 def test_a_write_that_fails_leaves_the_last_state(tmp_path: Path) -> None:
     folder = CheckpointFolder(str(tmp_path))
     folder.save_last(TRIAL, {"epoch": 1})
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="lambda"):
         folder.save_last(TRIAL, {"function": lambda: None})
     found = folder.load_last(TRIAL)
     assert found.content == {"epoch": 1}
