@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.config.parameters import Choice, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
@@ -20,7 +19,7 @@ from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
 from mgstudy.models.layers import linear, xavier_normal_embedding
 from mgstudy.models.losses import ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate, segment_softmax
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 
 PROPAGATIONS = 2
 """Of the modality views over the user-item graph; fixed in the published code."""
@@ -116,7 +115,7 @@ class DualGraphRecommender(EmbeddingRecommender):
 
     def _views(self) -> tuple[Tensor, Tensor]:
         starts = [
-            functional.normalize(
+            unit_rows(
                 torch.cat(
                     [
                         self.user_preferences[modality],

@@ -17,7 +17,7 @@ from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.layers import feature_projections, xavier_normal_embedding
 from mgstudy.models.losses import ranking_loss, squared_pair_penalty
 from mgstudy.models.propagation import entry_dot_products, propagate_weighted, segment_softmax
-from mgstudy.models.rows import gather_rows, linear_map
+from mgstudy.models.rows import gather_rows, linear_map, unit_rows
 
 PROPAGATIONS = 2
 """Of the node embedding over the refined graph; fixed in the published code."""
@@ -126,13 +126,13 @@ class GRCN(EmbeddingRecommender):
         """A modality's content of the users and of the items, and its attention over the entries
         of ``to_users`` and of ``to_items``."""
         projected = self.projections[modality](self.features.rows(modality))
-        items = functional.normalize(functional.leaky_relu(projected))
-        users = functional.normalize(self.user_preferences[modality])
+        items = unit_rows(functional.leaky_relu(projected))
+        users = unit_rows(self.user_preferences[modality])
         for _ in range(self.routing_iterations):
             scores = entry_dot_products(self.to_users, users, items)
             attention = segment_softmax(self.to_users, scores)
             routed = propagate_weighted(self.to_users, attention, items)
-            users = functional.normalize(users + routed)
+            users = unit_rows(users + routed)
         scores = entry_dot_products(self.to_users, users, items)
         to_users = segment_softmax(self.to_users, scores)
         by_item = linear_map(
@@ -156,7 +156,7 @@ class GRCN(EmbeddingRecommender):
         of_users = gather_rows(user_confidence, self.to_items.columns)
         user_weights = (torch.stack(to_users, dim=1) * of_items).amax(dim=1).relu()
         item_weights = (torch.stack(to_items, dim=1) * of_users).amax(dim=1).relu()
-        layer = self.split_nodes(functional.normalize(self.node_embedding))
+        layer = self.split_nodes(unit_rows(self.node_embedding))
         users, items = layer
         for _ in range(PROPAGATIONS):
             layer = (

@@ -6,7 +6,6 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
@@ -15,7 +14,7 @@ from mgstudy.models.interaction_graphs import DEGREE_EPSILON, symmetric_graph, u
 from mgstudy.models.layers import dropout, xavier_uniform_embedding
 from mgstudy.models.losses import frobenius_penalty, ranking_loss, sum_of_log_normalizers
 from mgstudy.models.propagation import light_gcn_mean, propagate, propagate_layers
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 from mgstudy.models.signals import Signal, passed
 
 TEMPERATURE = 0.2
@@ -169,8 +168,8 @@ class LGMRec(GraphRecommender):
     def _fused(
         self, collaborative: Tensor, content: list[Tensor], interests: list[Tensor]
     ) -> Tensor:
-        local = collaborative + torch.stack([functional.normalize(v) for v in content]).sum(dim=0)
-        shared = functional.normalize(torch.stack(interests).sum(dim=0))
+        local = collaborative + torch.stack([unit_rows(v) for v in content]).sum(dim=0)
+        shared = unit_rows(torch.stack(interests).sum(dim=0))
         return local + self.global_weight * shared
 
     def _contrast(self, interests: list[Tensor], batch: Batch) -> Tensor:
@@ -200,9 +199,9 @@ def contrast_with_all(left: Tensor, right: Tensor, rows: Tensor) -> Tensor:
         rows: int64, shape ``[m]``; a row that occurs repeatedly counts as often.
     """
     rows, counts = torch.unique(rows, return_counts=True)
-    everything = functional.normalize(passed(Signal.REPRESENTATION, right))
+    everything = unit_rows(passed(Signal.REPRESENTATION, right))
     anchors = passed(Signal.REPRESENTATION, gather_rows(left, rows))
-    anchors = functional.normalize(anchors) / TEMPERATURE
+    anchors = unit_rows(anchors) / TEMPERATURE
     positives = gather_rows(everything, rows)
     weights = counts.to(anchors.dtype)
     attraction: Tensor = (weights * (anchors * positives).sum(dim=1)).sum()

@@ -9,7 +9,6 @@ from typing import Literal, TypeAlias
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
@@ -18,7 +17,7 @@ from mgstudy.models.interaction_graphs import EdgePruner, symmetric_graph
 from mgstudy.models.layers import feature_projections, linear
 from mgstudy.models.losses import half_squared_sum, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 
 Fusion: TypeAlias = Literal["mean", "sum", "concat"]
 Weighting: TypeAlias = Literal["equal", "alpha", "normalized"]
@@ -148,7 +147,7 @@ class MMGCF(GraphRecommender):
             share = torch.sigmoid(self.gate)
             parts = [share * collaborative, *((1.0 - share) * part for part in modalities)]
         else:
-            parts = [functional.normalize(part) for part in (collaborative, *modalities)]
+            parts = [unit_rows(part) for part in (collaborative, *modalities)]
             parts[0] = len(modalities) * parts[0]
         return self._fuse(parts, "all")
 

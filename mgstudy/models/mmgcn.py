@@ -19,7 +19,7 @@ from mgstudy.models.item_graphs import VISUAL_MODALITY
 from mgstudy.models.layers import linear, xavier_normal_embedding
 from mgstudy.models.losses import ranking_loss, squared_pair_penalty
 from mgstudy.models.propagation import propagate
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 from mgstudy.models.signals import Signal, passed
 
 IMAGE_WIDTH = 256
@@ -125,12 +125,12 @@ class MMGCN(EmbeddingRecommender):
     def _convolved(
         self, modality: str, branch: _Branch, users: Tensor | None, items: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        user_rows = functional.normalize(branch.user_preference)
+        user_rows = unit_rows(branch.user_preference)
         known_means = None
         if self.features.constant and branch.unit_features is not None:
             item_rows, known_means = branch.unit_features, branch.mean_unit_features
         else:
-            item_rows = functional.normalize(branch.project(self.features.rows(modality)))
+            item_rows = unit_rows(branch.project(self.features.rows(modality)))
         user_embedding, item_embedding = self.split_nodes(self.node_embedding)
         for layer in branch.layers:
             history_means = propagate(self.mean_over_items, item_rows, known_means)

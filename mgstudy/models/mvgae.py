@@ -18,7 +18,7 @@ from mgstudy.models.interaction_graphs import mean_graph
 from mgstudy.models.layers import dropout, linear, xavier_normal_embedding
 from mgstudy.models.losses import bpr_loss, dot_products
 from mgstudy.models.propagation import propagate
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 
 INPUT_SIZE = 128
 """Columns of the preferences and of the mapped features; fixed in the published code."""
@@ -200,7 +200,7 @@ class _Encoder(nn.Module):
         self.log_variance_head = _Head(size, dropout_rate)
 
     def forward(self, graph: SparseGraph, items: Tensor) -> Gaussian:
-        x = functional.normalize(torch.cat([self.user_preference, self.input_map(items)]))
+        x = unit_rows(torch.cat([self.user_preference, self.input_map(items)]))
         # The map comes first where it makes fewer columns to propagate, and last where two share
         # what was propagated.
         convolved = self.convolution(propagate(graph, x @ self.convolution.weight))
@@ -237,5 +237,5 @@ class _Convolution(nn.Module):
         self.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound))
 
     def forward(self, product: Tensor) -> Tensor:
-        unit = functional.normalize(product + self.bias)
+        unit = unit_rows(product + self.bias)
         return dropout(unit, self.dropout_rate, self.training)

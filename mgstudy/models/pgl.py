@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import linalg as sparse_linalg
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mgstudy.config.parameters import Fixed, ParameterSet, Space, parameter
 from mgstudy.data.dataset import Dataset
@@ -33,6 +32,7 @@ from mgstudy.models.item_graphs import block_rows, frozen_item_graph
 from mgstudy.models.layers import dropout, feature_projections, xavier_uniform_embedding
 from mgstudy.models.losses import info_nce, ranking_loss
 from mgstudy.models.propagation import light_gcn_mean, propagate_layers
+from mgstudy.models.rows import unit_rows
 
 TEMPERATURE = 0.2
 """Of the contrastive loss; fixed in the published code."""
@@ -141,7 +141,7 @@ class PGL(EmbeddingRecommender):
         users = torch.cat(list(self.user_embeddings.values()), dim=1)
         items = torch.cat(
             [
-                functional.normalize(projection(self.features.rows(modality)))
+                unit_rows(projection(self.features.rows(modality)))
                 for modality, projection in self.projections.items()
             ],
             dim=1,

@@ -11,7 +11,7 @@ from pretended_gpu import PretendedGpu
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.models.rows import LONGEST_SUM, gather_rows, sum_rows, weighted_sums
+from mgstudy.models.rows import LONGEST_SUM, gather_rows, sum_rows, unit_rows, weighted_sums
 
 
 @pytest.fixture
@@ -83,3 +83,17 @@ def test_an_order_is_found_once_and_forgotten_with_its_rows(gpu: PretendedGpu) -
     assert sorts == [1, 0, 0]
     other = torch.tensor([0, 0, 1], device="cuda")
     assert sum_rows(torch.ones(3, 1, device="cuda"), other, 2).tolist() == [[2.0], [1.0]]
+
+
+def test_unit_rows_are_those_of_normalize_with_both_derivatives() -> None:
+    torch.manual_seed(0)
+    table = torch.randn(20, 5)
+    table[3] = 0
+    results = [with_gradients(scale, table) for scale in (functional.normalize, unit_rows)]
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(other[4:], one[4:])
+    (rows, gradient, _) = results[1]
+    assert not rows[3].any() and gradient[3].isfinite().all()
+    leaf = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(unit_rows, leaf)
+    assert torch.autograd.gradgradcheck(unit_rows, leaf)
