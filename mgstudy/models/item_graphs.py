@@ -33,7 +33,7 @@ def block_rows(item_count: int) -> int:
     return max(1, _BLOCK_ENTRIES // max(1, item_count))
 
 
-def cosine_blocks(table: Tensor) -> Iterator[tuple[int, Tensor]]:
+def cosine_blocks(table: Tensor, rows: int | None = None) -> Iterator[tuple[int, Tensor]]:
     """Cosine similarities of all items, a block of rows at a time.
 
     An item whose features are all zero has similarity 0 to every item (the published code divides
@@ -41,6 +41,8 @@ def cosine_blocks(table: Tensor) -> Iterator[tuple[int, Tensor]]:
 
     Args:
         table: float32, shape ``[items, width]``.
+        rows: Of a block. Few stay in a processor's cache, many read a wide table less often; by
+            default as many as memory is given for.
 
     Yields:
         The first item of the block, and its similarities of shape ``[rows, items]``, which the
@@ -49,7 +51,7 @@ def cosine_blocks(table: Tensor) -> Iterator[tuple[int, Tensor]]:
     # Float64 norms: those of long rows lose digits in float32.
     norms = torch.linalg.vector_norm(table, dim=1, keepdim=True, dtype=torch.float64)
     directions = (table / norms.where(norms > 0, 1.0)).to(table.dtype)
-    rows = block_rows(len(table))
+    rows = rows or block_rows(len(table))
     for start in range(0, len(table), rows):
         yield start, directions[start : start + rows] @ directions.t()
 

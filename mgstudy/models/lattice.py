@@ -19,6 +19,7 @@ from mgstudy.models.base import (
     train_features_parameter,
 )
 from mgstudy.models.graph import SparseGraph
+from mgstudy.models.highest import highest
 from mgstudy.models.interaction_graphs import mean_graph
 from mgstudy.models.item_graphs import cosine_blocks, weighted_neighbour_matrix
 from mgstudy.models.layers import dropout, feature_projections, linear
@@ -29,10 +30,14 @@ from mgstudy.models.propagation import (
     propagate,
     propagate_weighted,
 )
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 
 ItemGraph: TypeAlias = list[tuple[SparseGraph, Tensor]]
 """A sum of sparse matrices, shape ``[items, items]``: the structure and the weights of each."""
+
+_ROWS_AT_ONCE = 128
+"""Items whose nearest are found at once: few enough for a cache, and projected features are so
+narrow that reading them for each block costs less than writing it."""
 
 
 class LATTICE(GraphRecommender):
@@ -146,7 +151,7 @@ class LATTICE(GraphRecommender):
             ]
             smoothed = torch.stack(products).sum(dim=0)
         users, items = self.split_nodes(self._collaborative())
-        return users, items + functional.normalize(smoothed)
+        return users, items + unit_rows(smoothed)
 
     def _collaborative(self) -> Tensor:
         embeddings = self.embeddings()
@@ -157,7 +162,7 @@ class LATTICE(GraphRecommender):
         x, outputs = embeddings, [embeddings]
         for layer in self.neural_layers:
             x = dropout(layer(x, propagate(self.graph, x)), self.message_dropout, self.training)
-            outputs.append(functional.normalize(x))
+            outputs.append(unit_rows(x))
         return torch.stack(outputs).mean(dim=0)
 
     def _training_graph(self, batch: Batch) -> ItemGraph:
@@ -214,17 +219,17 @@ class LATTICE(GraphRecommender):
         projected = self.projections[modality](self.features.rows(modality))
         nearest = []
         with torch.no_grad():
-            for start, block in cosine_blocks(projected):
+            for start, block in cosine_blocks(projected, _ROWS_AT_ONCE):
                 # Rounding must not push an item out of its own neighbourhood.
                 block.diagonal(start).fill_(torch.inf)
-                nearest.append(block.topk(self.neighbour_count, dim=1).indices)
+                nearest.append(highest(block, self.neighbour_count)[1])
         columns = torch.cat(nearest).int().flatten()
         offsets = torch.arange(
             0, len(columns) + 1, self.neighbour_count, dtype=torch.int32, device=columns.device
         )
         ones = torch.ones(len(columns), device=columns.device)
         structure = SparseGraph(offsets, columns, ones, len(projected))
-        directions = functional.normalize(projected)
+        directions = unit_rows(projected)
         return structure, entry_dot_products(structure, directions, directions)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mgstudy.data.dataset import Dataset, Interactions, as_tensor
 from mgstudy.models.base import Scorer
+from mgstudy.models.highest import GROUP, members
 
 NO_ITEM = -1
 """Fills the end of a list when a user has fewer candidates than the list is long."""
@@ -25,9 +26,6 @@ SCORES_ON_DEVICE = 2**26
 """Scores that occupy an accelerator well without filling its memory."""
 
 _NAN = "a score is NaN: the model's weights are no longer finite"
-
-GROUP = 8
-"""Items in a group of which first only the highest score is looked at."""
 
 
 @dataclass(frozen=True)
@@ -281,12 +279,7 @@ def _candidates(scores: Tensor, count: int) -> tuple[Tensor | None, Tensor | Non
     else:
         values, best_groups = maxima.topk(count, dim=1)
         lowest = values[:, -1]
-    candidates = best_groups.new_empty(rows, GROUP * count + columns - groups * GROUP)
-    members = candidates[:, : GROUP * count].view(rows, GROUP, count)
-    offsets = groups * torch.arange(GROUP, device=scores.device)[:, None]
-    torch.add(best_groups[:, None, :], offsets, out=members)
-    candidates[:, GROUP * count :] = torch.arange(groups * GROUP, columns, device=scores.device)
-    return candidates, lowest
+    return members(best_groups, groups, columns), lowest
 
 
 def _refuse_nan(scores: Tensor) -> None:
