@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,11 +14,12 @@ from mgstudy.config.parameters import parameter
 from mgstudy.data.dataset import Dataset
 from mgstudy.models.base import Batch, GraphRecommender, ModalityNeed, Paper
 from mgstudy.models.graph import SparseGraph
+from mgstudy.models.highest import highest
 from mgstudy.models.interaction_graphs import co_occurrence, symmetric_graph
 from mgstudy.models.item_graphs import binary_matrix, consistent_neighbours, normalize_by_row_sums
-from mgstudy.models.losses import dot_products, sum_over_row_blocks
+from mgstudy.models.losses import dot_products, sum_over_products
 from mgstudy.models.propagation import light_gcn_mean, propagate_layers
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.rows import gather_rows, unit_rows
 from mgstudy.models.signals import Signal, passed
 
 RELATED_ITEMS = 10
@@ -113,7 +113,7 @@ class DAMRS(GraphRecommender):
         assert batch.negatives is not None
         all_users, all_items, views = self._views()
         mean_view = torch.stack(views).mean(dim=0)
-        directions = [functional.normalize(view) for view in views]
+        directions = [unit_rows(view) for view in views]
         total = self._denoised_ranking(batch, all_users, all_items + mean_view, directions)
         items = torch.unique(torch.cat([batch.positives, batch.negatives]))
         if self.preference_weight > 0:
@@ -198,16 +198,22 @@ def preference_divergence(users: Tensor, items: Tensor, item_views: Tensor) -> T
         item_views: Shape ``[items, width]``.
     """
     users = passed(Signal.REPRESENTATION, users)
-    directions = [
-        functional.normalize(passed(Signal.REPRESENTATION, rows)) for rows in (items, item_views)
-    ]
-    total = sum_over_row_blocks(_summed_divergence, [users], directions)
+    directions = [unit_rows(passed(Signal.REPRESENTATION, rows)) for rows in (items, item_views)]
+    total = sum_over_products(_divergence_of_block, [users, users], directions)
     return total / (len(users) * len(items))
 
 
-def _summed_divergence(users: Tensor, items: Tensor, item_views: Tensor) -> Tensor:
-    first, second = users @ items.t(), users @ item_views.t()
-    return ((first.sigmoid() - second.sigmoid()) * (first - second)).sum()
+def _divergence_of_block(
+    _: slice, first: Tensor, second: Tensor
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """The sum over a block of pairs and its gradient by either score."""
+    probabilities, others = first.sigmoid(), second.sigmoid()
+    gap, difference = probabilities - others, first.sub_(second)
+    # The slope of a logistic function p is p (1 - p).
+    by_first = probabilities.mul_(1 - probabilities).mul_(difference).add_(gap)
+    yield (gap * difference).sum(), by_first
+    by_second = others.mul_(1 - others).mul_(difference).add_(gap).neg_()
+    yield gap.new_zeros(()), by_second
 
 
 def relation_alignment(directions: Sequence[Tensor], items: Tensor) -> Tensor:
@@ -225,31 +231,49 @@ def relation_alignment(directions: Sequence[Tensor], items: Tensor) -> Tensor:
     """
     directions = [passed(Signal.REPRESENTATION, direction) for direction in directions]
     rows = [gather_rows(direction, items) for direction in directions]
-    total = sum_over_row_blocks(_summed_alignment, rows, directions)
+    total = sum_over_products(_alignment_of_block, rows, directions)
     return total / (len(directions) * len(items))
 
 
-def _summed_alignment(*tensors: Tensor) -> Tensor:
-    view_count = len(tensors) // 2
-    rows, everything = tensors[:view_count], tensors[view_count:]
-    cosines = [row @ items.t() for row, items in zip(rows, everything, strict=True)]
-    with torch.no_grad():
-        shares = [cosine.softmax(dim=1) for cosine in cosines]
-        all_shares = reduce(torch.add, shares)
-        related = [torch.topk(all_shares + share, RELATED_ITEMS).indices for share in shares]
-    total = cosines[0].new_zeros(())
-    for cosine, first in zip(cosines, related, strict=True):
-        closeness = (cosine / TEMPERATURE).exp()
-        first_sum = closeness.gather(1, first).sum(dim=1)
+def _alignment_of_block(_: slice, *cosines: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+    """Each view's sum over a block of items and its gradient by the view's cosines."""
+    exponentials = [cosine.exp_() for cosine in cosines]
+    normalizers = [one.sum(dim=1, keepdim=True) for one in exponentials]
+    all_shares = torch.zeros_like(cosines[0])
+    for exponential, normalizer in zip(exponentials, normalizers, strict=True):
+        all_shares.addcdiv_(exponential, normalizer)
+    for exponential, normalizer in zip(exponentials, normalizers, strict=True):
+        together = torch.addcdiv(all_shares, exponential, normalizer)
+        first = highest(together, RELATED_ITEMS)[1]
+        # exp(cosine / TEMPERATURE) is the fifth power, a third of another exponential's time.
+        closeness = exponential.mul_(exponential.square().square_())
+        of_first = closeness.gather(1, first)
         # Summed without the first group, as the difference would cancel where that dominates.
-        others = closeness.scatter(1, first, 0.0)
-        others_sum = others.sum(dim=1)
-        second_sum = torch.topk(others, RELATED_ITEMS).values.sum(dim=1)
-        first_share = first_sum / (first_sum + others_sum)
-        second_share = second_sum / others_sum
-        logarithms = (first_share + EPSILON).log() + (second_share + EPSILON).log()
-        total = total - logarithms.sum()
-    return total
+        others = closeness.scatter_(1, first, 0.0)
+        of_second, second = highest(others, RELATED_ITEMS)
+        loss, by_first, by_second, by_others = _loss_of_shares(
+            *(group.sum(dim=1, keepdim=True) for group in (of_first, of_second, others))
+        )
+        # An exponential is its own slope, but for the temperature.
+        gradient = others.mul_(by_others / TEMPERATURE)
+        gradient.scatter_(1, second, of_second * ((by_others + by_second) / TEMPERATURE))
+        gradient.scatter_(1, first, of_first * (by_first / TEMPERATURE))
+        yield loss, gradient
+
+
+def _loss_of_shares(first: Tensor, second: Tensor, others: Tensor) -> tuple[Tensor, ...]:
+    """The loss of some items, and its gradients by the sums over their first groups, their second
+    groups and all but the first, shape ``[items, 1]`` each."""
+    everything = first + others
+    first_share, second_share = first / everything, second / others
+    loss = -((first_share + EPSILON).log() + (second_share + EPSILON).log()).sum()
+    by_first_share, by_second_share = (
+        -1.0 / (share + EPSILON) for share in (first_share, second_share)
+    )
+    by_first = by_first_share * others / everything.square()
+    by_second = by_second_share / others
+    by_others = -by_first_share * first_share / everything - by_second * second_share
+    return loss, by_first, by_second, by_others
 
 
 def co_occurring_items(dataset: Dataset, neighbour_count: int) -> Any:

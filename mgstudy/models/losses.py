@@ -5,13 +5,14 @@ Those over all pairs of two sets of rows never hold all pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mgstudy.models.rows import unit_rows
 from mgstudy.models.signals import Signal, is_watched, passed
 
 _BLOCK_ROWS = {"cpu": 64}
@@ -93,8 +94,8 @@ def info_nce(left: Tensor, right: Tensor, temperature: float, normalize: bool = 
     """
     left, right = passed(Signal.REPRESENTATION, left), passed(Signal.REPRESENTATION, right)
     if normalize:
-        left = functional.normalize(left, eps=1e-12)
-        right = functional.normalize(right, eps=1e-12)
+        left = unit_rows(left)
+        right = unit_rows(right)
     # Dividing the rows spares two passes over the [rows, rows] logits.
     left = left / temperature
     if is_watched(Signal.LOGITS):
@@ -153,53 +154,80 @@ def sum_over_row_blocks(
     return _SumOverRowBlocks.apply(function, len(rows), with_gradient, *rows, *shared)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def sum_over_products(
+    function: Callable[..., Iterable[tuple[Tensor, Tensor]]],
+    rows: Sequence[Tensor],
+    everything: Sequence[Tensor],
+) -> Tensor:
+    """As ``sum_over_row_blocks``, for a function of the products ``rows[p] @ everything[p].t()``
+    that gives its gradients itself.
+
+    Every elementary step of a loss over all pairs passes over all of them, and autograd takes twice
+    as many as gradients that are written out.
+
+    Args:
+        function: From a block's place among the rows, and its part of each product, shape
+            ``[block, candidates]``, which it may overwrite: for each product, terms of the sum over
+            the block, and the gradient of the whole sum by the part.
+        rows: Shape ``[rows, width]`` each.
+        everything: Shape ``[candidates, width]`` each.
+    """
+    with_gradient = torch.is_grad_enabled()
+    return _SumOverProducts.apply(function, len(rows), with_gradient, *rows, *everything)  # type: ignore[no-any-return,no-untyped-call]
+
+
 def sum_of_log_normalizers(anchors: Tensor, everything: Tensor, weights: Tensor) -> Tensor:
     """``sum over r of weights[r] * log(sum over w of exp(<anchors[r], everything[w]>))``.
 
-    What a contrastive loss costs beside its positives, as ``sum_over_row_blocks`` would compute it,
-    with the gradients written out: every elementary step of them passes over all pairs, and left to
-    autograd takes twice as long. Differentiable once.
+    What a contrastive loss costs beside its positives. Differentiable once.
 
     Args:
         anchors: Shape ``[rows, width]``.
         everything: Shape ``[candidates, width]``.
         weights: Shape ``[rows]``; a constant.
     """
-    with_gradient = torch.is_grad_enabled()
-    return _SumOfLogNormalizers.apply(anchors, everything, weights, with_gradient)  # type: ignore[no-any-return,no-untyped-call]
+
+    def of_block(span: slice, logits: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        own = weights[span, None]
+        highest = logits.amax(dim=1, keepdim=True)
+        sums = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+        yield (own * (sums.log() + highest)).sum(), logits.mul_(own / sums)
+
+    return sum_over_products(of_block, [anchors], [everything])
 
 
-class _SumOfLogNormalizers(torch.autograd.Function):
+class _SumOverProducts(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, anchors: Tensor, everything: Tensor, weights: Tensor, with_gradient: bool
+        ctx: Any,
+        function: Callable[..., Iterable[tuple[Tensor, Tensor]]],
+        count: int,
+        with_gradient: bool,
+        *tensors: Tensor,
     ) -> Tensor:
-        wanted = with_gradient and any(ctx.needs_input_grad[:2])
-        anchors, everything = anchors.detach(), everything.detach()
-        transposed = everything.t()
-        gradients = torch.empty_like(anchors), torch.zeros_like(everything)
-        normalizers = anchors.new_empty(len(anchors), 1)
-        block_rows = _BLOCK_ROWS.get(anchors.device.type, _BLOCK_ROWS_ELSEWHERE)
-        for start in range(0, len(anchors), block_rows):
+        wanted = with_gradient and any(ctx.needs_input_grad[3:])
+        tensors = tuple(tensor.detach() for tensor in tensors)
+        rows, everything = tensors[:count], tensors[count:]
+        of_rows, of_everything = (
+            [torch.zeros_like(tensor) for tensor in group] for group in (rows, everything)
+        )
+        total = rows[0].new_zeros(())
+        block_rows = _BLOCK_ROWS.get(rows[0].device.type, _BLOCK_ROWS_ELSEWHERE)
+        for start in range(0, len(rows[0]), block_rows):
             span = slice(start, start + block_rows)
-            rows = anchors[span]
-            logits = rows @ transposed
-            highest = logits.amax(dim=1, keepdim=True)
-            sums = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
-            normalizers[span] = sums.log() + highest
-            if wanted:
-                scales = weights[span, None] / sums
-                torch.mm(logits, everything, out=gradients[0][span])
-                gradients[0][span] *= scales
-                gradients[1].addmm_(logits.t(), rows * scales)
-        ctx.gradients = gradients if wanted else None
-        return (weights * normalizers[:, 0]).sum()
+            products = [one[span] @ other.t() for one, other in zip(rows, everything, strict=True)]
+            for position, (terms, gradient) in enumerate(function(span, *products)):
+                total += terms
+                if wanted:
+                    torch.mm(gradient, everything[position], out=of_rows[position][span])
+                    of_everything[position].addmm_(gradient.t(), rows[position][span])
+        ctx.gradients = (*of_rows, *of_everything)
+        return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        anchors, everything = ctx.gradients
-        return gradient * anchors, gradient * everything, None, None
+        return (None, None, None, *(gradient * value for value in ctx.gradients))
 
 
 class _SumOverRowBlocks(torch.autograd.Function):
