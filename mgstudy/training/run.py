@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,7 @@ def build_trainer(
         UnknownNameError: If no part has one of the names.
         InputError: If a parameter is unknown or out of range, or parts do not go together.
     """
+    _keep_freed_memory()
     settings = TrainingSettings() if settings is None else settings
     model_class, model_set, methods = _model_parts(dataset, model, model_parameters, robust)
     optimizer_class = optimizers.get(optimizer)
@@ -113,6 +115,20 @@ def build_trainer(
         seed=seed,
         learning_rate_decay=optimizer_set.learning_rate_decay,
     )
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc, if it is what allocates, keep freed memory for the next tensor.
+
+    A step makes and frees tables of some megabytes. By default they go back to the system each
+    time, and every page that it gives anew is cleared and mapped first, which takes longer than
+    what is computed in it. Tensors beyond glibc's own limit of 32 MiB still go back.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3  # As <malloc.h> numbers them.
+        mallopt(trim_threshold, -1)
+        mallopt(mmap_threshold, 32 * 2**20)
 
 
 def build_model(

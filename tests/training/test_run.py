@@ -1,3 +1,5 @@
+import ctypes
+import resource
 from typing import Any
 
 import pytest
@@ -111,3 +113,15 @@ def test_optimizer_settings_fixed_by_the_authors_are_the_default(small_dataset: 
         small_dataset, model=model.name, optimizer_parameters={"learning_rate_decay": 1.0}
     )
     assert overridden.learning_rate_decay == 1.0
+
+
+def test_memory_that_a_step_frees_is_there_for_the_next(small_dataset: Dataset) -> None:
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("glibc does not allocate here")
+    build_trainer(small_dataset, model="BPR")
+    torch.ones(6 * 2**20)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(6 * 2**20)
+    # Each has 6,144 pages of 4 KiB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 6144
