@@ -4,31 +4,40 @@
     python benchmarks/epoch.py --threads 2                 # generated, the size of Amazon Baby
 
 Two yardsticks stand beside the measured seconds. The **limit** is what the step's matrix products
-need at this machine's measured matrix rate, plus what its sparse products, gathered rows and
-optimizer move at its measured copy bandwidth; elementwise operations count nothing, as if all were
-fused into their neighbours. The **published** seconds are those of the published implementation
+need at this machine's measured matrix rate, plus what all its other operations move at its measured
+copy bandwidth: sparse products, gathered rows, the optimizer, and passes over tensors (elementwise
+operations, sums, norms, softmaxes, selections, copies). A pass writes what it makes, and reads what
+it is given unless a pass has read that before: as if all that read a tensor did so at once. Where
+all of it is small enough for a cache, it moves at the bandwidth of a copy there. Operations cost
+nothing beside, and are those that the step consists of now: one with fewer of them has a lower
+limit. The **published** seconds are those of the published implementation
 (an MMRec fork) on the same data, on another 2-core machine; both are divided by the time of a
 2048 x 2048 x 2048 matrix product on their machine. Everything is timed in turn, several times, and
-the least disturbed time counts; epochs are cut to ``--batches`` and extrapolated.
+the least disturbed time counts; epochs are cut to ``--batches`` and extrapolated, all but the first
+batch, with which some models build what the others use.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import math
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from benchmark_data import read, read_generated
 from models import Epoch, build, evaluate, least_disturbed, matrix_product, scratch_folder
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mgstudy.data.derived import DerivedArrays
 from mgstudy.models.base import models
@@ -36,7 +45,11 @@ from mgstudy.training.trainer import Trainer
 
 PRODUCT_FLOP = 2 * 2048**3
 COPIED = 2**25
-"""Floats in the copy that measures the bandwidth: 134 MB read and as many written."""
+"""Floats in the copy that measures the memory's bandwidth: 134 MB read and as many written."""
+COPIED_IN_CACHE = 2**17
+"""Floats in the copy that measures the cache's bandwidth: 0.5 MB read and as many written."""
+CACHE = 2**21
+"""Bytes that a pass may read and write to count as one in the cache."""
 
 PUBLISHED_PRODUCT_MS = 51.0
 PUBLISHED = {
@@ -83,10 +96,11 @@ def main() -> None:
     if options.measure is not None:
         print(json.dumps(measure(options)))
         return
-    copy = copy_bandwidth()
+    copies = [copy_bandwidth(count) / 1e9 for count in (COPIED, COPIED_IN_CACHE)]
     print(
         f"{options.threads} threads: matrix products at "
-        f"{PRODUCT_FLOP / matrix_product() / 1e9:.0f} GFLOP/s, copies at {copy / 1e9:.1f} GB/s"
+        f"{PRODUCT_FLOP / matrix_product() / 1e9:.0f} GFLOP/s, copies at {copies[0]:.1f} GB/s, "
+        f"in the cache at {copies[1]:.1f} GB/s"
     )
     print("| model | " + " | ".join(COLUMNS) + " |\n|---|" + "---:|" * len(COLUMNS))
     with scratch_folder(options) as scratch:
@@ -126,15 +140,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     trainer = build(options.measure, dataset, "plain")
     stages = {
         "product": matrix_product,
-        "copy": lambda: 8 * COPIED / copy_bandwidth(),
+        "copy": lambda: 1 / copy_bandwidth(COPIED),
+        "copy in cache": lambda: 1 / copy_bandwidth(COPIED_IN_CACHE),
         "validate": lambda: evaluate(trainer),
     }
     if trainer.model.trainable:
         stages["train"] = Epoch(trainer, options.batches).seconds
     figures: dict[str, Any] = {"train": 0.0} | least_disturbed(stages, options.rounds)
-    rate, bandwidth = PRODUCT_FLOP / figures["product"], 8 * COPIED / figures["copy"]
-    figures["train_limit"] = epoch_needs(trainer).seconds(rate, bandwidth)
-    figures["validate_limit"] = validation_needs(trainer).seconds(rate, bandwidth)
+    costs = (figures["product"] / PRODUCT_FLOP, figures["copy"], figures["copy in cache"])
+    figures["train_limit"] = epoch_needs(trainer).seconds(*costs)
+    figures["validate_limit"] = validation_needs(trainer).seconds(*costs)
     figures["published"] = PUBLISHED.get(dataset.name, {}).get(options.measure)
     return figures
 
@@ -164,16 +179,24 @@ def table_row(name: str, figures: dict[str, Any]) -> str:
 
 @dataclass
 class Needs:
-    """Floating-point operations of matrix products, and bytes that must be moved beside them."""
+    """Floating-point operations of matrix products, and bytes that must be moved beside them, by
+    memory or in the cache."""
 
     operations: float = 0.0
     bytes: float = 0.0
+    cached: float = 0.0
 
-    def seconds(self, rate: float, bandwidth: float) -> float:
-        return self.operations / rate + self.bytes / bandwidth
+    def seconds(self, operation: float, byte: float, cached: float) -> float:
+        """From the seconds of one of each."""
+        return self.operations * operation + self.bytes * byte + self.cached * cached
+
+    def __add__(self, other: Needs) -> Needs:
+        return Needs(
+            self.operations + other.operations, self.bytes + other.bytes, self.cached + other.cached
+        )
 
     def times(self, count: float) -> Needs:
-        return Needs(self.operations * count, self.bytes * count)
+        return Needs(count * self.operations, count * self.bytes, count * self.cached)
 
 
 class Counting(TorchDispatchMode):
@@ -182,15 +205,22 @@ class Counting(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.needs = Needs()
+        self._passed: set[int] = set()
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
     ) -> Any:
         result = function(*arguments, **(keywords or {}))
-        self.note(function.overloadpacket.__name__, arguments, result)
+        name = function.overloadpacket.__name__
+        if function.is_view:
+            return result
+        if not self._is_counted_by_kind(name, arguments, result):
+            self._count_pass(name, tensors_in((arguments, keywords)), tensors_in(result))
+        # Written anew, it must be read anew.
+        self._passed.difference_update(place(tensor) for tensor in tensors_in(result))
         return result
 
-    def note(self, name: str, arguments: Any, result: Any) -> None:
+    def _is_counted_by_kind(self, name: str, arguments: Any, result: Any) -> bool:
         needs = self.needs
         if name in ("mm", "bmm"):
             needs.operations += 2 * result.numel() * arguments[0].shape[-1]
@@ -205,22 +235,59 @@ class Counting(TorchDispatchMode):
         elif name in ("embedding", "index_select", "gather", "index"):
             needs.bytes += 2 * 4 * result.numel()
         elif name == "embedding_dense_backward":
-            needs.bytes += 2 * 4 * arguments[0].numel()
+            # The rows, and the table that they are added to.
+            needs.bytes += 4 * (2 * arguments[0].numel() + result.numel())
         elif name == "_fused_adam_":
             # Weight and both moments are read and written, the gradient is read.
             needs.bytes += 7 * sum(weight.nbytes for weight in arguments[0])
+        else:
+            return False
+        return True
+
+    def _count_pass(self, name: str, operands: list[Tensor], results: list[Tensor]) -> None:
+        if name.startswith(("empty", "new_empty")):
+            return
+        # What is only made like another reads nothing of it.
+        given = {} if name.endswith("_like") else {place(tensor): tensor for tensor in operands}
+        read = sum(size(tensor) for key, tensor in given.items() if key not in self._passed)
+        moved = read + sum(size(tensor) for tensor in results)
+        touched = sum(size(tensor) for tensor in (*given.values(), *results))
+        if touched <= CACHE:
+            self.needs.cached += moved
+        else:
+            self.needs.bytes += moved
+        self._passed.update(given)
+
+
+def tensors_in(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def place(tensor: Tensor) -> int:
+    """Where a tensor's values are, whatever view of them it is."""
+    return tensor.untyped_storage().data_ptr()
+
+
+def size(tensor: Tensor) -> int:
+    """Bytes of a tensor's values, those that are repeated once."""
+    return min(tensor.nbytes, tensor.untyped_storage().nbytes())
 
 
 def epoch_needs(trainer: Trainer) -> Needs:
-    """What an epoch needs, by one of its batches."""
+    """What an epoch needs, by its first batch and one of the others."""
     if trainer.gradient is None:
         return Needs()
     trainer.model.train()
-    batch = next(trainer._batches())
-    counting = Counting()
-    with counting:
-        trainer.gradient.step(lambda: trainer.model.loss(batch))
-    return counting.needs.times(len(trainer.dataset.train) / len(batch))
+    trainer.model.before_epoch(0)
+    batches = trainer._batches()
+    counted: list[Needs] = []
+    for batch in itertools.islice(batches, 2):
+        with Counting() as counting:
+            trainer.gradient.step(partial(trainer.model.loss, batch))
+        counted.append(counting.needs)
+    # The last batch of an epoch may be short.
+    others = max(0.0, len(trainer.dataset.train) / len(batch) - 1)
+    return counted[0] + counted[-1].times(others)
 
 
 @torch.no_grad()
@@ -231,25 +298,27 @@ def validation_needs(trainer: Trainer) -> Needs:
     block = users[: trainer.validation.ranking.block_size]
     with Counting() as counting:
         scorer = trainer.model.scorer()
-    needs = counting.needs
+    needs: Needs = counting.needs
     with Counting() as counting:
         scorer(block)
-    per_block = counting.needs.times(len(users) / len(block))
-    scores = 2 * 4 * len(users) * trainer.dataset.item_count
-    return Needs(needs.operations + per_block.operations, needs.bytes + per_block.bytes + scores)
+    scores = Needs(bytes=2 * 4 * len(users) * trainer.dataset.item_count)
+    per_block: Needs = counting.needs
+    return needs + per_block.times(len(users) / len(block)) + scores
 
 
-def copy_bandwidth() -> float:
-    """Bytes read plus bytes written per second, the best of three copies."""
-    source, target = torch.ones(COPIED), torch.empty(COPIED)
+def copy_bandwidth(count: int) -> float:
+    """Bytes read plus bytes written per second, the best of three copies of so many floats."""
+    source, target = torch.ones(count), torch.empty(count)
+    repeats = COPIED // count
     best = math.inf
     for _ in range(3):
         began = time.perf_counter()
-        target.copy_(source)
+        for _ in range(repeats):
+            target.copy_(source)
         best = min(best, time.perf_counter() - began)
     del source, target
     gc.collect()
-    return 2 * 4 * COPIED / best
+    return 2 * 4 * count * repeats / best
 
 
 if __name__ == "__main__":

@@ -213,12 +213,17 @@ class Epoch:
         # With the first batch the whole epoch is sampled.
         first = next(batches)
         prepared = time.perf_counter()
+        ends = []
         for batch in itertools.islice(itertools.chain([first], batches), self.trained):
             self.strategy.step(partial(model.loss, batch)).item()
-        in_batches = time.perf_counter() - prepared
+            ends.append(time.perf_counter())
         self.number += 1
-        self.optimizer_share = self._in_optimizer / in_batches
-        return (prepared - began) + in_batches * self.whole / self.trained
+        self.optimizer_share = self._in_optimizer / (ends[-1] - prepared)
+        # With an epoch's first batch some models build what the others use.
+        if self.trained == 1:
+            return (prepared - began) + (ends[0] - prepared) * self.whole
+        later = (ends[-1] - ends[0]) / (self.trained - 1)
+        return (ends[0] - began) + later * (self.whole - 1)
 
     def _enter(self, *_: Any) -> None:
         self._entered = time.perf_counter()
