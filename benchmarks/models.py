@@ -164,15 +164,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def least_disturbed(stages: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
     """The fewest seconds of each stage, all run in turn; the first round warms up."""
     best = dict.fromkeys(stages, math.inf)
-    began = time.perf_counter()
+    began = clock()
     for number in range(rounds + 1):
         for name, stage in stages.items():
             seconds = stage()
             if number > 0 or rounds == 0:
                 best[name] = min(best[name], seconds)
-        if number > 0 and time.perf_counter() - began > LONG_S:
+        if number > 0 and clock() - began > LONG_S:
             break
     return best
+
+
+def clock() -> float:
+    """Seconds: of this process where torch has one thread, which other work on the machine disturbs
+    little, else of the wall's clock."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def build(name: str, dataset: Dataset, gradient: str) -> Trainer:
@@ -205,18 +211,18 @@ class Epoch:
         """Train an epoch, without validation."""
         model = self.trainer.model
         self._in_optimizer = 0.0
-        began = time.perf_counter()
+        began = clock()
         model.train()
         model.before_epoch(self.number)
         self.strategy.start_epoch(self.number)
         batches = self.trainer._batches()
         # With the first batch the whole epoch is sampled.
         first = next(batches)
-        prepared = time.perf_counter()
+        prepared = clock()
         ends = []
         for batch in itertools.islice(itertools.chain([first], batches), self.trained):
             self.strategy.step(partial(model.loss, batch)).item()
-            ends.append(time.perf_counter())
+            ends.append(clock())
         self.number += 1
         self.optimizer_share = self._in_optimizer / (ends[-1] - prepared)
         # With an epoch's first batch some models build what the others use.
@@ -226,17 +232,17 @@ class Epoch:
         return (ends[0] - began) + later * (self.whole - 1)
 
     def _enter(self, *_: Any) -> None:
-        self._entered = time.perf_counter()
+        self._entered = clock()
 
     def _leave(self, *_: Any) -> None:
-        self._in_optimizer += time.perf_counter() - self._entered
+        self._in_optimizer += clock() - self._entered
 
 
 def evaluate(trainer: Trainer) -> float:
     """Seconds of a validation."""
-    began = time.perf_counter()
+    began = clock()
     trainer._evaluate(trainer.validation)
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def matrix_product() -> float:
@@ -244,9 +250,9 @@ def matrix_product() -> float:
     left, right = torch.randn(2, 2048, 2048)
     best = math.inf
     for _ in range(3):
-        began = time.perf_counter()
+        began = clock()
         left @ right
-        best = min(best, time.perf_counter() - began)
+        best = min(best, clock() - began)
     return best
 
 
