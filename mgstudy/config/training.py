@@ -197,7 +197,8 @@ class TrainingSettings(Settings):
     evaluation_block_size: int | None = Field(
         None,
         ge=1,
-        description="users that are ranked at once; null chooses as many as stay in the cache",
+        description="users that are ranked at once; null chooses as many as stay in the cache, "
+        "but no fewer than 16",
     )
     mask_validation_in_test: bool = Field(
         False,

@@ -22,6 +22,10 @@ NO_ITEM = -1
 
 SCORES_IN_CACHE = 2**20
 """Scores (float32, 4 MiB) that a processor keeps near between scoring, masking and selecting."""
+FEWEST_USERS = 16
+"""Users that a processor ranks at once, however many items there are: each block reads the
+representations of all items, which are in no cache where they are many. Of 200,000 items with 64
+columns, a user takes 2.3 ms of a core in blocks of 5, 1.0 in blocks of 16, 0.9 in blocks of 32."""
 SCORES_ON_DEVICE = 2**26
 """Scores that occupy an accelerator well without filling its memory."""
 
@@ -80,8 +84,9 @@ class FullRanking:
             self._ranked_items -= len(self._others)
         self._starts = as_tensor(arrays["starts"]).to(self.device)
         self._items = as_tensor(arrays["items"]).to(self.device)
-        at_once = SCORES_IN_CACHE if self.device.type == "cpu" else SCORES_ON_DEVICE
-        self.block_size = block_size or max(1, at_once // max(1, dataset.item_count))
+        on_processor = self.device.type == "cpu"
+        at_once, fewest = (SCORES_IN_CACHE, FEWEST_USERS) if on_processor else (SCORES_ON_DEVICE, 1)
+        self.block_size = block_size or max(fewest, at_once // max(1, dataset.item_count))
 
     def blocks(self, users: Tensor) -> list[RankedBlock]:
         """Users cut into blocks that are ranked at once, and what is left out of each: to be kept

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,6 +124,13 @@ def test_a_scorer_that_fails_is_heard_and_leaves_torch_its_threads(small_dataset
     with pytest.raises(FloatingPointError):
         list(ranking.lists(lambda ids: torch.full((len(ids), 40), torch.nan), torch.arange(60), 10))
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(("items", "users"), [(2**10, 1024), (2**16, 16), (2**18, 16)])
+def test_many_items_are_read_for_several_users_at_once(
+    small_dataset: Dataset, items: int, users: int
+) -> None:
+    assert FullRanking(replace(small_dataset, item_count=items)).block_size == users
 
 
 def test_ranks_any_users(small_dataset: Dataset) -> None:

@@ -48,6 +48,9 @@ _RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Tune's workers have an environment of their own: none of those that Ray starts ahead fits.
     "RAY_enable_worker_prestart": "0",
+    # Torch gives large tensors back as soon as they are freed, and a gradient of a million rows is
+    # had from the system anew in every step: by the page of 4 KiB, that took most of a step of BPR.
+    "THP_MEM_ALLOC_ENABLE": "1",
 }
 _WHAT_THEN = (
     "where memory ran out, lower `resources: {max_concurrent: ...}`; the same command goes on"

@@ -180,3 +180,22 @@ def test_a_ray_that_does_not_start_is_one_line(
     assert line.startswith("Ray does not start on this machine: ")
     assert str(folder) in line
     assert not ray.is_initialized()
+
+
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FAULTS = """
+import resource, torch
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.zeros(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(
+    not PAGES.exists() or "[madvise]" not in PAGES.read_text(),
+    reason="pages of 2 MiB are not for those who ask",
+)
+def test_large_tensors_are_had_by_the_large_page() -> None:
+    environment = ray_session._RAY_ENVIRONMENT
+    faults = int(finished(sys.executable, "-c", FAULTS, environment=environment).stdout)
+    assert faults < 2**26 / 4096 / 8
