@@ -218,6 +218,18 @@ class Dataset:
         return replace(self, texts=held)
 
 
+def distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct values, ascending, of keys that hardly repeat, such as those of pairs.
+
+    ``np.unique`` looks them up in a hash table, which takes 15 times as long as sorting two
+    million, and more where there are more.
+    """
+    in_order = np.sort(keys)
+    first = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(in_order[1:], in_order[:-1], out=first[1:])
+    return in_order[first]
+
+
 def as_tensor(array: NDArray[Any]) -> Tensor:
     """Hand an array, which may be read-only and shared between processes, to torch without a copy.
 

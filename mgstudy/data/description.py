@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, distinct
 from mgstudy.data.histories import users_trained_on_later
 from mgstudy.data.interactions import SPLITS
 from mgstudy.data.loading import load_dataset, read_manifest
@@ -230,9 +230,9 @@ def _leakage(manifest: Manifest, dataset: Dataset) -> Leakage:
             SPLITS, (dataset.train, dataset.validation, dataset.test), strict=True
         )
     }
-    unique = {name: np.unique(keys) for name, keys in pairs.items()}
+    unique = {name: distinct(keys) for name, keys in pairs.items()}
     shared = {
-        f"{first}/{second}": len(np.intersect1d(unique[first], unique[second]))
+        f"{first}/{second}": len(np.intersect1d(unique[first], unique[second], assume_unique=True))
         for first, second in (("train", "validation"), ("train", "test"), ("validation", "test"))
     }
     after_held_out = users_trained_on_later(dataset, within_domains=True)

@@ -9,6 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mgstudy.data.dataset import distinct
+
 SPLITS = ("train", "validation", "test")
 """Names of the splits; a split's code is its position."""
 TRAIN, VALIDATION, TEST = range(len(SPLITS))
@@ -124,14 +126,14 @@ class RawInteractions:
     def counts(self) -> Counts:
         """Count them."""
         by_split = np.bincount(self.splits, minlength=len(SPLITS))
-        trained_items = np.unique(self.items[self.splits == TRAIN])
-        distinct_pairs = len(np.unique(self.users * self.item_count + self.items))
+        trained_items = np.bincount(self.items[self.splits == TRAIN], minlength=self.item_count)
+        distinct_pairs = len(distinct(self.users * self.item_count + self.items))
         return Counts(
             users=self.user_count,
             items=self.item_count,
             train=int(by_split[TRAIN]),
             validation=int(by_split[VALIDATION]),
             test=int(by_split[TEST]),
-            items_without_training=self.item_count - len(trained_items),
+            items_without_training=self.item_count - int(np.count_nonzero(trained_items)),
             sparsity=1 - distinct_pairs / max(1, self.user_count * self.item_count),
         )

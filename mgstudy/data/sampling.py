@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mgstudy.data.dataset import Dataset
+from mgstudy.data.dataset import Dataset, distinct
 from mgstudy.errors import InputError
 
 PairBatch: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64] | None]
@@ -234,8 +234,9 @@ def _allowed_items(dataset: Dataset) -> dict[str, NDArray[Any]]:
         cut into buckets of ``2 ** widths``, about as many as the user has keys: ``buckets`` says
         where a user's begin, and ``firsts`` which key is the first in each or behind it.
     """
-    candidates, positions = np.unique(dataset.train.items, return_inverse=True)
-    own = np.unique(dataset.train.users * len(candidates) + positions)
+    occurs = dataset.train_counts > 0
+    candidates, positions = np.flatnonzero(occurs), np.cumsum(occurs) - 1
+    own = distinct(dataset.train.users * len(candidates) + positions[dataset.train.items])
     users = own // max(1, len(candidates))
     counts = np.bincount(users, minlength=dataset.user_count)
     starts = np.concatenate([[0], np.cumsum(counts)])

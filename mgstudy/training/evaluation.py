@@ -22,7 +22,7 @@ from mgstudy.config.metrics import (
     split_group,
 )
 from mgstudy.config.training import Metric, parse_metric
-from mgstudy.data.dataset import Dataset, Interactions, as_tensor
+from mgstudy.data.dataset import Dataset, Interactions, as_tensor, distinct
 from mgstudy.errors import InputError
 from mgstudy.models.base import Scorer
 from mgstudy.training.metrics.base import Catalogue, RankedLists
@@ -278,7 +278,7 @@ def _relevant_items(interactions: Interactions, item_count: int) -> dict[str, ND
     users, positions, counts = np.unique(
         interactions.users, return_inverse=True, return_counts=True
     )
-    keys = np.unique(positions * item_count + interactions.items)
+    keys = distinct(positions * item_count + interactions.items)
     return {
         "users": users,
         "counts": counts.astype(np.int64),

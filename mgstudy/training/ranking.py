@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgstudy.data.dataset import Dataset, Interactions, as_tensor
+from mgstudy.data.dataset import Dataset, Interactions, as_tensor, distinct
 from mgstudy.models.base import Scorer
 from mgstudy.models.highest import GROUP, members
 
@@ -294,7 +294,7 @@ def _refuse_nan(scores: Tensor) -> None:
 
 def _items_by_user(splits: Sequence[Interactions], dataset: Dataset) -> dict[str, np.ndarray]:
     """Distinct items by user: ``items[starts[u] : starts[u + 1]]`` are those of user ``u``."""
-    keys = np.unique(
+    keys = distinct(
         np.concatenate([split.users * dataset.item_count + split.items for split in splits])
     )
     starts = np.searchsorted(keys, np.arange(dataset.user_count + 1) * dataset.item_count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.data.interactions import RawInteractions
@@ -54,11 +55,15 @@ class KCore(Step):
             )
         mask = np.zeros(len(interactions), dtype=np.bool_)
         mask[kept] = True
-        users_before, items_before = interactions.users, interactions.items
+        before = {"users": interactions.users, "items": interactions.items}
         counts = {
             "rounds": rounds,
-            "users dropped": len(np.unique(users_before)) - len(np.unique(users_before[mask])),
-            "items dropped": len(np.unique(items_before)) - len(np.unique(items_before[mask])),
+            **{f"{what} dropped": _occur(ids) - _occur(ids[mask]) for what, ids in before.items()},
         }
         name = f"keep users with {settings.users} and items with {settings.items} interactions"
         return interactions.kept(mask, name, counts)
+
+
+def _occur(ids: NDArray[np.int64]) -> int:
+    """How many different ones there are."""
+    return int(np.count_nonzero(np.bincount(ids)))
