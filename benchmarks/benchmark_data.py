@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
 
 from mgstudy.data.dataset import Dataset, Interactions
 
 WIDTHS = {"image": 4096, "text": 384}
 """Columns of the generated features: those of the published Amazon datasets."""
+LOG = pa.schema([("user", pa.string()), ("item", pa.string()), ("timestamp", pa.int64())])
 
 
 def read(folder: Path) -> Dataset:
@@ -52,24 +57,57 @@ def generate(
     """
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
-    popularity = 1.0 / np.arange(1, items + 1) ** 0.7
-    drawn = generator.choice(items, size=interactions, p=popularity / popularity.sum())
+    drawn_users, drawn_items = _drawn(generator, users, items, interactions)
     held_out = np.arange(users if held_out_users is None else min(users, held_out_users))
     np.savez(
         folder / "interactions.npz",
         counts=np.array([users, items]),
-        users=generator.integers(users, size=interactions),
-        items=generator.permutation(items)[drawn],
+        users=drawn_users,
+        items=drawn_items,
         held_out_users=held_out,
         held_out_items=generator.integers(items, size=len(held_out)),
     )
     for modality, width in widths.items():
-        table = np.lib.format.open_memmap(
-            folder / f"{modality}.npy", mode="w+", dtype=np.float32, shape=(items, width)
-        )
-        for start in range(0, items, 4096):
-            rows = table[start : start + 4096]
-            rows[:] = generator.standard_normal(rows.shape, dtype=np.float32)
+        _write_features(folder / f"{modality}.npy", generator, items, width)
+
+
+def generate_raw(folder: Path, users: int, items: int, interactions: int, width: int) -> None:
+    """Write what ``generate`` draws as raw data: ``log.csv`` with users, items and times, the table
+    ``image.npy`` of random features, and ``items.txt`` with the item of each of its rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    drawn = _drawn(generator, users, items, interactions)
+    with pyarrow.csv.CSVWriter(folder / "log.csv", LOG) as file:
+        for start in range(0, interactions, 1_000_000):
+            ids = [column[start : start + 1_000_000] for column in drawn]
+            times = generator.integers(10**9, 14 * 10**8, size=len(ids[0]))
+            keys = [_keys(letter, numbers) for letter, numbers in zip("UI", ids, strict=True)]
+            file.write_table(pa.table([*keys, pa.array(times)], LOG))
+    _write_features(folder / "image.npy", generator, items, width)
+    (folder / "items.txt").write_text("\n".join(_keys("I", np.arange(items)).to_pylist()) + "\n")
+
+
+def _drawn(
+    generator: np.random.Generator, users: int, items: int, interactions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Users, all as active, and items, popular by a power law."""
+    popularity = 1.0 / np.arange(1, items + 1) ** 0.7
+    ranks = generator.choice(items, size=interactions, p=popularity / popularity.sum())
+    drawn = generator.integers(users, size=interactions)
+    return drawn, generator.permutation(items)[ranks]
+
+
+def _keys(letter: str, numbers: NDArray[np.int64]) -> pa.Array:
+    """Names of ten characters."""
+    digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), 9, "0")
+    return pc.binary_join_element_wise(letter, digits, "")
+
+
+def _write_features(path: Path, generator: np.random.Generator, items: int, width: int) -> None:
+    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(items, width))
+    for start in range(0, items, 4096):
+        rows = table[start : start + 4096]
+        rows[:] = generator.standard_normal(rows.shape, dtype=np.float32)
 
 
 def read_generated(folder: Path) -> Dataset:

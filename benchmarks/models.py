@@ -181,8 +181,10 @@ def clock() -> float:
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def build(name: str, dataset: Dataset, gradient: str) -> Trainer:
-    return build_trainer(dataset, model=name, gradient=gradient, settings=TrainingSettings())
+def build(
+    name: str, dataset: Dataset, gradient: str, settings: TrainingSettings | None = None
+) -> Trainer:
+    return build_trainer(dataset, model=name, gradient=gradient, settings=settings)
 
 
 class Epoch:
@@ -191,16 +193,20 @@ class Epoch:
     Args:
         trainer: Of a model that is trained.
         batches: Train at most this many, and extrapolate.
+        seconds: Begin no batch later than this, and extrapolate.
 
     Attributes:
+        whole: Batches of an epoch.
+        trained: Batches of the last epoch that were trained.
         optimizer_share: The optimizer's share of the last epoch's time.
     """
 
-    def __init__(self, trainer: Trainer, batches: int | None) -> None:
+    def __init__(self, trainer: Trainer, batches: int | None, seconds: float = math.inf) -> None:
         assert trainer.gradient is not None
         self.trainer, self.strategy = trainer, trainer.gradient
         self.whole = -(-len(trainer.dataset.train) // trainer.settings.batch_size)
-        self.trained = min(self.whole, batches or self.whole)
+        self.trained = self._most = min(self.whole, batches or self.whole)
+        self._seconds = seconds
         self.number = 0
         self.optimizer_share = 0.0
         self._in_optimizer = self._entered = 0.0
@@ -220,9 +226,12 @@ class Epoch:
         first = next(batches)
         prepared = clock()
         ends = []
-        for batch in itertools.islice(itertools.chain([first], batches), self.trained):
+        for batch in itertools.islice(itertools.chain([first], batches), self._most):
             self.strategy.step(partial(model.loss, batch)).item()
             ends.append(clock())
+            if ends[-1] - prepared > self._seconds:
+                break
+        self.trained = len(ends)
         self.number += 1
         self.optimizer_share = self._in_optimizer / (ends[-1] - prepared)
         # With an epoch's first batch some models build what the others use.
