@@ -1,4 +1,4 @@
-"""Trains one model of another library and writes how long it took and what it learned.
+"""Trains one model of another library, and tells after each epoch what it took and has learned.
 
 Run by ``peers.py`` with the Python of an environment that has the library; it needs no mgstudy.
 """
@@ -6,10 +6,14 @@ Run by ``peers.py`` with the Python of an environment that has the library; it n
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import math
+import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +21,86 @@ import numpy as np
 import torch
 
 SPLITS = ("train", "valid", "test")
-Figures = dict[str, Any]
-"""``epoch`` seconds, ``validate`` seconds or none, and the factors ``users`` and ``items`` whose
-product is the scores."""
+FACTORS = "factors.npz"
+VALIDATIONS = 3
+"""Epochs whose validation by the library itself is timed; another takes as long."""
+PRODUCT_EVERY = 10
+
+Factors = Mapping[str, Any]
+"""Tables ``users`` and ``items`` whose product is the scores."""
+
+
+class EnoughError(Exception):
+    """Whoever asked for the training wants no further epoch."""
+
+
+class Account:
+    """Counts an epoch's seconds, and tells them to whoever asked for the training.
+
+    Only what lies between ``start`` and ``end`` counts as training. A line of JSON on the standard
+    output tells of an epoch, and the answer on the standard input is whether another follows; what
+    libraries print goes to the standard error.
+
+    Args:
+        folder: Where an epoch's factors are written, over those of the one before.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._output = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        self._epochs = 0
+        self.start()
+
+    def start(self) -> None:
+        self._wall, self._processor = time.perf_counter(), time.process_time()
+
+    def end(self, factors: Callable[[], Factors], validate: Callable[[], object]) -> None:
+        """Tell of an epoch that has ended.
+
+        Args:
+            factors: What was learned.
+            validate: The library's own validation.
+
+        Raises:
+            EnoughError: If no other epoch shall follow.
+        """
+        told = {
+            "training": time.process_time() - self._processor,
+            "wall": time.perf_counter() - self._wall,
+        }
+        np.savez(self._folder / FACTORS, **factors())
+        if self._epochs < VALIDATIONS:
+            told["validation"] = processor_seconds(validate)
+        if self._epochs % PRODUCT_EVERY == 0:
+            left, right = torch.randn(2, 2048, 2048)
+            told["product"] = processor_seconds(lambda: left @ right)
+        self._epochs += 1
+        print(json.dumps(told), file=self._output, flush=True)
+        if sys.stdin.readline() != "on\n":
+            raise EnoughError
+
+
+def processor_seconds(act: Callable[[], object]) -> float:
+    began = time.process_time()
+    act()
+    return time.process_time() - began
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("peer", choices=PEERS)
     arguments.add_argument("--folder", type=Path, required=True, help="written by peers.py")
-    arguments.add_argument("--epochs", type=int, required=True)
-    arguments.add_argument("--threads", type=int, required=True)
+    arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    torch.set_num_threads(1)
     with np.load(options.folder / "data.npz") as arrays:
         data = dict(arrays)
-    figures = PEERS[options.peer](data, options.folder, options.epochs, options.threads)
-    factors = {name: figures.pop(name) for name in ("users", "items")}
-    np.savez(options.folder / f"{options.peer}.npz", **factors)
-    print(json.dumps(figures | {"product": matrix_product()}), file=sys.__stdout__)
+    with suppress(EnoughError):
+        PEERS[options.peer](data, options.folder, options.seed)
 
 
-def matrix_product() -> float:
-    left, right = torch.randn(2, 2048, 2048)
-    best = math.inf
-    for _ in range(10):
-        began = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - began)
-    return best
-
-
-def recbole(name: str, data: dict[str, Any], folder: Path, epochs: int) -> Figures:
+def recbole(name: str, data: dict[str, Any], folder: Path, seed: int) -> None:
     # RecBole 1.2.1 uses names that NumPy 2 no longer has, and a private dictionary of SciPy's
     # under the name it had before.
     for old, new in {"float_": "float64", "complex_": "complex128", "unicode_": "str_"}.items():
@@ -79,7 +130,7 @@ def recbole(name: str, data: dict[str, Any], folder: Path, epochs: int) -> Figur
             "data_path": str(folder),
             "benchmark_filename": list(SPLITS),
             "load_col": {"inter": ["user_id", "item_id"]},
-            "epochs": epochs,
+            "seed": seed,
             "embedding_size": 64,
             "n_layers": 2,
             "train_batch_size": 2048,
@@ -94,92 +145,133 @@ def recbole(name: str, data: dict[str, Any], folder: Path, epochs: int) -> Figur
             "checkpoint_dir": str(folder),
         },
     )
-    init_seed(config["seed"], True)
+    init_seed(seed, True)
     dataset = create_dataset(config)
     train, valid, _ = data_preparation(config, dataset)
     model = get_model(name)(config, train.dataset)
     trainer = get_trainer(config["MODEL_TYPE"], name)(config, model)
     trainer.eval_collector.data_collect(train)
-    epoch, validate = math.inf, math.inf
-    for number in range(epochs):
-        began = time.perf_counter()
+
+    def factors() -> Factors:
+        with torch.no_grad():
+            if name == "LightGCN":
+                tables = model.forward()
+            else:
+                tables = model.user_embedding.weight, model.item_embedding.weight
+        # RecBole numbers users and items anew, from 1; those it never saw have zeros here.
+        found = {}
+        for kind, table, count in zip(("user", "item"), tables, data["counts"], strict=True):
+            known = dataset.field2id_token[f"{kind}_id"][1:].astype(np.int64)
+            found[f"{kind}s"] = np.zeros((count, table.shape[1]), dtype=np.float32)
+            found[f"{kind}s"][known] = table.detach().numpy()[1 : len(known) + 1]
+        return found
+
+    account = Account(folder)
+    for number in itertools.count():
+        account.start()
         trainer._train_epoch(train, number, show_progress=False)
-        epoch = min(epoch, time.perf_counter() - began)
-        if number >= epochs - 3:
-            began = time.perf_counter()
-            trainer._valid_epoch(valid, show_progress=False)
-            validate = min(validate, time.perf_counter() - began)
-    with torch.no_grad():
-        if name == "LightGCN":
-            users, items = model.forward()
-        else:
-            users, items = model.user_embedding.weight, model.item_embedding.weight
-    # RecBole numbers users and items anew, from 1; those it never saw have zeros here.
-    factors = {}
-    for kind, table, count in (
-        ("user", users, data["counts"][0]),
-        ("item", items, data["counts"][1]),
-    ):
-        known = dataset.field2id_token[f"{kind}_id"][1:].astype(np.int64)
-        factors[f"{kind}s"] = np.zeros((count, table.shape[1]), dtype=np.float32)
-        factors[f"{kind}s"][known] = table.detach().numpy()[1 : len(known) + 1]
-    return {"epoch": epoch, "validate": validate, **factors}
+        account.end(factors, lambda: trainer._valid_epoch(valid, show_progress=False))
 
 
-def implicit_bpr(data: dict[str, Any], folder: Path, epochs: int, threads: int) -> Figures:
+def implicit_bpr(data: dict[str, Any], folder: Path, seed: int) -> None:
     from implicit.cpu.bpr import BayesianPersonalizedRanking
+    from implicit.evaluation import ranking_metrics_at_k
     from scipy.sparse import csr_matrix
 
-    users, items = data["train"].T
-    matrix = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape=data["counts"])
-    model = BayesianPersonalizedRanking(
-        factors=64, iterations=epochs, num_threads=threads, random_state=0
+    train, valid = (
+        csr_matrix((np.ones(len(data[split]), np.float32), data[split].T), shape=data["counts"])
+        for split in ("train", "valid")
     )
-    began = time.perf_counter()
-    model.fit(matrix, show_progress=False)
-    epoch = (time.perf_counter() - began) / epochs
-    held_out = np.unique(data["valid"][:, 0])
-    began = time.perf_counter()
-    model.recommend(held_out, matrix[held_out], N=50)
-    validate = time.perf_counter() - began
-    return {
-        "epoch": epoch,
-        "validate": validate,
-        "users": model.user_factors,
-        "items": model.item_factors,
-    }
+    model = BayesianPersonalizedRanking(
+        factors=64, iterations=sys.maxsize, num_threads=1, random_state=seed
+    )
+
+    def ended(*_: object) -> None:
+        account.end(
+            lambda: {"users": model.user_factors, "items": model.item_factors},
+            lambda: ranking_metrics_at_k(
+                model, train, valid, K=20, show_progress=False, num_threads=1
+            ),
+        )
+        account.start()
+
+    account = Account(folder)
+    model.fit(train, show_progress=False, callback=ended)
 
 
-def cornac_vbpr(data: dict[str, Any], folder: Path, epochs: int, threads: int) -> Figures:
+def cornac_vbpr(data: dict[str, Any], folder: Path, seed: int) -> None:
     from cornac.data import Dataset, ImageModality
+    from cornac.eval_methods.base_method import ranking_eval
+    from cornac.metrics import Recall
     from cornac.models import VBPR
 
-    user_count, item_count = data["counts"]
     features = np.load(folder / "features.npy")
-    pairs = Dataset.build([(int(user), int(item), 1.0) for user, item in data["train"]])
+    train = Dataset.build([(int(user), int(item), 1.0) for user, item in data["train"]], seed=seed)
+    valid = Dataset.build(
+        [(int(user), int(item), 1.0) for user, item in data["valid"]],
+        global_uid_map=train.uid_map,
+        global_iid_map=train.iid_map,
+        exclude_unknowns=True,
+    )
     # Cornac numbers users and items by first appearance.
-    known_users = np.fromiter(pairs.uid_map, dtype=np.int64)
-    known_items = np.fromiter(pairs.iid_map, dtype=np.int64)
-    pairs.add_modalities(item_image=ImageModality(features=features[known_items]))
+    known = {
+        "users": np.fromiter(train.uid_map, dtype=np.int64),
+        "items": np.fromiter(train.iid_map, dtype=np.int64),
+    }
+    features = features[known["items"]]
+    train.add_modalities(item_image=ImageModality(features=features))
     model = VBPR(
-        k=64, k2=64, n_epochs=epochs, batch_size=2048, learning_rate=1e-3, verbose=False, seed=0
+        k=64,
+        k2=64,
+        n_epochs=sys.maxsize,
+        batch_size=2048,
+        learning_rate=1e-3,
+        verbose=False,
+        seed=seed,
     )
-    began = time.perf_counter()
-    model.fit(pairs)
-    epoch = (time.perf_counter() - began) / epochs
-    users = np.zeros((user_count, 129), dtype=np.float32)
-    items = np.zeros((item_count, 129), dtype=np.float32)
-    users[known_users] = np.hstack(
-        [model.gamma_user, model.theta_user, np.ones((len(known_users), 1))]
-    )
-    bias = (model.beta_item + model.visual_bias)[:, None]
-    items[known_items] = np.hstack([model.gamma_item, model.theta_item, bias])
-    return {"epoch": epoch, "validate": None, "users": users, "items": items}
+
+    # The weights are the training's own until it ends; its optimizer has them.
+    weights: list[torch.Tensor] = []
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, tensors: list[torch.Tensor], **options: Any) -> None:
+            super().__init__(tensors, **options)
+            weights.extend(tensors)
+
+    def factors() -> Factors:
+        model.beta_item, model.gamma_user, model.gamma_item, model.theta_user, *projections = (
+            weight.detach().numpy() for weight in weights
+        )
+        model.theta_item = features @ projections[0]
+        model.visual_bias = (features @ projections[1]).ravel()
+        bias = (model.beta_item + model.visual_bias)[:, None]
+        tables = {
+            "users": (model.gamma_user, model.theta_user, np.ones((len(known["users"]), 1))),
+            "items": (model.gamma_item, model.theta_item, bias),
+        }
+        found = {}
+        for (kind, blocks), count in zip(tables.items(), data["counts"], strict=True):
+            found[kind] = np.zeros((count, 129), dtype=np.float32)
+            found[kind][known[kind]] = np.hstack(blocks)
+        return found
+
+    draw = train.uij_iter
+
+    def epoch(*arguments: Any, **options: Any) -> Iterator[Any]:
+        account.start()
+        yield from draw(*arguments, **options)
+        account.end(factors, lambda: ranking_eval(model, [Recall(k=20)], train, valid))
+
+    train.uij_iter = epoch
+    replaced: Any = torch.optim
+    replaced.Adam = Adam
+    account = Account(folder)
+    model.fit(train)
 
 
-PEERS = {
-    "RecBole BPR": lambda data, folder, epochs, _: recbole("BPR", data, folder, epochs),
-    "RecBole LightGCN": lambda data, folder, epochs, _: recbole("LightGCN", data, folder, epochs),
+PEERS: dict[str, Callable[[dict[str, Any], Path, int], None]] = {
+    "RecBole BPR": partial(recbole, "BPR"),
+    "RecBole LightGCN": partial(recbole, "LightGCN"),
     "implicit BPR": implicit_bpr,
     "Cornac VBPR": cornac_vbpr,
 }
