@@ -4,10 +4,10 @@
     python benchmarks/peers.py --home WORKSPACE --dataset ml_1m --python peers/bin/python
 
 The same interactions, batches of 2048 and embeddings of 64, Adam with learning rate 1e-3 (implicit
-has neither batches nor Adam, and its own defaults). Each side trains until its validation recall@20
-has not improved for ``--patience`` epochs, as in mgstudy, or longest for ``--epochs`` or for
-``--seconds`` of training; everyone's scores are measured by the same evaluator after every epoch.
-The curve says when 95 % of its own best was reached, and 95 % of the best of all sides.
+has neither batches nor Adam, and its own defaults). Each side trains until mgstudy's early stopping
+would end it, after 30 epochs or more, or longest for ``--epochs`` or for ``--seconds`` of training;
+everyone's scores are measured by the same evaluator after every epoch. The curve says when 95 % of
+its own best validation recall@20 was reached, and 95 % of the best of all sides.
 
 ``--python`` is that of an environment with ``benchmarks/requirements.txt``. Each training is a
 process of its own with one thread. Seconds are the processor's, of training alone; with a
@@ -175,7 +175,8 @@ def follow(
 ) -> Curve:
     """Follow a training epoch by epoch, and end it when it no longer improves."""
     curve = Curve()
-    stopper = EarlyStopper(EarlyStopping(patience=options.patience, minimum_epochs=0))
+    rule = EarlyStopping(patience=options.patience)
+    stopper = EarlyStopper(rule)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (
         (folder / "errors").open("w+") as errors,
