@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,10 +65,14 @@ class Workspace:
                 "databases that would lie there; give the workspace's folder another name"
             )
         try:
-            if folder.exists() and not folder.is_dir():
-                raise InputError(f"{folder}: is a file, expected the folder of a workspace")
+            # Of a name that can be none, `exists` says so up to Python 3.13 only.
+            mode = folder.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return cls(folder)
         except (OSError, ValueError) as error:  # Too long, or a NUL character.
             raise InputError(f"{folder}: cannot be a workspace: {first_line(error)}") from error
+        if not stat.S_ISDIR(mode):
+            raise InputError(f"{folder}: is a file, expected the folder of a workspace")
         return cls(folder)
 
     @property
