@@ -89,6 +89,7 @@ COLUMNS = (
     "product ms",
     "published s",
     "epoch / published",
+    "undivided",
     "validation / published",
 )
 
@@ -168,13 +169,14 @@ def table_row(name: str, figures: dict[str, Any]) -> str:
         f"{1000 * figures['product']:.0f}",
     ]
     if figures["published"] is None:
-        return f"| {name} | " + " | ".join([*cells, "–", "–", "–"]) + " |"
+        return f"| {name} | " + " | ".join([*cells, "–", "–", "–", "–"]) + " |"
     published_train, published_validate = figures["published"]
     machine = 1000 * figures["product"] / PUBLISHED_PRODUCT_MS
     whole = (published_train + published_validate) * machine / (train + validate)
     cells += [
         f"{published_train:.2f} + {published_validate:.2f}",
         f"1/{whole:.1f}",
+        f"1/{(published_train + published_validate) / (train + validate):.1f}",
         f"1/{published_validate * machine / validate:.1f}",
     ]
     return f"| {name} | " + " | ".join(cells) + " |"
