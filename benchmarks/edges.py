@@ -24,6 +24,7 @@ from pathlib import Path
 from commands import MGSTUDY, PIPELINE, SMALL, STUDY, environment_in
 
 from mgstudy import read_study
+from mgstudy.study.running.placement import this_machine, trial_resources
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
 
 TIMES = ("time/training_seconds", "time/evaluation_seconds")
@@ -54,7 +55,7 @@ def main() -> None:
         began = time.time()
         whole = seconds((*MGSTUDY, "launch", str(options.study), *changed), environment)
         epochs = [epoch for epoch, _ in EpochMetrics(study.folder.epoch_metrics).read()]
-    slots = study.config.resources.max_concurrent or 2
+    slots = trial_resources(study.config.resources, [this_machine()]).slots
     print_edges(numpy, whole, [each.at / 1000 - began for each in epochs], epochs, slots)
 
 

@@ -242,7 +242,6 @@ def measure(options: argparse.Namespace) -> None:
         "epoch": epoch.seconds(),
         "trained": epoch.trained,
         "batches": epoch.whole,
-        "optimizer": epoch.optimizer_share,
         "validation": evaluate(trainer),
         "validated": len(trainer.validation.users),
     }

@@ -230,6 +230,11 @@ def distinct(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     return in_order[first]
 
 
+def distinct_count(ids: NDArray[np.int64]) -> int:
+    """How many different ids there are among dense ones, such as those of users or items."""
+    return int(np.count_nonzero(np.bincount(ids)))
+
+
 def as_tensor(array: NDArray[Any]) -> Tensor:
     """Hand an array, which may be read-only and shared between processes, to torch without a copy.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mgstudy.data.dataset import Dataset, distinct
+from mgstudy.data.dataset import Dataset, distinct, distinct_count
 from mgstudy.data.histories import users_trained_on_later
 from mgstudy.data.interactions import SPLITS
 from mgstudy.data.loading import load_dataset, read_manifest
@@ -163,9 +163,9 @@ def describe_dataset(workspace: Workspace, name: str) -> DatasetDescription:
         item_degrees=_degrees(dataset.train_counts),
         cold_start={
             split: ColdStart(
-                items=len(np.unique(rows.items[dataset.train_counts[rows.items] == 0])),
+                items=distinct_count(rows.items[dataset.train_counts[rows.items] == 0]),
                 interactions_with_items=int((dataset.train_counts[rows.items] == 0).sum()),
-                users=len(np.unique(rows.users[train_users[rows.users] == 0])),
+                users=distinct_count(rows.users[train_users[rows.users] == 0]),
             )
             for split, rows in (("validation", dataset.validation), ("test", dataset.test))
         },
@@ -188,7 +188,7 @@ def _domain(dataset: Dataset, position: int, name: str) -> DomainDescription:
     trained = dataset.trained_in
     return DomainDescription(
         items=int(dataset.in_domain(name).sum()),
-        users=len(np.unique(np.concatenate([rows.users for rows in splits.values()]))),
+        users=distinct_count(np.concatenate([rows.users for rows in splits.values()])),
         interactions={split: len(rows) for split, rows in splits.items()},
         known_in_others=int((trained[:, position] & (trained.sum(axis=1) > 1)).sum()),
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from mgstudy.data.dataset import distinct
+from mgstudy.data.dataset import distinct, distinct_count
 
 SPLITS = ("train", "validation", "test")
 """Names of the splits; a split's code is its position."""
@@ -126,7 +126,7 @@ class RawInteractions:
     def counts(self) -> Counts:
         """Count them."""
         by_split = np.bincount(self.splits, minlength=len(SPLITS))
-        trained_items = np.bincount(self.items[self.splits == TRAIN], minlength=self.item_count)
+        trained_items = distinct_count(self.items[self.splits == TRAIN])
         distinct_pairs = len(distinct(self.users * self.item_count + self.items))
         return Counts(
             users=self.user_count,
@@ -134,6 +134,6 @@ class RawInteractions:
             train=int(by_split[TRAIN]),
             validation=int(by_split[VALIDATION]),
             test=int(by_split[TEST]),
-            items_without_training=self.item_count - int(np.count_nonzero(trained_items)),
+            items_without_training=self.item_count - trained_items,
             sparsity=1 - distinct_pairs / max(1, self.user_count * self.item_count),
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mgstudy.config.parameters import ParameterSet, parameter
+from mgstudy.data.dataset import distinct_count
 from mgstudy.data.interactions import RawInteractions
 from mgstudy.data.steps.base import Step
 from mgstudy.errors import InputError
@@ -58,12 +58,10 @@ class KCore(Step):
         before = {"users": interactions.users, "items": interactions.items}
         counts = {
             "rounds": rounds,
-            **{f"{what} dropped": _occur(ids) - _occur(ids[mask]) for what, ids in before.items()},
+            **{
+                f"{what} dropped": distinct_count(ids) - distinct_count(ids[mask])
+                for what, ids in before.items()
+            },
         }
         name = f"keep users with {settings.users} and items with {settings.items} interactions"
         return interactions.kept(mask, name, counts)
-
-
-def _occur(ids: NDArray[np.int64]) -> int:
-    """How many different ones there are."""
-    return int(np.count_nonzero(np.bincount(ids)))
