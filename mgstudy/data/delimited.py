@@ -33,7 +33,8 @@ class Dialect:
         delimiter: Between fields; of several characters too.
         header: Names of all columns, where the first line does not give them.
         encoding: Of the text.
-        quoted: Whether fields may be in double quotes; such a field may not hold a line break.
+        quoted: Whether fields may be in double quotes, where the delimiter is one character; such a
+            field may not hold a line break.
         all_text: Whether columns that are not read must be text in the encoding too.
     """
 
@@ -52,8 +53,19 @@ class Dialect:
         """
         text = line.decode(self.encoding)
         if self.quoted and len(self.delimiter) == 1 and '"' in text:
-            return next(csv.reader([text], delimiter=self.delimiter))
+            fields = next(csv.reader([f"{text}\n"], delimiter=self.delimiter))
+            if fields[-1].endswith("\n"):
+                raise csv.Error("the last quote is not closed")
+            return fields
         return text.split(self.delimiter)
+
+    def is_open(self, line: bytes) -> bool:
+        """Whether a quote of the line is not closed."""
+        try:
+            self.fields(line)
+        except csv.Error:
+            return True
+        return False
 
     def encoded(self, block: Block) -> bytes:
         """A block as Arrow reads it: UTF-8, with one character between fields."""
@@ -74,7 +86,7 @@ class Dialect:
     def fault(self, error: UnicodeDecodeError | csv.Error) -> str:
         """What is wrong with a line whose ``fields`` cannot be told."""
         if isinstance(error, csv.Error):  # Which advises programmers.
-            return "a carriage return or a quote where none can be"
+            return "a carriage return where none can be, or a quote that is not closed"
         name = self.encoding.upper()
         return f"not {name} text (byte {error.start + 1} of the line); save the file as {name}"
 
@@ -111,7 +123,15 @@ def read_delimited(
 
     def fast(block: Block) -> pa.Table:
         content = dialect.encoded(block)
+        has_quotes = dialect.quoted and b'"' in content
+        if has_quotes and not dialect.is_one_byte:
+            raise pa.ArrowInvalid("the delimiter is replaced inside quotes, too")
         table = parsed(content, {name: column.type for name, column in columns.items()})
+        if has_quotes:
+            # Whatever Arrow is told of line breaks, a quote that is not closed swallows lines.
+            last = block.content[block.content.rfind(b"\n", 0, -1) + 1 :]
+            if table.num_rows != content.count(b"\n") or dialect.is_open(last.rstrip(b"\r\n")):
+                raise pa.ArrowInvalid("a quote is not closed, or a line is empty")
         if integers and (b"0x" in content or b"0X" in content):
             # Arrow takes hexadecimal digits for a number.
             written = parsed(content, dict.fromkeys(integers, TEXT))

@@ -35,6 +35,8 @@ PER_SECOND: dict[Unit, int] = {
 _LATEST_SECONDS = 4_102_444_800
 """The latest plausible time, the year 2100; what is later is one in a smaller unit."""
 _MOST_SHOWN = 60
+_MARKS_OF_HALVES = (b"\\u", b"\\U", b"\xed")
+"""One of these is in every line that holds half of a surrogate pair: as an escape, or as bytes."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,11 @@ def read_json_lines(
     def fast(block: Block) -> pa.Table:
         # Blocks beyond the cache of the processor parse a tenth slower.
         reading = pyarrow.json.ReadOptions(use_threads=False, block_size=1 << 20)
-        return pyarrow.json.read_json(
+        table = pyarrow.json.read_json(
             pa.BufferReader(block.content), read_options=reading, parse_options=options
         )
+        table.validate(full=True)  # It takes any bytes for text.
+        return table
 
     blocks = line_blocks(malformed.path, progress)
     return read_tables(malformed, columns, blocks, fast, _parse_json)
@@ -185,9 +189,9 @@ def read_item_records(
             elif not isinstance(name, str) or not name:
                 malformed.add(number, f"{key} is missing")
             elif name in wanted:
-                # Only an escape can stand for what is no text.
-                if b"\\u" in line and not _is_text(_all_text(record)):
-                    malformed.add(number, "holds an escape that is not valid text")
+                is_suspect = any(mark in line for mark in _MARKS_OF_HALVES)
+                if is_suspect and not _is_text(_all_text(record)):
+                    malformed.add(number, "holds half of a surrogate pair, which is not valid text")
                 else:
                     yield number, name, record
         malformed.check(read)

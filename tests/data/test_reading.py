@@ -114,6 +114,25 @@ def test_a_malformed_json_line_is_named_or_counted(tmp_path, bad, message) -> No
     assert malformed.count == 1
 
 
+SURROGATES = b"\xed\xa0\xbd\xed\xb8\x80"
+"""A face in CESU-8, as some databases write it."""
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [(b"U\xff", "not JSON: 'utf-8' codec"), (SURROGATES, "which is not valid text")],
+)
+def test_a_json_line_that_is_not_utf_8_is_named_or_counted(tmp_path, user, message) -> None:
+    path = tmp_path / "a.json"
+    good = json.dumps(GOOD).encode()
+    path.write_bytes(b"\n".join([good, good.replace(b'"a"', b'"' + user + b'"'), good]))
+    with pytest.raises(InputError, match=rf"line 2: .*{message}"):
+        list(read_json_lines(Malformed(path, 0), COLUMNS, no_progress))
+    malformed = Malformed(path, 0.5)
+    table = pa.concat_tables(read_json_lines(malformed, COLUMNS, no_progress))
+    assert (table.num_rows, malformed.count) == (2, 1)
+
+
 @pytest.mark.parametrize("stars", [2**53 + 1, 10**20, 10**300])
 def test_whole_numbers_of_many_digits_are_read_beside_a_malformed_line(tmp_path, stars) -> None:
     path = json_file(tmp_path / "a.json", [{**GOOD, "stars": stars}, "{"])
@@ -144,6 +163,44 @@ def test_delimited_text_is_read_by_the_names_of_its_columns(tmp_path) -> None:
         {"user": "u", "stars": 2.5, "time": 1},
         {"user": 'v "w"', "stars": 3.0, "time": 2},
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "bad", "left"),
+    [
+        ('5\t"Heroes\n6\tLow\n7\tLodger\n', 2, ["Low", "Lodger"]),
+        ('5\t"Heroes\n6\tLow"\n7\tLodger\n', 2, ['Low"', "Lodger"]),
+        ('5\tHeroes\n6\tLow\n7\t"Lodger\n', 4, ["Heroes", "Low"]),
+        ('5\tHeroes\n6\t"Low""\r\n7\t"Lodger"\r\n', 3, ["Heroes", "Lodger"]),
+    ],
+)
+def test_a_quote_that_is_not_closed_swallows_no_lines(tmp_path, lines, bad, left) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text(f"item\ttitle\n{lines}", "utf-8", newline="")
+    columns = {"item": Column(), "title": Column()}
+    with pytest.raises(InputError, match=f"line {bad}: .*a quote that is not closed"):
+        list(read_delimited(Malformed(path, 0), columns, Dialect("\t"), no_progress))
+    malformed = Malformed(path, 0.5)
+    (table,) = read_delimited(malformed, columns, Dialect("\t"), no_progress)
+    assert (table["title"].to_pylist(), malformed.count) == (left, 1)
+
+
+def test_a_quote_inside_a_field_is_one(tmp_path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text('item\ttitle\n1\t12" vinyl\n\n2\t"so-called" x\n', "utf-8")
+    columns = {"title": Column()}
+    tables = read_delimited(Malformed(path, 0), columns, Dialect("\t"), no_progress)
+    assert pa.concat_tables(tables)["title"].to_pylist() == ['12" vinyl', "so-called x"]
+
+
+def test_a_delimiter_that_is_not_one_byte_stays_one_inside_quotes(tmp_path) -> None:
+    path, columns = tmp_path / "a.csv", {"item": Column(), "title": Column()}
+    path.write_text('itemétitle\n1é"aéb"\n', "utf-8")
+    (table,) = read_delimited(Malformed(path, 0), columns, Dialect("é"), no_progress)
+    assert table["title"].to_pylist() == ["aéb"]
+    path.write_text('item::title\n1::"a::b"\n', "utf-8")
+    with pytest.raises(InputError, match="line 2: has 3 fields, expected 2"):
+        list(read_delimited(Malformed(path, 0), columns, Dialect("::"), no_progress))
 
 
 def test_a_long_field_in_quotes_is_read_beside_a_malformed_line(tmp_path) -> None:
@@ -177,7 +234,7 @@ def test_a_delimiter_of_two_characters_and_another_encoding(tmp_path) -> None:
         ("a,4,-0x3", "line 3: time is '-0x3', expected a number"),
         ("a,4,1_0", "line 3: time is '1_0', expected a number"),
         ("a,4_0,1", "line 3: stars is '4_0', expected a number"),
-        ('"a"\rb,4,1', "line 3: a carriage return or a quote where none can be"),
+        ('"a"\rb,4,1', "line 3: a carriage return where none can be, or a quote that"),
     ],
 )
 def test_a_malformed_delimited_line_is_named(tmp_path, line: str, message: str) -> None:
@@ -306,7 +363,14 @@ def test_item_records_are_json_or_python_literals_and_nothing_is_evaluated(tmp_p
     assert found[0][2]["categories"] == [["Baby", "Toys"]]
 
     path.write_text('{"asin": "B1", "title": "\\ud800"}\n', "utf-8")
-    with pytest.raises(InputError, match="line 1: holds an escape that is not valid text"):
+    with pytest.raises(InputError, match="line 1: holds half of a surrogate pair"):
+        list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
+
+    path.write_text("{'asin': 'B1', 'title': '\\U0000d800'}\n", "utf-8")
+    with pytest.raises(InputError, match="line 1: holds half of a surrogate pair"):
+        list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
+    path.write_bytes(b'{"asin": "B1", "title": "' + SURROGATES + b'"}\n')
+    with pytest.raises(InputError, match="line 1: holds half of a surrogate pair"):
         list(read_item_records(Malformed(path, 0), "asin", {"B1"}, no_progress))
 
     path.write_text("{'asin': 'B1'}\n{'asin': __import__('os').getcwd()}\n", "utf-8")

@@ -45,7 +45,8 @@ class LogParameters(ParameterSet):
     timestamp_unit: Unit = parameter("seconds", "of the times since 1970")
     malformed_share: float = parameter(
         0.0,
-        "largest share of lines of a file that may be malformed; they are passed over and counted",
+        "largest share of the lines that may be malformed, in a file and in its beginnings, looked "
+        "at every few megabytes; they are passed over and counted",
         ge=0,
         lt=1,
     )

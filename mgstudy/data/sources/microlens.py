@@ -29,6 +29,7 @@ class MicroLens(LogSource):
     """MicroLens: `*_pairs.csv` with users, items and times, and `*_titles.csv`."""
 
     name: ClassVar[str] = "microlens"
+    version: ClassVar[int] = 2
 
     class Parameters(LogParameters):
         pairs: RawPath = parameter(..., "`MicroLens-50k_pairs.csv` or another size's")

@@ -67,6 +67,7 @@ class MovieLens(LogSource):
     """MovieLens 100K, 1M or 25M as GroupLens distributes it."""
 
     name: ClassVar[str] = "movielens"
+    version: ClassVar[int] = 2
 
     class Parameters(LogParameters):
         path: RawPath = parameter(..., "folder of the unpacked archive, such as `ml-100k`")

@@ -22,6 +22,7 @@ class Table(LogSource):
     """CSV, TSV or Parquet files with named columns, one of interactions and one of items."""
 
     name: ClassVar[str] = "table"
+    version: ClassVar[int] = 2
     time_type = pa.float64()
     interactions_settings = ("user", "item", "rating", "timestamp", "delimiter")
     items_settings = ("item", "delimiter", "list_separator")
@@ -35,11 +36,15 @@ class Table(LogSource):
         items: RawPath | None = parameter(None, "file of the items' fields")
         delimiter: str | None = parameter(
             None,
-            "between fields; by default a comma, or a tab in *.tsv",
+            "between fields, which are read as they are where it has several characters and else "
+            "may be in double quotes; by default a comma, or a tab in *.tsv",
             pattern=r'^[^"\r\n]+$',
         )
         list_separator: str | None = parameter(
-            None, "between the values of an item's field that holds several, such as `|`"
+            None,
+            'between the values of an item\'s field that holds several, such as `"|"`, which YAML '
+            "needs in quotes",
+            min_length=1,
         )
 
     parameters: Parameters

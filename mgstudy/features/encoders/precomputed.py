@@ -33,12 +33,14 @@ class Precomputed(Encoder):
     """
 
     name: ClassVar[str] = "precomputed"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     keeps_unfilled: ClassVar[bool] = False
     reads_records = False
 
     class Parameters(EncoderParameters):
-        file: RawPath = parameter(..., "file of the vectors; *.b, *.npy or *.parquet, also as *.gz")
+        file: RawPath = parameter(
+            ..., "file of the vectors; *.b, also as *.b.gz, *.npy or *.parquet"
+        )
         format: Format | None = parameter(None, "by default told by the file's name")
         width: int = parameter(4096, "values of a record in Amazon's binary", ge=1, le=1 << 20)
         row_keys: RawPath | None = parameter(
@@ -141,7 +143,7 @@ class Precomputed(Encoder):
             row_of = {str(row + first): row for row in range(len(table))}
         else:
             try:
-                keys = keys_path.read_text(encoding="utf-8").split("\n")
+                keys = keys_path.read_text(encoding="utf-8-sig").split("\n")
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{keys_path}: cannot be read as UTF-8 text: {error}") from error
             keys = [key.removesuffix("\r") for key in (keys if keys[-1] else keys[:-1])]

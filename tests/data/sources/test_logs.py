@@ -12,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.pipeline import validate_pipeline
 from mgstudy.data.records import PER_SECOND
@@ -243,6 +244,16 @@ def test_plain_tables(tmp_path, kind: str) -> None:
     wrong = source("table", interactions=tmp_path / f"log.{kind}", user="who", item="who")
     with pytest.raises(InputError, match="column 'who' is named as user and as item"):
         rows(wrong)
+
+
+def test_a_separator_that_yaml_takes_for_an_empty_text_is_refused() -> None:
+    content = (
+        "name: a\nsource:\n  kind: table\n  interactions: log.csv\n  list_separator: |\n"
+        "steps: [reindex]\n"
+    )
+    document = parse_document(content, "file.yaml")
+    with pytest.raises(InputError, match=r"file\.yaml:5.*list_separator"):
+        validate_pipeline(document.validate(PipelineConfig), document)
 
 
 NOON = datetime.datetime(2020, 1, 1, 12)

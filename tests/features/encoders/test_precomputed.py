@@ -63,6 +63,8 @@ def test_rows_of_an_array_are_found_by_a_file_of_keys(tmp_path, encode) -> None:
     encoded = encode("precomputed", **settings)
     assert encoded.known.tolist() == [True, True, True, False, False]
     assert np.array_equal(encoded.values[:3], table[[3, 2, 0]].astype(np.float32))
+    names.write_text("B2\nB9\nB1\nB3\n", "utf-8-sig")
+    assert np.array_equal(encode("precomputed", **settings).values, encoded.values)
     names.write_text("B2\nB2\nB1\nB3\n", "utf-8")
     with pytest.raises(InputError, match="line 2: item 'B2' has a row already, line 1"):
         encode("precomputed", **settings)
