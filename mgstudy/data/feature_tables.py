@@ -192,17 +192,17 @@ def observed_rows(store: TableStore, modality: str, table: FeatureTable) -> NDAr
     """
     if not table.missing:
         return np.ones(table.shape[0], dtype=np.bool_)
-    for made in (*table.stages, table):
-        known = read_known(store.path(made.key))
-        if known is not None:
-            with read_as_written(store.path(made.key)):
-                if len(known) != table.shape[0]:
-                    raise InputError(f"has {len(known)} rows, expected {table.shape[0]}")
-            return known
-    raise InputError(
-        f"it is not known which {table.missing:,} items lack {modality}: the dataset was prepared "
-        "by an earlier version; prepare it again"
-    )
+    path = store.path(table.encoded.key)
+    known = read_known(path)
+    if known is None:
+        raise InputError(
+            f"it is not known which {table.missing:,} items lack {modality}: the dataset was "
+            "prepared by an earlier version; prepare it again"
+        )
+    with read_as_written(path):
+        if len(known) != table.shape[0]:
+            raise InputError(f"has {len(known)} rows, expected {table.shape[0]}")
+    return known
 
 
 def fill(

@@ -28,8 +28,8 @@ from mgstudy.data.layouts import (
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.missing import observed_after, taken
 from mgstudy.data.pipeline import validate_pipeline
-from mgstudy.data.prepare import encoded_without, repair
-from mgstudy.data.tables import DamagedTableError, TableStore, read_as_written, read_facts
+from mgstudy.data.prepare import encoded_without, with_tables
+from mgstudy.data.tables import StoredTable, TableStore, read_as_written, read_facts
 from mgstudy.errors import InputError, suggestion
 from mgstudy.fingerprint import fingerprint, fingerprint_arrays
 from mgstudy.workspace import Workspace
@@ -45,18 +45,12 @@ def load_dataset(workspace: Workspace, name: str) -> Dataset:
             or a table is damaged and its source is gone or has changed.
     """
     manifest = read_manifest(workspace, name)
+    features = manifest.features.values()
+    read = [manifest.interactions, *features, *manifest.texts.values()]
+    read += [table.encoded for table in features if table.missing]
+    read += [table for name, table in manifest.id_maps.items() if name == "item_domains"]
+    manifest = with_tables(manifest, workspace, read)
     store = TableStore(workspace.tables)
-    of_items = [table for name, table in manifest.id_maps.items() if name == "item_domains"]
-    read = [manifest.interactions, *manifest.features.values(), *manifest.texts.values(), *of_items]
-    keys = [table.key for table in read]
-    for key in keys:
-        for path in store.files(key):
-            workspace.fetch(path)
-    try:
-        for key in keys:
-            store.check(key)
-    except DamagedTableError:
-        manifest = repair(manifest, workspace)
     interactions = store.path(manifest.interactions.key)
     facts = read_facts(interactions)
     if facts.get("counts") != manifest.counts.model_dump():
@@ -110,8 +104,7 @@ def raw_ids(workspace: Workspace, name: str) -> tuple[NDArray[Any], NDArray[Any]
         if table is None:  # The raw data counts from 0 itself.
             found.append(np.arange(count))
             continue
-        for path in store.files(table.key):
-            workspace.fetch(path)
+        with_tables(manifest, workspace, [table])
         found.append(read_ids(store.path(table.key)).to_numpy(zero_copy_only=False))
     return found[0], found[1]
 
@@ -145,6 +138,7 @@ def load_without(
         steps = plan.steps if plan else ()
         anew = plan is not None and plan.encoder is not None and plan.encoder.learns_from_items
         made = [*manifest.features[modality].stages, manifest.features[modality]]
+        before_steps = made[-1 - len(steps)]
         inputs = {
             "features": fingerprints[modality],
             "observed": fingerprint_arrays({"observed": observed[modality]}),
@@ -154,18 +148,19 @@ def load_without(
         def without(
             modality: str = modality,
             anew: bool = anew,
-            key: str = made[-1 - len(steps)].key,
+            table: StoredTable = before_steps,
             steps: Sequence[FeatureStep] = steps,
             known: NDArray[np.bool_] = observed[modality],
         ) -> dict[str, NDArray[Any]]:
             if anew:
                 values = encoded_without(manifest, workspace, modality, ~known)
             else:
-                values = read_features(store.path(key))
-            table = fill(values, known, "zero", key)
+                with_tables(manifest, workspace, [table])
+                values = read_features(store.path(table.key))
+            values = fill(values, known, "zero", table.key)
             for step in steps:
-                table = step.apply(np.asarray(table, dtype=np.float32), known)
-            return {"table": np.asarray(fill(table, known, "mean", key), dtype=np.float32)}
+                values = step.apply(np.asarray(values, dtype=np.float32), known)
+            return {"table": np.asarray(fill(values, known, "mean", table.key), dtype=np.float32)}
 
         tables[modality] = dataset.derived.get("features_without_lost", inputs, without)["table"]
         fingerprints[modality] = fingerprint({"without_lost": modality, **inputs})

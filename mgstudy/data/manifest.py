@@ -30,6 +30,11 @@ class FeatureTable(StoredTable):
     missing: int = 0
     stages: tuple[StoredTable, ...] = ()
 
+    @property
+    def encoded(self) -> StoredTable:
+        """The table as it was encoded, the only one that says which items had features."""
+        return (*self.stages, self)[0]
+
 
 class Manifest(BaseModel):
     """A prepared dataset.

@@ -25,7 +25,13 @@ from mgstudy.data.sentences import item_texts
 from mgstudy.data.source_files import identify
 from mgstudy.data.sources.base import Recipe
 from mgstudy.data.steps.cold_start import ColdStart
-from mgstudy.data.tables import StoredTable, TableContent, TableStore, read_as_written
+from mgstudy.data.tables import (
+    DamagedTableError,
+    StoredTable,
+    TableContent,
+    TableStore,
+    read_as_written,
+)
 from mgstudy.errors import InputError
 from mgstudy.files import Progress, no_progress
 from mgstudy.workspace import Workspace
@@ -93,6 +99,28 @@ def prepare_file(
     return prepare(document.validate(PipelineConfig), workspace, progress, document)
 
 
+def with_tables(
+    manifest: Manifest, workspace: Workspace, tables: Iterable[StoredTable]
+) -> Manifest:
+    """A prepared dataset of which these tables are on this machine and as they were written:
+    fetched from where the workspace lies, or made again.
+
+    Raises:
+        InputError: As ``repair``.
+        MgstudyError: If the workspace cannot be reached.
+    """
+    store, keys = TableStore(workspace.tables), [table.key for table in tables]
+    for key in keys:
+        for path in store.files(key):
+            workspace.fetch(path)
+    try:
+        for key in keys:
+            store.check(key)
+    except DamagedTableError:
+        return repair(manifest, workspace)
+    return manifest
+
+
 def repair(manifest: Manifest, workspace: Workspace) -> Manifest:
     """Make those tables of a prepared dataset again that are missing or damaged.
 
@@ -129,10 +157,12 @@ def encoded_without(
     """
     try:
         preparation = Preparation(manifest.pipeline, workspace, manifest)
-        if tuple(preparation.files.values()) != manifest.source_files:
+        before = {file.path: file.sha256 for file in manifest.source_files}
+        if {path: file.sha256 for path, file in preparation.files.items()} != before:
             raise InputError("the source is not what it was")
         keys = None
         if "item_ids" in manifest.id_maps:
+            with_tables(manifest, workspace, [manifest.id_maps["item_ids"]])
             keys = read_ids(preparation.store.path(manifest.id_maps["item_ids"].key))
         source = preparation.source
         items = Items(manifest.counts.items, keys, source, no_progress, without=without)

@@ -270,6 +270,42 @@ def test_nothing_is_learnt_from_what_a_level_takes(raw, workspace, tmp_path, ste
     assert np.array_equal(dataset.features["audio"], whole.features["audio"])
 
 
+TAKES = MissingModalities(pattern="independent", image=0.25, audio=0.4, seed=0)
+
+
+@pytest.mark.parametrize("steps", [[], STEPS])
+def test_a_dataset_that_lacks_items_is_loaded_on_another_machine(
+    raw, tmp_path, monkeypatch, steps
+) -> None:
+    url = f"memory://lacking{len(steps)}"
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "one"))
+    prepare(lacking(raw, tmp_path, steps), Workspace.resolve(url))
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "two"))
+    shutil.rmtree(raw.path)
+    dataset = load_dataset(Workspace.resolve(url), "toy")
+    assert dataset.observed["image"].tolist() == [True] * 4 + [False]
+    less = load_without(Workspace.resolve(url), dataset, TAKES, "less")
+    assert [int(less.observed[name].sum()) for name in ("image", "audio")] == [3, 3]
+
+
+@pytest.mark.parametrize("damage", [remove, flip_a_bit])
+def test_a_damaged_stage_is_made_again_when_it_is_needed(raw, workspace, tmp_path, damage) -> None:
+    manifest = prepare(lacking(raw, tmp_path, STEPS), workspace)
+    whole = load_dataset(workspace, "toy")
+    expected = load_without(workspace, whole, TAKES, "less").features
+    shutil.rmtree(workspace.derived)
+    image, audio = (
+        workspace.tables / f"{manifest.features[modality].stages[0].key}.parquet"
+        for modality in ("image", "audio")
+    )
+    damage(image)
+    dataset = load_dataset(workspace, "toy")
+    damage(audio)
+    assert dataset.observed["image"].tolist() == whole.observed["image"].tolist()
+    for modality, table in load_without(workspace, dataset, TAKES, "less").features.items():
+        np.testing.assert_array_equal(table, expected[modality])
+
+
 def test_a_dataset_prints_short(small_dataset: Dataset) -> None:
     shown = repr(small_dataset)
     assert shown.startswith("Dataset small: 60 users, 40 items; ") and len(shown) < 120

@@ -118,8 +118,8 @@ class Prepared(Source):
 
     def observed(self, modality: str, item_count: int) -> NDArray[np.bool_]:
         table = self._manifest.features[modality]
-        for made in (*table.stages, table) if table.missing else ():
-            self._store.check(made.key)
+        if table.missing:
+            self._store.check(table.encoded.key)
         return observed_rows(self._store, modality, table)
 
     def encoding(self, modality: str) -> Mapping[str, Any] | None:
