@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mgstudy.data.derived import INPUTS_FILE, remove_whole
 from mgstudy.data.manifest import Manifest
+from mgstudy.data.remote import Downloads, version_record
 from mgstudy.data.tables import DamagedTableError, TableStore, read_facts
 from mgstudy.errors import InputError, MgstudyError, suggestion
 from mgstudy.files import Progress, content_of, found_in_each, listed, no_progress, sizes_below
@@ -151,14 +152,14 @@ def collect_garbage(
 
 
 def _users(workspace: Workspace, others: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
-    """Key of a table, or path of a fetched file, to what refers to it."""
+    """Key of a table, or folder of what was fetched from a URL, to what refers to it."""
     used: dict[str, Collection[str]] = {}
     for path in found_in_each(workspace.datasets, MANIFEST):
         manifest = Manifest.read(path)
         if manifest is not None:
             tables = [table.key for table in manifest.tables()]
-            files = [str(file.path) for file in manifest.source_files]
-            used[f"dataset {manifest.name}"] = tables + files
+            fetched = map(str, Downloads(workspace.downloads).folders(manifest.pipeline))
+            used[f"dataset {manifest.name}"] = [*tables, *fetched]
     users: dict[str, list[str]] = {}
     for name, keys in {**used, **others}.items():
         for key in keys:
@@ -193,9 +194,10 @@ def _derived(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[C
 def _downloads(workspace: Workspace, users: Mapping[str, list[str]]) -> Iterator[CacheEntry]:
     for path in workspace.downloads.glob("*/**/*"):
         if path.is_file() and not path.name.startswith("."):
-            record = path.with_name(f".{path.name}.version")
-            key = str(path.relative_to(workspace.downloads))
-            yield _entry(key, "download", path, users.get(str(path), ()), [record])
+            below = path.relative_to(workspace.downloads)
+            # Whatever was fetched from a URL with what is read would be fetched again.
+            used_by = users.get(str(workspace.downloads / below.parts[0]), ())
+            yield _entry(str(below), "download", path, used_by, [version_record(path)])
 
 
 def _unfinished(workspace: Workspace) -> Iterator[CacheEntry]:
@@ -230,7 +232,7 @@ def _remove(entry: CacheEntry) -> bool:
     elif entry.kind == "table":
         beside = path.with_suffix(".json")
     elif entry.kind == "download":
-        beside = path.with_name(f".{name}.version")
+        beside = version_record(path)
     lock = path.with_name(f".{name}.lock")
     try:
         with FileLock(lock, blocking=False):

@@ -46,13 +46,15 @@ class TableMaker:
 
     def origin(self, kind: str, name: str, version: int, recipe: Recipe) -> dict[str, Any]:
         """A part and all that its recipe names, for keys and for what a table says of itself."""
+        hashes = {role: self.files[path].sha256 for role, path in recipe.files.items()}
+        for role, paths in recipe.folders.items():
+            named = [[path.name, self.files[path].sha256] for path in paths]
+            hashes[role] = fingerprint({"files": named})
         return {
             kind: name,
             f"{kind}_version": version,
             f"{kind}_parameters": dict(recipe.parameters),
-            f"{kind}_sha256": {
-                role: self.files[path].sha256 for role, path in recipe.files.items()
-            },
+            f"{kind}_sha256": hashes,
         }
 
     def source_origin(self, recipe: Recipe) -> dict[str, Any]:

@@ -222,7 +222,7 @@ class Preparation:
         # With absolute paths and nothing left to be found.
         self.config = with_settings(config, downloads.restored(found), settings)
         self.files = identify(
-            (path for recipe in self._recipes() for path in recipe.files.values()),
+            [path for recipe in self._recipes() for path in recipe.paths()],
             previous.source_files if previous else (),
             progress,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,25 @@ import fsspec
 
 from mgstudy.config.pipeline import PipelineConfig, SourceConfig
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import Progress, content_of, locked, written_whole
+from mgstudy.files import (
+    Progress,
+    content_of,
+    listed,
+    locked,
+    no_progress,
+    remove_all,
+    written_whole,
+)
 from mgstudy.fingerprint import fingerprint
 from mgstudy.urls import expand_url, first_line, recorded_url, redacted
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _BLOCK = 1 << 22
-_VERSION_KEYS = ("size", "etag", "ETag", "mtime", "LastModified", "last_modified", "updated")
+_VERSION_KEYS = (
+    *("etag", "ETag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated"),
+    *("created", "modify", "Content-MD5", "Digest"),
+)
+"""What file systems call what tells versions of a file apart."""
 
 
 class Downloads:
@@ -30,7 +42,7 @@ class Downloads:
         progress: Told of the bytes fetched.
     """
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, progress: Progress = no_progress) -> None:
         self.folder = folder
         self.progress = progress
         self.urls: dict[str, str] = {}
@@ -52,6 +64,19 @@ class Downloads:
             },
         )
 
+    def folders(self, config: PipelineConfig) -> set[Path]:
+        """Where what was fetched from the URLs in a pipeline file lies."""
+        found = set()
+
+        def note(text: str) -> str:
+            if _URL.match(text):
+                found.add(self._folder_of(text))
+            return text
+
+        declared = [features.parameters for features in config.features.values()]
+        self._each(note, [config.source.parameters, *declared])
+        return found
+
     def restored(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A part's settings with URLs again, without secrets, in place of what was fetched from
         them."""
@@ -67,6 +92,9 @@ class Downloads:
         self.urls[path] = recorded_url(text)
         return path
 
+    def _folder_of(self, url: str) -> Path:
+        return self.folder / fingerprint({"url": recorded_url(url)})[:16]
+
     def _each(self, change: Callable[[str], str], value: Any) -> Any:
         """A value with a change made to every text in it."""
         if isinstance(value, Mapping):
@@ -76,15 +104,19 @@ class Downloads:
         return change(value) if isinstance(value, str) else value
 
     def fetch(self, url: str) -> Path:
-        """Fetch a file, or the files of a folder, unless what lies there is what was fetched."""
-        shown, place = redacted(url), fingerprint({"url": recorded_url(url)})[:16]
+        """Fetch a file, or the files of a folder, unless what lies there is what was fetched; what
+        is no longer in the folder is removed here, too."""
+        shown = redacted(url)
         try:
             system, remote = fsspec.core.url_to_fs(expand_url(url))
-            target = self.folder / place / Path(recorded_url(remote.rstrip("/"))).name
+            system.invalidate_cache()  # It may have changed since this process last looked.
+            target = self._folder_of(url) / Path(recorded_url(remote.rstrip("/"))).name
             if system.isdir(remote):
-                for entry in system.ls(remote, detail=True):
-                    if entry["type"] == "file":
-                        self._fetch_file(system, entry["name"], target / Path(entry["name"]).name)
+                entries = system.ls(remote, detail=True)
+                there = [entry["name"] for entry in entries if entry["type"] == "file"]
+                for name in there:
+                    self._fetch_file(system, name, target / Path(name).name)
+                _remove_others(target, {Path(name).name for name in there})
             else:
                 self._fetch_file(system, remote, target)
         except FileNotFoundError as error:
@@ -99,11 +131,12 @@ class Downloads:
 
     def _fetch_file(self, system: Any, remote: str, target: Path) -> None:
         info = system.info(remote)
-        known = {key: str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None}
-        version = json.dumps(known).encode()
-        record = target.with_name(f".{target.name}.version")
+        told = {key: str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None}
+        version = json.dumps({"size": str(info.get("size")), **told}).encode()
+        record = version_record(target)
         with locked(target):
-            if target.exists() and content_of(record) == version:
+            # Of a file of which only the size is known nobody knows whether it has changed.
+            if told and target.exists() and content_of(record) == version:
                 return
             done, total = 0, int(info.get("size") or 0)
             with system.open(remote, "rb") as source, written_whole(target) as file:
@@ -113,6 +146,19 @@ class Downloads:
                     self.progress(f"fetch {target.name}", done, max(total, done))
             with written_whole(record) as file:
                 file.write(version)
+
+
+def version_record(path: Path) -> Path:
+    """Where it is noted which version of a file was fetched to ``path``."""
+    return path.with_name(f".{path.name}.version")
+
+
+def _remove_others(folder: Path, names: Collection[str]) -> None:
+    """Remove what was fetched from a folder that has these files now."""
+    for path in listed(folder):
+        if path.name not in names and not path.name.startswith("."):
+            with locked(path):
+                remove_all([version_record(path), path])
 
 
 def with_settings(

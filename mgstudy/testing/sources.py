@@ -66,8 +66,8 @@ class SourceContract(ABC):
         for one, same in zip(_recipes(source), _recipes(other), strict=True):
             assert one == same
             assert json.loads(json.dumps(dict(one.parameters))) == dict(one.parameters)
-            for role, path in one.files.items():
-                assert path.exists(), role
+            for path in one.paths():
+                assert path.exists(), path
 
     def test_a_file_that_is_gone_is_refused_by_name(self, tmp_path: Path) -> None:
         source = self._resolved(tmp_path)

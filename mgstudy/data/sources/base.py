@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -77,10 +78,16 @@ class Recipe:
     Attributes:
         parameters: JSON-like settings that change the content.
         files: Role to the file read in that role. Its content counts, not its name or place.
+        folders: Role to the files of a folder that are read in that role. Their names count, too.
     """
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    folders: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+
+    def paths(self) -> list[Path]:
+        """All files."""
+        return [*self.files.values(), *chain.from_iterable(self.folders.values())]
 
 
 class Source(ABC):

@@ -15,7 +15,6 @@ from mgstudy.data.sources.base import RawPath, Recipe
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.features.packaged import PACKAGE, not_carried, package_folders
 from mgstudy.files import listed
-from mgstudy.fingerprint import fingerprint
 from mgstudy.urls import first_line
 
 WEIGHTS = (".pth", ".pt", ".safetensors")
@@ -61,19 +60,13 @@ class ImageModel(Encoder):
         return ImageModel(settings.model_copy(update={"weights": weights}))
 
     def recipe(self) -> Recipe:
-        # Hashing a hundred thousand images takes longer than asking for their sizes and times.
-        states = [
-            [path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in self._images()
-        ]
         is_packaged = self.parameters.model.startswith(PACKAGE)
         named = {"model"} if is_packaged else {"library", "model"}
         weights = self.parameters.weights
         return Recipe(
-            {
-                **self.parameters.model_dump(include=named),
-                "images": fingerprint({"files": states}),
-            },
+            self.parameters.model_dump(include=named),
             {} if weights is None else {"weights": weights},
+            {"images": list(self._images())},
         )
 
     def encode(self, items: Items) -> Encoded:
