@@ -121,9 +121,10 @@ class Items:
                 continue
             if item in seen:
                 if self.source.duplicate_items == "error":
+                    setting = self.source.duplicate_items_setting
                     raise InputError(
-                        f"{place}: item {key!r} has a record already; set source.duplicate_items "
-                        "to first or last to say which counts"
+                        f"{place}: item {key!r} has a record already; set {setting} to first or "
+                        "last to say which counts"
                     )
                 if self.source.duplicate_items == "first":
                     continue

@@ -108,6 +108,8 @@ class Source(ABC):
     """Told what is being read."""
     duplicate_items: DuplicateItems = "error"
     """What becomes of an item with two records."""
+    duplicate_items_setting: str = "source.duplicate_items"
+    """What in a pipeline file says so."""
 
     class Parameters(ParameterSet):
         """What a pipeline file can set, beside ``kind``."""

@@ -7,9 +7,11 @@ setting: it is what studies of transfer vary.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import Annotated, Any, ClassVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +30,11 @@ from mgstudy.config.metrics import GROUPS
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.config.pipeline import MODALITY_PATTERN, SourceConfig
 from mgstudy.data.interactions import RawInteractions, StepRecord
-from mgstudy.data.sources.base import Recipe, Source, rows_of, sources
+from mgstudy.data.sources.base import DuplicateItems, Recipe, Source, rows_of, sources
 from mgstudy.data.steps.reindex import Reindex
 from mgstudy.errors import InputError
+
+Read = TypeVar("Read")
 
 
 def _no_group(name: str) -> str:
@@ -65,11 +69,25 @@ def _known(declared: Domain) -> Domain:
     if declared.kind == CrossDomain.name:
         raise ValueError("a domain cannot consist of domains")
     try:
-        kind = sources.get(declared.kind)
+        _settings(declared)
     except InputError as error:
         raise ValueError(str(error)) from None
-    kind.Parameters.model_validate(declared.parameters)
     return declared
+
+
+def _duplicate_items(domains: Mapping[str, Domain]) -> dict[str, DuplicateItems]:
+    """What becomes of an item with two records, in the domains whose sources can be told."""
+    settings = {name: _settings(declared) for name, declared in domains.items()}
+    return {
+        name: of_source.duplicate_items
+        for name, of_source in settings.items()
+        if hasattr(of_source, "duplicate_items")
+    }
+
+
+def _settings(declared: Domain) -> ParameterSet:
+    """The settings of a domain's source."""
+    return sources.get(declared.kind).Parameters.model_validate(declared.parameters)
 
 
 class KnownOverlap(BaseModel):
@@ -111,16 +129,29 @@ class CrossDomain(Source):
         def _are_two(cls, domains: dict[str, Domain]) -> dict[str, Domain]:
             if len(domains) != 2:
                 raise ValueError(f"expected two domains, got {', '.join(domains) or 'none'}")
+            choices = _duplicate_items(domains)
+            if len(set(choices.values())) > 1:
+                said = " and ".join(
+                    f"source.domains.{name}.duplicate_items is {choice}"
+                    for name, choice in choices.items()
+                )
+                raise ValueError(f"{said}; set both alike")
             return domains
 
     parameters: Parameters
+
+    def __init__(self, parameters: ParameterSet) -> None:
+        super().__init__(parameters)
+        if choices := _duplicate_items(self.parameters.domains):
+            self.duplicate_items = next(iter(choices.values()))
+            names = [f"source.domains.{name}.duplicate_items" for name in choices]
+            self.duplicate_items_setting = " and ".join(names)
 
     @cached_property
     def _sources(self) -> dict[str, Source]:
         made = {}
         for name, declared in self.parameters.domains.items():
-            kind = sources.get(declared.kind)
-            made[name] = kind(kind.Parameters.model_validate(declared.parameters))
+            made[name] = sources.get(declared.kind)(_settings(declared))
             made[name].progress = self.progress
         return made
 
@@ -148,9 +179,15 @@ class CrossDomain(Source):
         if any(declared.only or declared.without for declared in settings.domains.values()):
             records = self.item_recipe()
             chosen = {"domains": chosen, "records": dict(records.parameters)}
-            recipe = Recipe(recipe.parameters, {**recipe.files, **_renamed(records, "records")})
+            recipe = Recipe(
+                recipe.parameters,
+                {**recipe.files, **_renamed(records.files, "records")},
+                {**recipe.folders, **_renamed(records.folders, "records")},
+            )
         own = settings.model_dump(include={"known_overlap", "prefix_items", "shared_numbers"})
-        return Recipe({**recipe.parameters, "chosen": chosen, **own}, recipe.files)
+        # The first domain's users and items come first; keys of a mapping have no order.
+        own["order"] = list(settings.domains)
+        return replace(recipe, parameters={**recipe.parameters, "chosen": chosen, **own})
 
     def interactions(self) -> RawInteractions:
         return self.joined(self.domain_interactions())
@@ -361,12 +398,12 @@ class CrossDomain(Source):
             }
             for name, recipe in recipes.items()
         }
-        files = {
-            role: path
-            for name, recipe in recipes.items()
-            for role, path in _renamed(recipe, name).items()
-        }
-        return Recipe({"domains": parameters}, files)
+        files: dict[str, Path] = {}
+        folders: dict[str, Sequence[Path]] = {}
+        for name, recipe in recipes.items():
+            files |= _renamed(recipe.files, name)
+            folders |= _renamed(recipe.folders, name)
+        return Recipe({"domains": parameters}, files, folders)
 
 
 class _Prefixed(Container[str]):
@@ -383,8 +420,8 @@ def _feature_recipe(modality: str, part: Source) -> Recipe:
     return part.feature_recipes()[modality]
 
 
-def _renamed(recipe: Recipe, name: str) -> dict[str, Any]:
-    return {f"{name}.{role}": path for role, path in recipe.files.items()}
+def _renamed(roles: Mapping[str, Read], name: str) -> dict[str, Read]:
+    return {f"{name}.{role}": read for role, read in roles.items()}
 
 
 def _keys(keys: pa.Array | None, count: int) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from mgstudy.config.document import parse_document
 from mgstudy.config.pipeline import PipelineConfig
 from mgstudy.data.description import describe_dataset
+from mgstudy.data.encoder import Items
 from mgstudy.data.layouts import read_ids
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.pipeline import validate_pipeline
@@ -17,6 +18,7 @@ from mgstudy.data.prepare import prepare
 from mgstudy.data.sources.cross_domain import CrossDomain
 from mgstudy.data.sources.recbole import RecBole
 from mgstudy.errors import InputError
+from mgstudy.files import no_progress
 from mgstudy.report.console.dataset_description import description_text
 from mgstudy.workspace import Workspace
 
@@ -146,6 +148,36 @@ def test_items_that_both_domains_call_alike_need_a_prefix(folders) -> None:
         source_of(folders, prefix_items=False).interactions()
 
 
+def test_the_order_of_the_domains_is_part_of_what_is_made(folders, tmp_path) -> None:
+    workspace = Workspace(tmp_path / "home")
+    prepare(pipeline(folders), workspace)
+    prepare(pipeline(dict(reversed(folders.items()))), workspace)
+    assert load_dataset(workspace, "both").domains == ("films", "books")
+
+
+def test_two_records_of_an_item_are_what_both_domains_say(folders) -> None:
+    path = folders["films"] / "films.item"
+    path.write_text(path.read_text("utf-8") + "i0\tagain\tall\n", "utf-8")
+
+    def titles(choice: str | None) -> list[Any]:
+        declared = settings_of(folders)
+        for domain in declared["domains"].values():
+            domain.update({} if choice is None else {"duplicate_items": choice})
+        source = CrossDomain(CrossDomain.Parameters.model_validate(declared)).resolved()
+        keys = source.interactions().item_keys
+        records = Items(len(keys), keys, source, no_progress).records(["title"])
+        first = keys.to_pylist().index("films:i0")
+        return [record["title"] for item, record in records if item == first]
+
+    assert titles("first") == [["films", "number", "0"]]
+    assert titles("last")[-1] == ["again"]
+    settings = (
+        "source.domains.books.duplicate_items and source.domains.films.duplicate_items to first"
+    )
+    with pytest.raises(InputError, match=f"'films:i0' has a record already; set {settings}"):
+        titles(None)
+
+
 def test_domains_without_a_user_in_common_are_refused(folders) -> None:
     path = folders["films"] / "films.inter"
     path.write_text(path.read_text("utf-8").replace("\nu", "\nv"), "utf-8")
@@ -201,6 +233,10 @@ def test_records_that_one_domain_lacks_are_refused(folders) -> None:
         ("a: {kind: recbole}, b: {kind: recbole, path: y}", "source.domains.a.path"),
         ("a: {kind: rekbole, path: x}, b: {kind: recbole, path: y}", "recbole"),
         ("a: {kind: cross_domain}, b: {kind: recbole, path: y}", "cannot consist of domains"),
+        (
+            "a: {kind: recbole, path: x, duplicate_items: last}, b: {kind: recbole, path: y}",
+            "source.domains.b.duplicate_items is error",
+        ),
         ("a: {kind: recbole, path: x, pth: 1}, b: {kind: recbole, path: y}", "pth"),
     ],
 )
