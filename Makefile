@@ -103,11 +103,13 @@ constraints:  ## Make constraints.txt anew for pyproject.toml; ARGS=--upgrade ta
 
 # The ranges of pyproject.toml, at both ends. The lowest versions have wheels for the lowest Python alone, the newest of
 # NumPy and SciPy only for later ones: those take the newest Python that is here, or that PYTHON names.
+# A variable, since a comma would end the argument of `or`.
+SUPPORTED = >=3.11,<3.15
 .PHONY: test-lowest test-newest
 test-lowest: RESOLUTION = lowest-direct
 test-lowest: VERSION = 3.11
 test-newest: RESOLUTION = highest
-test-newest: VERSION = $(or $(PYTHON),>=3.11,<3.15)
+test-newest: VERSION = $(or $(PYTHON),$(SUPPORTED))
 test-lowest test-newest:  ## Run test-fast with the lowest, or the newest, versions that pyproject.toml allows
 	$(NEED_UV)
 	uv venv --quiet --allow-existing --python '$(VERSION)' .$@

@@ -49,6 +49,14 @@ def test_promised_file_exists(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
 
 
+def test_the_newest_python_is_asked_for_up_to_one_that_is_known() -> None:
+    shown = subprocess.run(
+        ["make", "--dry-run", "test-newest", "PYTHON=", "UV=uv"],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert "--python '>=3.11,<3.15'" in shown.stdout
+
+
 def test_no_file_is_large() -> None:
     """What a command wrote here by the way, a report say, is not committed along."""
     if not (ROOT / ".git").exists():

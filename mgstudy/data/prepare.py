@@ -197,6 +197,7 @@ class Preparation:
         self.previous = previous
         self.store = TableStore(workspace.tables)
         self.progress = progress
+        validate_pipeline(config, document)  # Before anything is fetched.
         downloads = Downloads(workspace.downloads, progress)
         pipeline = validate_pipeline(downloads.localised(config), document)
         self.source = pipeline.source.resolved()

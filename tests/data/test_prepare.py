@@ -175,6 +175,12 @@ def test_a_truncated_table_is_said_and_made_again(raw, workspace, caplog) -> Non
     assert "damaged" in warning
 
 
+def test_a_wrong_setting_is_said_before_anything_is_fetched(raw, workspace) -> None:
+    config = raw.pipeline(path="memory://nowhere/toy", modalites={})
+    with pytest.raises(InputError, match="modalites"):
+        prepare(config, workspace)
+
+
 @pytest.mark.parametrize("blocked", ["state", "tables", "datasets"])
 def test_a_workspace_that_cannot_be_written_to_is_said(raw, workspace, blocked: str) -> None:
     folder = getattr(workspace, blocked)

@@ -54,7 +54,7 @@ class Prepared(Source):
         if manifest is None:
             raise InputError(
                 f"{path}: there is no such file; source.path is the folder of a prepared dataset, "
-                "which `mgstudy ls` lists"
+                "which `mgstudy data describe` lists"
             )
         if "item_domains" in manifest.id_maps:
             raise InputError(
@@ -126,7 +126,8 @@ class Prepared(Source):
         declared = self._manifest.pipeline.features.get(modality)
         if declared is None:
             return None
-        chosen = {name: declared.parameters.get(name) for name in ("model", "weights")}
+        names = ("library", "model", "revision", "weights")
+        chosen = {name: declared.parameters.get(name) for name in names}
         made = {"encoder": declared.encoder, **{k: v for k, v in chosen.items() if v is not None}}
         own = declared.encoder == OWN_TABLE
         if declared.steps or (not own and encoders.get(declared.encoder).learns_from_items):

@@ -40,9 +40,8 @@ class KCore(Step):
         rounds = 0
         while settings.rounds is None or rounds < settings.rounds:
             users, items = interactions.users[kept], interactions.items[kept]
-            enough = (np.bincount(users)[users] >= settings.users) if len(kept) else kept > 0
-            if len(kept):
-                enough &= np.bincount(items)[items] >= settings.items
+            enough = np.bincount(users)[users] >= settings.users
+            enough &= np.bincount(items)[items] >= settings.items
             if enough.all():
                 break
             kept = kept[enough]

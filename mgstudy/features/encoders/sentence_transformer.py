@@ -56,7 +56,11 @@ class SentenceTransformer(Encoder):
         self.folder = folder
 
     def resolved(self) -> SentenceTransformer:
-        return SentenceTransformer(self.parameters, self._find_folder())
+        folder, parameters = self._find_folder(), self.parameters
+        if folder == absolute(parameters.model):
+            # A manifest is read from other folders, too.
+            parameters = parameters.model_copy(update={"model": str(folder)})
+        return SentenceTransformer(parameters, folder)
 
     def recipe(self) -> Recipe:
         assert self.folder is not None, "the encoder is resolved first"

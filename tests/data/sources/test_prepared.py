@@ -11,6 +11,7 @@ from mgstudy.data.dataset import Dataset
 from mgstudy.data.loading import load_dataset
 from mgstudy.data.manifest import Manifest
 from mgstudy.data.prepare import prepare
+from mgstudy.data.sources.prepared import Prepared
 from mgstudy.errors import InputError
 from mgstudy.workspace import Workspace
 
@@ -131,6 +132,22 @@ def test_features_that_each_domain_learnt_for_itself_are_refused(workspace, tmp_
     domains = {name: domain(workspace, f"{name}_words") for name in ("books", "films")}
     with pytest.raises(InputError, match=r"text was not encoded alike in books .*learnt_from"):
         prepare_it(workspace, name="b", source={"kind": "cross_domain", "domains": domains})
+
+
+def test_features_of_two_revisions_or_libraries_are_refused(workspace) -> None:
+    path = workspace.manifest("books")
+    manifest = Manifest.read(path)
+    assert manifest is not None
+    for encoder, name in (("sentence_transformer", "revision"), ("image_model", "library")):
+        encodings = []
+        for value in ("one", "other"):
+            features = {"image": {"encoder": encoder, name: value}}
+            written = {**manifest.pipeline.model_dump(mode="json"), "features": features}
+            changed = PipelineConfig.model_validate(written)
+            manifest.model_copy(update={"pipeline": changed}).write(path)
+            source = Prepared(Prepared.Parameters(path=path.parent))
+            encodings.append(source.encoding("image"))
+        assert encodings[0] != encodings[1]
 
 
 def test_what_is_no_prepared_dataset_is_refused(workspace, tmp_path) -> None:

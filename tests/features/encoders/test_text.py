@@ -8,6 +8,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from mgstudy.config.pipeline import template_fields
 from mgstudy.data.sentences import as_text
 from mgstudy.errors import InputError
+from mgstudy.features.encoders.sentence_transformer import SentenceTransformer
 
 TEMPLATE = "{title} {tags}"
 
@@ -92,6 +93,16 @@ def test_sentences_are_those_of_the_model_itself(encode, monkeypatch) -> None:
     model = SentenceTransformer(str(get_model_path()), device="cpu")
     texts = ["Wooden spoon wood kitchen", "Wooden train toy wood", "Steel train set toy"]
     assert np.allclose(encoded.values[:3], model.encode(texts), atol=1e-5)
+
+
+def test_the_folder_of_a_model_is_the_same_from_any_folder(tmp_path, monkeypatch) -> None:
+    (tmp_path / "models" / "small").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    settings = SentenceTransformer.Parameters(template=TEMPLATE, model="models/small")
+    found = SentenceTransformer(settings).resolved()
+    assert found.parameters == settings.model_copy(
+        update={"model": str(tmp_path / "models" / "small")}
+    )
 
 
 @pytest.mark.parametrize(
