@@ -98,17 +98,20 @@ def shared_configuration(config: StudyConfig, cell: Cell, number: int) -> dict[s
         return random.Random(fingerprint({"study": config.seed, "levels": levels, "of": of}))
 
     values = {name: _drawn(space, draws(f"{name} {number}")) for name, space in shared.items()}
-    countable = [s for s in shared.values() if isinstance(s, Choice | IntegerRange)]
-    if shared and len(countable) == len(shared) and cell.size() <= LARGEST_GRID:
-        rows = itertools.product(
-            *(
-                space.choices if isinstance(space, Choice) else range(space.low, space.high + 1)
-                for space in countable
-            )
-        )
+    countable = [
+        space.choices if isinstance(space, Choice) else range(space.low, space.high + 1)
+        for space in shared.values()
+        if isinstance(space, Choice | IntegerRange)
+    ]
+    # By what is shared alone: what a strategy has of its own is drawn beside it.
+    is_countable = len(countable) == len(shared)
+    if shared and is_countable and math.prod(map(len, countable)) <= LARGEST_GRID:
+        rows = itertools.product(*countable)
         combinations = [dict(zip(shared, row, strict=True)) for row in rows]
         draws("order").shuffle(combinations)
-        combinations.sort(key=lambda values: any(values[n] != first.get(n) for n in shared))
+        known = {name: first[name] for name in shared if name in first}
+        start = next(row for row in combinations if row | known == row)
+        combinations.sort(key=lambda row: row != start)
         values = combinations[number % len(combinations)]
     return values | first if number == 0 else values
 

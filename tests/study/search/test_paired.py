@@ -43,6 +43,39 @@ def test_trial_i_has_the_same_configuration_in_every_cell(opened, space: str) ->
     assert len(set(tried)) == len(tried) == 3
 
 
+def test_a_range_of_the_strategys_own_leaves_the_shared_list_as_it_is(opened) -> None:
+    """The model's combinations can be counted, the whole cell's cannot."""
+    own = "gradient: {mirror_gradient: {alpha2: {float: [0.1, 0.5]}}}"
+    space = (
+        "space: {model: {regularization: {choice: [0.1, 0.01, 0.001, 0.0001]}}, "
+        f"optimizer: {{learning_rate: 0.1}}, {own}}}\n"
+    )
+    record = opened("model: [VBPR]\ngradient: [plain, mirror_gradient]", f"{REST}{space}trials: 4")
+    found = parameters(record)
+    plain, mirrored = found["both/VBPR/plain"], found["both/VBPR/mirror_gradient"]
+    assert plain == mirrored
+    assert len({tuple(values.values()) for values in plain}) == 4
+    drawn = [
+        trial.parameters["gradient.mirror_gradient.alpha2"]
+        for state in record.states
+        for trial in state.trials
+        if "mirror_gradient" in state.key
+    ]
+    assert len(set(drawn)) == 4
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_defaults_of_some_parameters_alone_repeat_no_configuration(opened, seed: int) -> None:
+    space = (
+        "space: {model: {embedding_size: {choice: [32, 64]}, regularization: {choice: [0.5, 0.6]}},"
+        " optimizer: {learning_rate: 0.1}}\n"
+    )
+    found = parameters(opened("model: [VBPR]", f"{REST}{space}trials: 4\nseed: {seed}"))
+    (tried,) = found.values()
+    assert tried[0]["model.VBPR.embedding_size"] == 64
+    assert len({tuple(values.items()) for values in tried}) == 4
+
+
 def test_an_interrupted_search_stays_paired(opened) -> None:
     whole = parameters(opened(FACTORS, REST + "start_with_defaults: false\n"))
     assert whole["both/BPR/plain"] == whole["both/BPR/mirror_gradient"]
