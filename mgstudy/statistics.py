@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from mgstudy.significance import ALPHA, CONFIDENCE
 
 RESAMPLES = 9999
 BOOTSTRAPS = 2000
+_ROUNDING = 1e-12
+"""Numbers that differ by less, over the largest of them, are equal but for rounding."""
 _ROWS_AT_ONCE = 500
 _NUMBERS_AT_ONCE = 8_000_000
 """Resamples are drawn in blocks of so many rows at most, and of so many numbers (64 MB)."""
@@ -90,22 +93,17 @@ def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool)
     """
     ours, theirs = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     difference = float(ours.mean() - theirs.mean())
-    if np.ptp(ours) == np.ptp(theirs) == 0:
-        # Nothing varies, and neither t nor ranks say anything; equal scores are equal.
-        p = 1.0 if difference == 0 else math.nan
+    p_t = t_test_p(ours, theirs, paired)
+    if _nothing_varies(ours, theirs, paired):
+        # Neither t nor ranks say anything.
         exact = Interval(difference, difference, difference)
-        effect = 0.0 if difference == 0 else math.nan
-        return SeedTests(paired, exact, p, p, p, effect, abs(difference), 0.0)
+        effect = 0.0 if p_t == 1 else math.nan
+        return SeedTests(paired, exact, p_t, p_t, p_t, effect, abs(difference), 0.0)
     with warnings.catch_warnings():
         # Ties make scipy say that it approximates.
         warnings.simplefilter("ignore")
-        if paired:
-            tested = stats.ttest_rel(ours, theirs)
-            is_equal = not np.any(ours - theirs)
-            p_wilcoxon = 1.0 if is_equal else float(stats.wilcoxon(ours, theirs).pvalue)
-        else:
-            tested = stats.ttest_ind(ours, theirs, equal_var=False)
-            p_wilcoxon = float(stats.mannwhitneyu(ours, theirs).pvalue)
+        tested = _t_test(ours, theirs, paired)
+        ranked = stats.wilcoxon(ours, theirs) if paired else stats.mannwhitneyu(ours, theirs)
         permuted = stats.permutation_test(
             (ours, theirs),
             _mean_difference,
@@ -116,15 +114,11 @@ def seed_tests(values: Sequence[float], baseline: Sequence[float], paired: bool)
         )
         bounds = tested.confidence_interval(CONFIDENCE)
         one_sided = tested.confidence_interval(1 - 2 * ALPHA)
-    p_t = float(tested.pvalue)
-    if math.isnan(p_t):
-        # Pairs that all differ by the same amount have no spread to measure it by.
-        p_t = 1.0 if difference == 0 else math.nan
     return SeedTests(
         paired=paired,
         difference=Interval(difference, float(bounds.low), float(bounds.high)),
         p_t=p_t,
-        p_wilcoxon=p_wilcoxon,
+        p_wilcoxon=float(ranked.pvalue),
         p_permutation=float(permuted.pvalue),
         effect_size=cohen_dz(ours - theirs) if paired else hedges_g(ours, theirs),
         at_most=max(abs(float(one_sided.low)), abs(float(one_sided.high))),
@@ -148,33 +142,48 @@ def equivalence_p(
         values: One score for each replicate of the cell, at least 2.
         baseline: The same for the baseline; in the same order of seeds when ``paired``.
         paired: Whether the replicates share their seeds.
-        margin: The difference, of either sign, that is to be excluded.
+        margin: The difference, of either sign, that is to be excluded; of a baseline whose score
+            is negative, the share is too.
     """
     ours, theirs = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
-    if np.ptp(ours) == np.ptp(theirs) == 0:
-        return 0.0 if abs(float(ours[0] - theirs[0])) < margin else 1.0
-    if paired:
-        above = stats.ttest_rel(ours + margin, theirs, alternative="greater")
-        below = stats.ttest_rel(ours - margin, theirs, alternative="less")
-    else:
-        above = stats.ttest_ind(ours + margin, theirs, equal_var=False, alternative="greater")
-        below = stats.ttest_ind(ours - margin, theirs, equal_var=False, alternative="less")
+    margin = abs(margin)
+    if _nothing_varies(ours, theirs, paired):
+        return 0.0 if abs(float(ours.mean() - theirs.mean())) < margin else 1.0
+    above = _t_test(ours + margin, theirs, paired, "greater")
+    below = _t_test(ours - margin, theirs, paired, "less")
     return max(float(above.pvalue), float(below.pvalue))
 
 
-def t_test_p(values: Sequence[float], baseline: Sequence[float], paired: bool) -> float:
-    """p of the t test alone, see ``seed_tests``; 1 where nothing varies and both are equal."""
+def t_test_p(
+    values: Sequence[float] | Numbers, baseline: Sequence[float] | Numbers, paired: bool
+) -> float:
+    """p of the t test alone, see ``seed_tests``. Where nothing varies there is no test: NaN, or 1
+    if both are equal."""
     ours, theirs = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
-    if not np.ptp(ours - theirs if paired else np.concatenate([ours, theirs])):
-        return 1.0 if ours.mean() == theirs.mean() else math.nan
+    if _nothing_varies(ours, theirs, paired):
+        return 1.0 if np.isclose(ours.mean(), theirs.mean(), rtol=_ROUNDING, atol=0) else math.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tested = (
-            stats.ttest_rel(ours, theirs)
-            if paired
-            else stats.ttest_ind(ours, theirs, equal_var=False)
-        )
-    return float(tested.pvalue)
+        return float(_t_test(ours, theirs, paired).pvalue)
+
+
+def _nothing_varies(ours: Numbers, theirs: Numbers, paired: bool) -> bool:
+    """Whether there is no spread to measure a difference by: neither side varies, or all pairs
+    differ by the same amount."""
+    spreads = [np.ptp(ours - theirs)] if paired else [np.ptp(ours), np.ptp(theirs)]
+    largest = max(np.abs(ours).max(), np.abs(theirs).max())
+    return bool(max(spreads) <= _ROUNDING * largest)
+
+
+def _t_test(
+    ours: Numbers,
+    theirs: Numbers,
+    paired: bool,
+    alternative: Literal["two-sided", "greater", "less"] = "two-sided",
+) -> Any:
+    if paired:
+        return stats.ttest_rel(ours, theirs, alternative=alternative)
+    return stats.ttest_ind(ours, theirs, equal_var=False, alternative=alternative)
 
 
 def signed_ranks(differences: Sequence[float]) -> tuple[float, int]:
@@ -272,7 +281,7 @@ def _t_and_wilcoxon(differences: Numbers) -> tuple[float, float]:
         return 1.0, 1.0
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore")
-        p_t = float(stats.ttest_1samp(differences, 0.0).pvalue)
+        p_t = t_test_p(differences, np.zeros_like(differences), paired=True)
         return p_t, float(stats.wilcoxon(differences).pvalue)
 
 
@@ -299,16 +308,19 @@ def sequential_p(p_values: Sequence[float], fractions: tuple[float, ...]) -> flo
     Args:
         p_values: Of the looks taken so far, two-sided; NaN is no test.
         fractions: The share of the data at each look that may be taken, ascending to 1.
+
+    Returns:
+        p; 1 before the first look, NaN if none of the looks allowed a test.
     """
     if len(fractions) == 1:
-        return p_values[0] if p_values else math.nan
+        return p_values[0] if p_values else 1.0
     found = [
         float(np.exp(np.interp(math.log(p), np.log(levels), np.log(_ALPHAS), right=0.0)))
         for p, levels in zip(p_values, _spending_levels(fractions).T, strict=False)
         for p in [max(p, 1e-300)]
         if not math.isnan(p)
     ]
-    return min(found, default=1.0)
+    return min(found, default=math.nan if len(p_values) else 1.0)
 
 
 _ALPHAS = np.geomspace(1e-6, 0.999, 60)

@@ -16,6 +16,7 @@ from mgstudy.statistics import (
     hedges_g,
     mean_interval,
     seed_tests,
+    t_test_p,
     user_tests,
 )
 
@@ -71,11 +72,36 @@ def test_equal_scores_differ_in_nothing(paired: bool) -> None:
         assert (found.p_t, found.p_permutation, found.p_wilcoxon) == (1, 1, 1)
 
 
-def test_what_never_varies_cannot_be_tested() -> None:
-    found = seed_tests([0.3] * 5, [0.2] * 5, paired=False)
-    assert found.difference.mean == pytest.approx(0.1)
-    assert math.isnan(found.p_t)
+@pytest.mark.parametrize(
+    ("ours", "theirs", "paired"),
+    [
+        ([0.3] * 5, [0.2] * 5, False),
+        ([0.3] * 5, [0.2] * 5, True),
+        # Equal but for rounding.
+        ([0.1 + 0.2, 0.3, 0.3], [0.2] * 3, False),
+        # Pairs that all differ by the same amount, exactly and but for rounding.
+        ([0.25, 0.5, 0.75], [0.125, 0.375, 0.625], True),
+        ([0.3, 0.6, 0.9], [0.3 - 0.1, 0.6 - 0.1, 0.9 - 0.1], True),
+    ],
+)
+def test_what_never_varies_cannot_be_tested(
+    ours: list[float], theirs: list[float], paired: bool
+) -> None:
+    found = seed_tests(ours, theirs, paired)
+    assert found.difference.low == found.difference.mean == found.difference.high
+    assert found.difference.mean == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert found.at_most == pytest.approx(found.difference.mean)
+    for p in (found.p_t, found.p_wilcoxon, found.p_permutation, t_test_p(ours, theirs, paired)):
+        assert math.isnan(p)
     assert math.isnan(found.effect_size)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_there_is_one_t_test(paired: bool) -> None:
+    ours, theirs = [0.1 + 0.2] * 3, [0.3] * 3
+    assert seed_tests(ours, theirs, paired).p_t == t_test_p(ours, theirs, paired) == 1
+    ours, theirs = [0.3, 0.4, 0.6], [0.2, 0.25, 0.35]
+    assert seed_tests(ours, theirs, paired).p_t == t_test_p(ours, theirs, paired) < 0.2
 
 
 def test_effect_sizes_are_those_of_their_definitions() -> None:
@@ -125,6 +151,10 @@ def test_users_who_do_not_differ_give_no_difference() -> None:
     assert (found.low[0], found.high[0]) == (0, 0)
 
 
+def test_users_who_all_differ_by_as_much_allow_no_t_test() -> None:
+    assert math.isnan(user_tests([np.full(50, 0.1)]).p_t[0])
+
+
 @pytest.mark.parametrize("paired", [False, True])
 def test_equivalence_is_two_one_sided_tests(paired: bool) -> None:
     """Against statsmodels, where variances are equal or there are pairs; and the interval that
@@ -157,3 +187,5 @@ def test_what_does_not_vary_is_equivalent_within_the_margin_alone() -> None:
     same = [0.5, 0.5, 0.5]
     assert equivalence_p(same, [0.45] * 3, False, 0.06) == 0
     assert equivalence_p(same, [0.45] * 3, True, 0.04) == 1
+    pairs = [0.25, 0.5, 0.75], [0.125, 0.375, 0.625]
+    assert [equivalence_p(*pairs, True, margin) for margin in (0.13, 0.125, 0.12)] == [0, 1, 1]

@@ -169,9 +169,9 @@ def _metric_rows(
         for entry in entries
     ]
     for entry, row in zip(entries, rows, strict=True):
-        is_tested = not math.isnan(row["p_t"])
+        is_tested = not math.isnan(row["p_seeds"])
         row["p_search"] = search_p(entry, row["difference"]) if is_tested else math.nan
-        row["comparisons"] = sum(not math.isnan(other["p_t"]) for other in rows)
+        row["comparisons"] = sum(not math.isnan(other["p_seeds"]) for other in rows)
         row.update(at_equal_cost(entry, metric) if is_tested else NO_COSTS)
         is_objective = metric == entry.study.objective
         row.update(_seen(entry, row) if is_tested and is_objective else _UNSEEN)

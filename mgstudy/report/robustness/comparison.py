@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mgstudy.config.robustness import FLATNESS_MEASURES
 from mgstudy.report.robustness.scores import CellScores, interval, significance
 from mgstudy.significance import ALPHA, holm
+from mgstudy.statistics import t_test_p
 from mgstudy.study.search.rounds import baseline_of
 
 if TYPE_CHECKING:
@@ -181,6 +181,4 @@ def _with_holm(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _welch_p(left: Sequence[float], right: Sequence[float]) -> float:
-    if min(len(left), len(right)) < 2 or len(set(left) | set(right)) < 2:
-        return math.nan
-    return float(stats.ttest_ind(left, right, equal_var=False).pvalue)
+    return math.nan if min(len(left), len(right)) < 2 else t_test_p(left, right, paired=False)

@@ -131,6 +131,31 @@ def test_where_nothing_is_searched_seeds_decide() -> None:
     assert verdict(*one) == "better over seeds, p<0.001, holds after Holm"
 
 
+@pytest.mark.parametrize("confirmation", [{"seeds": 5}, {"seeds": 5, "up_to": 30}])
+@pytest.mark.parametrize("apart", [1000, 0])
+def test_what_does_not_vary_is_never_called_better(
+    confirmation: dict[str, int], apart: int
+) -> None:
+    """Nor does it count among the comparisons."""
+    still = [
+        cell(gradient, [0.5], [score] * 5, searched=frozenset(), apart=apart)
+        for gradient, score in (("plain", 0.1), ("mg", 0.2))
+    ]
+    other = [
+        cell(gradient, [0.5], scores, "N", frozenset())
+        for gradient, scores in (("plain", LOW), ("mg", HIGH))
+    ]
+    study = summary_of(
+        [*still, *other], training={"objective": METRIC}, settings={"confirmation": confirmation}
+    )
+    rows = compare_studies([study], metrics=[METRIC]).of(METRIC).set_index("cell")
+    said = rows.loc[still[1].key]
+    assert said["verdict"].startswith("nothing varies over seeds: no test is possible")
+    assert np.isnan([said["p_t"], said["p_seeds"], said["p_search"], said["p_holm"]]).all()
+    assert rows.loc[other[1].key, "comparisons"] == 1
+    assert rows.loc[other[1].key, "verdict"].startswith("better")
+
+
 def test_trainings_that_were_cut_short_are_named() -> None:
     cut = {"reason": "epochs", "best_epoch": 6}
     both = [cell("plain", LOWER, LOW, **cut), cell("mg", UPPER, HIGH, **cut)]

@@ -196,6 +196,8 @@ def test_p_values_against_known_ones() -> None:
     expected = stats.ttest_ind([1.0, 2, 3], [2.0, 4, 7], equal_var=False).pvalue
     assert _welch_p([1.0, 2, 3], [2.0, 4, 7]) == pytest.approx(expected)
     assert math.isnan(_welch_p([1.0], [2.0]))
+    # No test where nothing varies, however far apart the two are.
+    assert math.isnan(_welch_p([0.1, 0.1, 0.1], [0.2, 0.2, 0.2]))
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
