@@ -85,8 +85,9 @@ def with_rounds(cells: Sequence[CellState], config: StudyConfig) -> list[CellSta
 
     A round begins for the cells of all comparisons that are undecided, when every replicate of the
     round before has ended. A comparison is decided when its difference is significant, or shown to
-    be smaller than the margin, after the corrections for its looks and for all comparisons; and
-    when its searches do not tell a difference from luck, which more seeds cannot change.
+    be smaller than the margin, after the corrections for its looks and for all comparisons with the
+    same baseline; and when more seeds cannot change anything: because its searches do not tell a
+    difference from luck, nothing varies, or a side has no score.
 
     Args:
         cells: Every cell of the study.
@@ -94,12 +95,16 @@ def with_rounds(cells: Sequence[CellState], config: StudyConfig) -> list[CellSta
     """
     sizes = looks(config.confirmation)
     found = {cell.key: sizes[0] for cell in cells}
-    pairs = [
-        _Pair(cell, other)
+    # Each question has a table of its own, in which p is corrected.
+    families = [
+        [
+            _Pair(cell, other)
+            for cell in cells
+            if (other := baseline_of(cell, cells, baseline)) is not None
+        ]
         for baseline in config.baselines
-        for cell in cells
-        if (other := baseline_of(cell, cells, baseline)) is not None
     ]
+    pairs = [pair for family in families for pair in family]
     # Hidden cells count where p is corrected, and get no more seeds.
     undecided = [pair for pair in pairs if not (pair.cell.is_hidden or pair.baseline.is_hidden)]
     for number, size in enumerate(sizes[1:], start=1):
@@ -111,7 +116,7 @@ def with_rounds(cells: Sequence[CellState], config: StudyConfig) -> list[CellSta
                 pair.looks = number
             elif not pair.looks:
                 pair.looks = looks_taken(config.confirmation, *sides)
-        decided = _decided(pairs, config)
+        decided = [pair for family in families for pair in _decided(family, config)]
         undecided = [pair for pair in undecided if pair not in decided]
         for pair in undecided:
             found |= {pair.cell.key: size, pair.baseline.key: size}
@@ -151,9 +156,12 @@ def _decided(pairs: Sequence[_Pair], config: StudyConfig) -> list[_Pair]:
             for pair in pairs
         ]
 
-    are_paired = config.search.paired
-    luck = [search_luck(pair.cell, pair.baseline, are_paired)[0] for pair in pairs]
-    significant = holm([max(both) for both in zip(corrected(None), luck, strict=True)])
+    are_paired, over_seeds = config.search.paired, corrected(None)
+    luck = [
+        math.nan if math.isnan(p) else search_luck(pair.cell, pair.baseline, are_paired)[0]
+        for pair, p in zip(pairs, over_seeds, strict=True)
+    ]
+    significant = holm([max(both) for both in zip(over_seeds, luck, strict=True)])
     equivalent = holm(corrected(margin)) if margin else [1.0] * len(pairs)
     return [
         pair
@@ -161,7 +169,10 @@ def _decided(pairs: Sequence[_Pair], config: StudyConfig) -> list[_Pair]:
             pairs, holm(luck), significant, equivalent, strict=True
         )
         # Whatever the seeds say, p is no less than what the searches leave of it.
-        if different < ALPHA or alike < ALPHA or (least >= ALPHA and not margin)
+        if math.isnan(different)
+        or different < ALPHA
+        or alike < ALPHA
+        or (least >= ALPHA and not margin)
     ]
 
 
@@ -172,7 +183,8 @@ def over_looks(
     taken: int,
     margin: float | None = None,
 ) -> float:
-    """p over the seeds of every look so far, corrected for these, see ``sequential_p``.
+    """p over the seeds of every look so far, corrected for these, see ``sequential_p``; NaN where
+    nothing varied, or a side has no score.
 
     Args:
         sides: The replicates of a cell and of its baseline.
@@ -184,6 +196,8 @@ def over_looks(
     from mgstudy.statistics import equivalence_p, sequential_p, t_test_p  # noqa: PLC0415
 
     found, sizes = [], looks(confirmation)
+    if not all(first_scores(*sides, sizes[-1], metric)[:2]):
+        return math.nan
     for size in sizes[:taken]:
         ours, theirs, paired = first_scores(*sides, size, metric)
         if min(len(ours), len(theirs)) < _FEWEST:

@@ -44,6 +44,9 @@ def test_p_is_what_it_was_where_there_is_one_look() -> None:
     assert sequential_p([0.03], (1.0,)) == 0.03
     assert sequential_p([0.0125], (1 / 6, 1.0)) < 0.05 < sequential_p([0.0127], (1 / 6, 1.0))
     assert sequential_p([math.nan, 0.5], (0.5, 1.0)) > 0.5
+    for fractions in ((1.0,), (0.5, 1.0)):
+        assert math.isnan(sequential_p([math.nan], fractions))
+        assert sequential_p([], fractions) == 1
 
 
 def test_looks_are_rounds_of_seeds() -> None:
@@ -196,6 +199,94 @@ def test_hidden_cells_count_in_the_family_and_get_no_more_seeds() -> None:
         "B/plain": 4, "B/mg": 4, "C/plain": 4, "C/mg": 4,
     }  # fmt: skip
     assert seeds(*clear, *noise)["B/mg"] == 8
+
+
+ROUNDS = CONFIG.model_copy(update={"confirmation": Confirmation(seeds=5, up_to=30)})
+
+UNCLEAR = [1.0, 1.3, 0.9, 1.2, 1.1], [1.1, 1.2, 0.9, 1.25, 1.0]
+CLEAR = [1.21, 1.24, 1.27, 1.30, 1.33], [1.12, 1.11, 1.17, 1.20, 1.22]
+"""After the first look p is 0.032: decided if it stands alone, not as one of two."""
+
+
+def seeds_of(*cells: CellState, config: StudyConfig = ROUNDS) -> dict[str, int]:
+    return {cell.key: cell.seeds for cell in with_rounds(cells, config)}
+
+
+def shared_seeds(cells: list[CellState]) -> list[CellState]:
+    return [
+        replace(cell, confirmations=[replace(r, seed=r.number) for r in cell.confirmations])
+        for cell in cells
+    ]
+
+
+def test_what_does_not_vary_gets_no_more_seeds_and_is_not_significant() -> None:
+    still = confirmed("A", [0.1] * 5, [0.2] * 5)
+    steps = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    apart = shared_seeds(confirmed("B", (steps - 0.07).tolist(), steps.tolist()))
+    unclear = confirmed("C", *UNCLEAR)
+    for cells in (still, apart):
+        sides = cells[1].confirmations, cells[0].confirmations
+        assert math.isnan(over_looks(sides, METRIC, ROUNDS.confirmation, 1))
+    assert seeds_of(*still, *apart, *unclear) == {
+        "A/plain": 5, "A/mg": 5, "B/plain": 5, "B/mg": 5, "C/plain": 10, "C/mg": 10,
+    }  # fmt: skip
+
+
+def failing(cell: CellState) -> CellState:
+    """The same, and every replicate has failed."""
+    failed = [replace(r, state=State.FAILED, outcome={}) for r in cell.confirmations]
+    return replace(cell, confirmations=failed)
+
+
+def without_winner(cell: CellState) -> CellState:
+    """The same, and every trial of its search has failed."""
+    failed = [recorded(0, State.FAILED)]
+    return replace(cell, trials=failed, confirmations=[], searched=frozenset({"model.x"}))
+
+
+@pytest.mark.parametrize("fails", [failing, without_winner])
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_nothing_can_be_compared_with_gets_no_more_seeds(
+    fails: Callable[[CellState], CellState], place: int
+) -> None:
+    pair = confirmed("A", *UNCLEAR)
+    assert seeds_of(*pair) == {"A/plain": 10, "A/mg": 10}
+    pair[place] = fails(pair[place])
+    assert seeds_of(*pair) == {"A/plain": 5, "A/mg": 5}
+
+
+def test_a_comparison_that_cannot_be_does_not_count_in_the_family() -> None:
+    clear, other = confirmed("A", *CLEAR), confirmed("B", *UNCLEAR)
+    sides = clear[1].confirmations, clear[0].confirmations
+    assert ALPHA / 2 < over_looks(sides, METRIC, ROUNDS.confirmation, 1) < ALPHA
+    assert seeds_of(*clear, *other)["A/mg"] == 10
+    for fails in (failing, without_winner):
+        assert set(seeds_of(*clear, other[0], fails(other[1])).values()) == {5}
+
+
+def test_every_question_is_a_family_of_its_own() -> None:
+    """As in its table: decided against plain, whatever else the study asks."""
+    clear, unclear = confirmed("A", *CLEAR), confirmed("B", *UNCLEAR)
+    rename = {"plain": "none", "mg": "noise"}
+    unclear = [
+        replace(c, levels={"model": "B", "robust": rename[c.levels["gradient"]]}) for c in unclear
+    ]
+    clear = [replace(c, levels={**c.levels, "robust": "none"}) for c in clear]
+    asks = [Question(baseline={"gradient": "plain"}), Question(baseline={"robust": "none"})]
+    config = ROUNDS.model_copy(update={"questions": tuple(asks)})
+    assert seeds_of(*clear, *unclear, config=config) == {
+        "A/plain": 5, "A/mg": 5, "B/plain": 10, "B/mg": 10,
+    }  # fmt: skip
+
+
+def test_a_margin_is_a_share_of_the_size_of_a_score_whatever_its_sign() -> None:
+    scores = [0.50, 0.51, 0.49, 0.505, 0.495], [0.501, 0.508, 0.492, 0.503, 0.496]
+    found = []
+    for sign in (1, -1):
+        other, cell = confirmed("A", *([sign * score for score in side] for side in scores))
+        sides = cell.confirmations, other.confirmations
+        found.append(over_looks(sides, METRIC, ROUNDS.confirmation, 1, margin=0.1))
+    assert found[1] == pytest.approx(found[0]) and found[0] < ALPHA
 
 
 REST = """
