@@ -255,7 +255,8 @@ def published_divergence(one: Tensor, other: Tensor) -> Tensor:
         other: Logits of the same shape.
     """
     a, b = functional.softmax(one, dim=1), functional.softmax(other, dim=1)
-    m = (a + b) / 2
+    # Where both are rounded to 0, the logarithm would be infinite, and 0 times it no number.
+    m = ((a + b) / 2).clamp_min(torch.finfo(one.dtype).tiny)
     terms = m * (2 * m.log() - a.log_softmax(dim=1) - b.log_softmax(dim=1))
     return 0.5 * terms.sum(dim=1).mean()
 

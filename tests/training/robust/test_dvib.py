@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,15 @@ def test_information_is_the_divergence_of_two_gaussians() -> None:
     exact = torch.distributions.kl_divergence(
         torch.distributions.Normal(hidden, deviation), torch.distributions.Normal(0.0, 0.5)
     )
+def test_the_published_divergence_is_finite_where_both_probabilities_are_rounded_to_0() -> None:
+    one, other = (torch.tensor([[0.0, 200.0]], requires_grad=True) for _ in range(2))
+    value = published_divergence(one, other)
+    value.backward()
+    # All of the mean is in one class, which the second softmax gives 1 / (1 + 1 / e).
+    assert value.item() == pytest.approx(math.log(1 + math.exp(-1)), rel=1e-6)
+    assert one.grad.isfinite().all() and other.grad.isfinite().all()
+
+
     assert information(hidden, deviation).item() == pytest.approx(exact.mean().item(), rel=1e-6)
 
 
