@@ -138,9 +138,19 @@ def test_every_strategy(strategy: str, small_dataset: Dataset, tmp_path: Path) -
     check(small_dataset, tmp_path, model="VBPR", gradient=strategy, gradient_parameters=parameters)
 
 
-@pytest.mark.parametrize("method", robust_methods.names())
-def test_every_robust_method(method: str, small_dataset: Dataset, tmp_path: Path) -> None:
-    parameters = {"warmup_epochs": 0} if method.startswith("adversarial") else {}
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        *(
+            (name, {"warmup_epochs": 0} if name.startswith("adversarial") else {})
+            for name in robust_methods.names()
+        ),
+        ("dvib", {"compare": "scores", "form": "adaptive"}),
+    ],
+)
+def test_every_robust_method(
+    method: str, parameters: dict[str, Any], small_dataset: Dataset, tmp_path: Path
+) -> None:
     check(small_dataset, tmp_path, model="SLMRec", robust=[(method, parameters)])
 
 

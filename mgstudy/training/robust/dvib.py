@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from mgstudy.config.parameters import ParameterSet, parameter
 from mgstudy.errors import InputError
-from mgstudy.models.base import Batch, EmbeddingRecommender, Recommender
+from mgstudy.models.base import EmbeddingRecommender, Recommender
+from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, signals_noted, signals_transformed
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
@@ -148,7 +149,7 @@ class DVIB(RobustMethod):
             return None
         assert isinstance(self.model, EmbeddingRecommender)
         users, items = self.model.representations()
-        return users[context.batch.users] @ items.t()
+        return gather_rows(users, context.batch.users) @ items.t()
 
     @contextmanager
     def _noised(self, generator: torch.Generator) -> Iterator[None]:
