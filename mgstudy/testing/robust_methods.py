@@ -19,7 +19,7 @@ from mgstudy.testing.datasets import small_dataset, with_two_domains
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod, compose, robust_methods
 
-LAST_EPOCH, EPOCHS = 19, 20
+LAST_EPOCH = 19
 """An epoch in which no method is warming up any more."""
 
 
@@ -52,7 +52,7 @@ class Problem:
 
     def robust_loss(self, *methods: RobustMethod, epoch: int = 0) -> LossClosure:
         """The loss wrapped in methods, the first one innermost."""
-        return compose(methods, self.loss, BatchContext(self.batch, epoch=epoch, epochs=EPOCHS))
+        return compose(methods, self.loss, BatchContext(self.batch, epoch=epoch))
 
     def gradients(self, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
         """The gradient of a loss in every parameter that it depends on, by name."""
@@ -142,7 +142,7 @@ class RobustMethodContract:
             calls += 1
             return problem.loss()
 
-        context = BatchContext(problem.batch, epoch=LAST_EPOCH, epochs=EPOCHS)
+        context = BatchContext(problem.batch, epoch=LAST_EPOCH)
         method.wrap(loss, context)()
         assert calls == method.computations_per_loss(method.parameters)
 

@@ -261,8 +261,7 @@ class Trainer:
             self.gradient_computations += 1
             return self.model.loss(batch)
 
-        context = BatchContext(batch=batch, epoch=epoch, epochs=self.epoch_count)
-        return compose(self.robust, loss, context)
+        return compose(self.robust, loss, BatchContext(batch=batch, epoch=epoch))
 
     def _batches(self) -> Iterator[Batch]:
         """The training pairs in a new order, with new negatives, cut into batches."""

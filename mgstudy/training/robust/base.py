@@ -23,12 +23,10 @@ class BatchContext:
     Attributes:
         batch: The current batch.
         epoch: 0-based epoch.
-        epochs: Epochs the training is set to.
     """
 
     batch: Batch
     epoch: int
-    epochs: int
 
 
 class RobustMethod(ABC):

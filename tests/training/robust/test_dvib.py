@@ -77,7 +77,7 @@ def loss_of(toy) -> Callable[..., tuple[Tensor, Recommender]]:
                 module.fill(layer.bias, first + 2 * layer_index + 1)
         for index, tensor in tensors.items():
             module.fill(tensor, index)
-        context = BatchContext(problem.batch, epoch=0, epochs=1)
+        context = BatchContext(problem.batch, epoch=0)
         wrapped = compose([method], lambda: model.loss(problem.batch), context)
         model.train()
         return wrapped()
@@ -134,7 +134,7 @@ def test_without_noise_the_divergence_is_0_and_the_published_one_is_not(toy, los
         method.items = torch.cat([toy[1].batch.positives, toy[1].batch.negatives])
         for index, tensor in tensors.items():
             toy[0].fill(tensor, index)
-        context = BatchContext(toy[1].batch, epoch=0, epochs=1)
+        context = BatchContext(toy[1].batch, epoch=0)
         value = method.wrap(lambda model=model: model.loss(toy[1].batch), context)()
         assert value.item() == pytest.approx(expected, abs=2e-6)
 
