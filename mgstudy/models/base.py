@@ -183,7 +183,8 @@ class Recommender(nn.Module, ABC):
         }
 
     def before_epoch(self, epoch: int) -> None:
-        """Do what the published code does at the start of an epoch (0-based), such as pruning."""
+        """Do what the published code does at the start of an epoch (0-based), such as pruning. A
+        loss may be computed without: a trained model's, or to try a model out."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from mgstudy.errors import InputError
 from mgstudy.models.base import EmbeddingRecommender, Recommender
 from mgstudy.models.rows import gather_rows
 from mgstudy.models.signals import Signal, signals_noted, signals_transformed
+from mgstudy.training.checkpoint import seeded
 from mgstudy.training.gradient.base import LossClosure
 from mgstudy.training.robust.base import BatchContext, RobustMethod
-from mgstudy.training.robust.reach import Reach
+from mgstudy.training.robust.reach import Reach, first_batch
 
 _HIDDEN_UNITS = 32
 _LEAST_NOISE = 1e-6
@@ -62,6 +64,11 @@ class DVIB(RobustMethod):
       raw features, which is no bottleneck but a perturbed input; its nets have widths for 4,096
       and 384 columns alone, and its text's bottleneck has ς² for ς. Both double the regularisation
       and compare scores. None of this is imitated: here noise is on their projections.
+
+    LATTICE projects features in an epoch's first batch only, where it builds its item graph: there
+    alone noise, divergence and bottleneck act, and on other batches L and L̃ are equal. With
+    ``compare = "scores"`` the divergence and the bottleneck act on every batch, since scores are of
+    a graph built anew.
 
     At the smallest noises L and L̃ are nearly equal: what is left is the factor 2·(1 − weight) and,
     as published, the penalty on confidence.
@@ -134,7 +141,8 @@ class DVIB(RobustMethod):
             else:
                 for one, other in zip(clean, noised, strict=True):
                     total = total + settings.weight * divergence(one, other)
-            if settings.form == "adaptive":
+            # A loss that projects nothing has nothing to hold to the prior.
+            if settings.form == "adaptive" and clean:
                 # With scores, all items were projected last.
                 for net, hidden in zip(self.nets, clean[-len(self.nets) :], strict=True):
                     bottleneck = information(hidden, self._deviation(net, hidden))
@@ -204,20 +212,11 @@ def noise_net(width: int) -> nn.Module:
 
 def _projection_widths(model: Recommender) -> list[int]:
     """Columns of each projection that a loss of the model makes, found by computing one."""
-    train = model.dataset.train
+    # What a loss leaves in a model, as LATTICE's item graph, goes with the copy.
+    tried = copy.copy(model)
     device = next(model.parameters()).device
-    users, items = (
-        torch.from_numpy(column[:2].copy()).to(device) for column in (train.users, train.items)
-    )
-    negatives = items.clone() if model.samples_negatives else None
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices),
-        torch.no_grad(),
-        signals_noted(Signal.PROJECTION) as found,
-    ):
-        model.before_epoch(0)
-        model.loss(Batch(users, items, negatives, nominal_size=2))
+    with seeded(0, device), torch.no_grad(), signals_noted(Signal.PROJECTION) as found:
+        tried.loss(first_batch(model))
     return [hidden.shape[1] for hidden in found]
 
 

@@ -71,10 +71,12 @@ def embedding_tables(model: Recommender) -> Mapping[str, nn.Parameter]:
 
 
 def first_batch(model: Recommender) -> Batch:
-    """The first pairs of the model's dataset, to try it out with."""
+    """The first pairs of the model's dataset, to try it out with where it lies."""
     train, items = model.dataset.train, model.dataset.item_count
+    device = next(model.parameters(), torch.empty(0)).device
     users, positives = (
-        torch.from_numpy(np.array(column[:_BATCH])) for column in (train.users, train.items)
+        torch.from_numpy(np.array(column[:_BATCH])).to(device)
+        for column in (train.users, train.items)
     )
     negatives = (positives + 1) % items if model.samples_negatives else None
     return Batch(users, positives, negatives, nominal_size=_BATCH)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgstudy.models.base import Recommender
+from mgstudy.config.training import TrainingSettings
+from mgstudy.models.base import Recommender, models
 from mgstudy.models.bm3 import BM3
 from mgstudy.models.freedom import FREEDOM
+from mgstudy.models.lattice import LATTICE
 from mgstudy.models.vbpr import VBPR
+from mgstudy.testing.datasets import with_two_domains
 from mgstudy.training.robust.base import BatchContext, compose
 from mgstudy.training.robust.dvib import DVIB, information, jensen_shannon, published_divergence
+from mgstudy.training.robust.reach import first_batch
 from mgstudy.training.run import build_model, build_trainer
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -241,11 +246,6 @@ def test_divergences_by_hand() -> None:
     assert published_divergence(one, other).item() == pytest.approx(expected)
 
 
-def test_information_is_the_divergence_of_two_gaussians() -> None:
-    hidden, deviation = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.2]])
-    exact = torch.distributions.kl_divergence(
-        torch.distributions.Normal(hidden, deviation), torch.distributions.Normal(0.0, 0.5)
-    )
 def test_the_published_divergence_is_finite_where_both_probabilities_are_rounded_to_0() -> None:
     one, other = (torch.tensor([[0.0, 200.0]], requires_grad=True) for _ in range(2))
     value = published_divergence(one, other)
@@ -255,16 +255,59 @@ def test_the_published_divergence_is_finite_where_both_probabilities_are_rounded
     assert one.grad.isfinite().all() and other.grad.isfinite().all()
 
 
+def test_information_is_the_divergence_of_two_gaussians() -> None:
+    hidden, deviation = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.2]])
+    exact = torch.distributions.kl_divergence(
+        torch.distributions.Normal(hidden, deviation), torch.distributions.Normal(0.0, 0.5)
+    )
     assert information(hidden, deviation).item() == pytest.approx(exact.mean().item(), rel=1e-6)
 
 
-def test_nets_are_trained_and_kept_with_the_model(small_dataset) -> None:
-    parts = {"model": "BM3", "robust": [("dvib", {"form": "adaptive"})]}
-    trainer = build_trainer(small_dataset, **parts)
+@pytest.mark.parametrize("gradient", ["plain", "mirror_gradient"])
+@pytest.mark.parametrize("model", ["BM3", "LATTICE"])
+def test_nets_are_trained_and_kept_with_the_model(small_dataset, model, gradient) -> None:
+    """LATTICE projects nothing after the first batch, nor in the mirrored half of that one."""
+    parts = {"model": model, "robust": [("dvib", {"form": "adaptive"})]}
+    settings = TrainingSettings(epochs=2, batch_size=128)
+    trainer = build_trainer(small_dataset, gradient=gradient, settings=settings, **parts)
     before = [weight.detach().clone() for weight in trainer.model.dvib_nets.parameters()]
     assert len(trainer.model.dvib_nets) == 2
-    next(trainer.epochs())
+    assert all(math.isfinite(result.loss) for result in trainer.epochs())
     after = list(trainer.model.dvib_nets.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
     alone = build_model(small_dataset, **parts)
     alone.load_state_dict(trainer.model.state_dict())
+
+
+@pytest.mark.parametrize("compare", ["projection", "scores"])
+def test_lattice_is_distilled_where_it_builds_its_item_graph(toy, compare: str) -> None:
+    problem = toy[1]
+    model = LATTICE(problem.dataset, LATTICE.Parameters(neighbour_count=3, message_dropout=0.0))
+    method = DVIB(model, DVIB.Parameters(form="adaptive", compare=compare))
+    model.before_epoch(0)
+    distilled, doubled = [], []
+    for batch in (problem.batch, replace(problem.batch)):
+        value = method.wrap(lambda batch=batch: model.loss(batch), BatchContext(batch, epoch=0))()
+        distilled.append(value.item())
+        doubled.append(2 * 0.9 * model.loss(batch).item())
+    assert distilled[0] != pytest.approx(doubled[0])
+    assert (distilled[1] == pytest.approx(doubled[1])) == (compare == "projection")
+
+
+@pytest.mark.parametrize("name", [model.name for model in models if DVIB.refusal(model) is None])
+def test_looking_for_projections_leaves_nothing_in_a_model(name: str, small_dataset) -> None:
+    kind = models.get(name)
+    dataset = with_two_domains(small_dataset)
+    losses = []
+    for methods in ((), [("dvib", {"form": "adaptive"})]):
+        torch.manual_seed(0)
+        parts = {"model": name, "model_parameters": kind.tried_with, "robust": methods}
+        model = build_model(dataset, **parts)
+        # As where trained weights are loaded: what follows from those it was built with is stale.
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for key, weight in model.named_parameters():
+                if weight.requires_grad and "dvib_nets" not in key:
+                    weight.add_(0.1 * torch.randn_like(weight))
+            losses.append(model.loss(first_batch(model)).item())
+    assert losses[0] == losses[1]
