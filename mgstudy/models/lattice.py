@@ -60,8 +60,8 @@ class LATTICE(GraphRecommender):
     per epoch, and optimizers skip them elsewhere. Every ranking builds it anew, without gradients.
     When a step passes over the first batch several times, each pass builds H with gradients until
     the optimizer has moved the weights: those of an adversary do, and so does that of SAM at the
-    worst point nearby; but the second half of a Mirror Gradient step uses the first's H as a
-    constant, as published, and so leaves those tensors alone.
+    worst point nearby; but the second half of a Mirror Gradient step, wherever it looks at the
+    loss, uses the first's H as a constant, as published, and so leaves those tensors alone.
     """
 
     name = "LATTICE"
@@ -166,7 +166,10 @@ class LATTICE(GraphRecommender):
         return torch.stack(outputs).mean(dim=0)
 
     def _training_graph(self, batch: Batch) -> ItemGraph:
-        if self._item_graph is not None and (batch is not self._first_batch or self._stepped()):
+        if batch is self._first_batch and self._stepped():
+            # It stays so wherever the rest of the step looks at the loss.
+            self._first_batch = None
+        if self._item_graph is not None and batch is not self._first_batch:
             return self._item_graph
         built = self._built_graph()
         if self._item_graph is None:
@@ -176,7 +179,8 @@ class LATTICE(GraphRecommender):
         return built
 
     def _stepped(self) -> bool:
-        """Whether an optimizer has moved the weights since the epoch's graph was built."""
+        """Whether an optimizer has moved the weights since the epoch's graph was built, as far as
+        is seen from where they lie now."""
         assert self._built_with is not None
         (place, value), (built_in, built_with) = self._weights_sample(), self._built_with
         # A strategy that looks at the loss elsewhere lends the weights another place in memory.

@@ -7,6 +7,7 @@ from mgstudy.models.lattice import LATTICE
 from mgstudy.training.gradient.mirror_gradient import MirrorGradient
 from mgstudy.training.gradient.plain import Plain
 from mgstudy.training.gradient.sam import SAM
+from mgstudy.training.gradient.sharpness_aware_mirror import SharpnessAwareMirror
 
 
 def make_model(toy, **settings) -> LATTICE:
@@ -90,11 +91,13 @@ def test_only_the_first_batch_of_an_epoch_trains_the_item_graph(toy) -> None:
             optimizer.step()
 
 
-def train_first_batch(toy, strategy: type, optimizer: type, **settings) -> list[LATTICE]:
-    """Two copies of a model: one trained by a plain step on an epoch's first batch, one by the
-    strategy's."""
+def train_first_batch(
+    toy, strategy: type, optimizer: type, other: type = Plain, **settings
+) -> list[LATTICE]:
+    """Two copies of a model: one trained by another strategy's step on an epoch's first batch, one
+    by the strategy's."""
     trained = []
-    for kind in (Plain, strategy):
+    for kind in (other, strategy):
         torch.manual_seed(0)
         model = make_model(toy)
         model.before_epoch(0)
@@ -124,6 +127,14 @@ def test_sharpness_aware_steps_train_the_item_graph_at_the_worst_point(toy) -> N
     # What the epoch's other batches use is the graph at the weights it began with.
     for (_, one), (_, other) in zip(plain._item_graph, sharpness_aware._item_graph, strict=True):
         assert torch.equal(one, other)
+
+
+def test_no_look_of_a_mirrored_half_trains_the_item_graph(toy) -> None:
+    """Its first half is SAM's step; the second looks here and at the worst point nearby."""
+    one_way, mirrored = train_first_batch(toy, SharpnessAwareMirror, torch.optim.SGD, SAM)
+    for one, other in zip(learned(one_way), learned(mirrored), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(one_way.item_embedding, mirrored.item_embedding)
 
 
 def test_passes_at_the_same_weights_all_train_the_item_graph(toy) -> None:
