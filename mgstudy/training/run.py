@@ -79,7 +79,8 @@ def build_trainer(
 
     Raises:
         UnknownNameError: If no part has one of the names.
-        InputError: If a parameter is unknown or out of range, or parts do not go together.
+        InputError: If a parameter is unknown or out of range, parts do not go together, or the
+            objective means nothing of the dataset.
     """
     _keep_freed_memory()
     settings = TrainingSettings() if settings is None else settings

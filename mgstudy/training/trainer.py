@@ -22,6 +22,7 @@ from mgstudy.models.item_features import FeatureTransform
 from mgstudy.training.checkpoint import random_states, set_random_states
 from mgstudy.training.evaluation import Evaluator
 from mgstudy.training.gradient.base import GradientStrategy, LossClosure
+from mgstudy.training.metrics.groups import refusal
 from mgstudy.training.optimizers.base import DECAY_EPOCHS
 from mgstudy.training.results import DivergedError, EarlyStopper, EpochResult, StopReason
 from mgstudy.training.robust.base import BatchContext, RobustMethod, compose
@@ -59,6 +60,10 @@ class Trainer:
         best_metrics: Metrics of the best epoch, ``None`` before the first validation.
         after_risks: For each objective of ``settings`` that is measured after a risk, what gives
             the change of the features; whoever builds the trainer sets it.
+
+    Raises:
+        InputError: If a model that is trained has no gradient strategy, the dataset has no
+            validation split, or an objective means nothing of it.
     """
 
     def __init__(
@@ -80,6 +85,10 @@ class Trainer:
         self.robust = tuple(robust)
         self.settings = TrainingSettings() if settings is None else settings
         self.learning_rate_decay = learning_rate_decay
+        for name in self.settings.objectives:
+            measure = parse_objective(name).metric.measure
+            if (reason := refusal(measure, dataset)) is not None:
+                raise InputError(f"objective {name}: {measure} means nothing: {reason}")
         self.device = next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
         self.validation = Evaluator(
             dataset,

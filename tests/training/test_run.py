@@ -92,6 +92,14 @@ def test_a_model_built_alone_scores_as_the_one_whose_weights_it_is_given(
             {"model_parameters": {"dropuot": 0.1}},
             "model BPR: dropuot: unknown key; known: embedding_size, regularization",
         ),
+        (
+            {"settings": TrainingSettings(objective="fairness@20")},
+            "objective fairness@20: fairness means nothing: no item of small lacks a modality",
+        ),
+        (
+            {"settings": TrainingSettings(further_objectives=("recall-cold@20",))},
+            "objective recall-cold@20: recall-cold means nothing: no validation interaction",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
