@@ -58,7 +58,8 @@ class AdversarialFeatures(AdversarialTraining):
     with x the features of the batch's items and Δ, per item and modality, the fast-gradient
     direction, held constant. L is the model's whole loss, regulariser included. ``epsilon`` is in
     the units of the features: look at a modality's row norms to choose it. With ``epsilon = 0`` or
-    ``weight = 0`` the loss is left as it is (the formula would count it 1 + weight times).
+    ``weight = 0``, and on a batch whose loss reads no features, the loss is left as it is (the
+    formula would count it 1 + weight times).
 
     Each of the three losses draws its own dropout. A strategy that asks for the loss twice meets
     two adversaries, each made for the weights of that moment.
@@ -87,6 +88,8 @@ class AdversarialFeatures(AdversarialTraining):
 
     def with_adversary(self, loss: LossClosure) -> Tensor:
         adversary = fast_gradient(self.model.features, loss, self.parameters.epsilon)
+        if adversary is None:
+            return loss()
         with self.model.features.transformed(adversary):
             adversarial = loss()
         return loss() + self.parameters.weight * adversarial
@@ -118,7 +121,9 @@ class ItemDisplacements:
         return rows + gather_rows(moves, row_of if items is None else row_of[items])
 
 
-def fast_gradient(features: ItemFeatures, loss: LossClosure, epsilon: float) -> ItemDisplacements:
+def fast_gradient(
+    features: ItemFeatures, loss: LossClosure, epsilon: float
+) -> ItemDisplacements | None:
     """The displacement of length ``epsilon``, of each item in each modality, along the gradient.
 
     Fast gradient method in the L2 norm (Goodfellow et al., ICLR 2015; Miyato et al., ICLR 2017):
@@ -129,9 +134,14 @@ def fast_gradient(features: ItemFeatures, loss: LossClosure, epsilon: float) -> 
         features: What to displace.
         loss: Reads ``features`` when called; called once.
         epsilon: Length, in the units of the features.
+
+    Returns:
+        ``None`` where the loss reads none, so that nothing could move.
     """
     gradients = feature_gradients(features, loss)
-    item_count = len(features.table(features.modalities[0])) if features.modalities else 0
+    if not gradients:
+        return None
+    item_count = len(features.table(features.modalities[0]))
     return ItemDisplacements(
         {
             modality: (items, epsilon * functional.normalize(gradient, eps=1e-20))

@@ -37,6 +37,7 @@ def feature_gradients(vbpr: Any) -> dict[str, Tensor]:
 
 def test_the_adversary_follows_each_items_whole_gradient(vbpr: Any) -> None:
     adversary = fast_gradient(vbpr.model.features, vbpr.loss, EPSILON)
+    assert adversary is not None
     for modality, gradient in feature_gradients(vbpr).items():
         moved = adversary(modality, torch.zeros_like(gradient), None)
         torch.testing.assert_close(moved, EPSILON * functional.normalize(gradient))
@@ -58,6 +59,7 @@ def test_the_adversary_raises_the_loss_more_than_any_random_change(vbpr: Any) ->
             return vbpr.loss().item()
 
     adversary = fast_gradient(features, vbpr.loss, epsilon=0.05)
+    assert adversary is not None
     clean = vbpr.loss().item()
     raised = loss_with(adversary) - clean
     assert raised > 0.01
@@ -150,7 +152,11 @@ def test_both_passes_of_a_mirrored_batch_meet_an_adversary_of_their_own(
         torch.testing.assert_close(robust().detach(), value)
 
 
-def test_a_loss_that_reads_no_features_has_no_adversary(make_problem: Any) -> None:
+def test_a_loss_that_reads_no_features_is_left_as_it_is(make_problem: Any) -> None:
     problem = make_problem("FREEDOM", regularization=0.0)
     robust = problem.robust_loss(problem.method("adversarial_features", **SETTINGS))
-    torch.testing.assert_close(robust(), (1 + WEIGHT) * problem.loss())
+    assert torch.equal(robust(), problem.loss())
+    assert torch.equal(
+        problem.gradients(robust)["item_embedding"],
+        problem.gradients(problem.loss)["item_embedding"],
+    )
