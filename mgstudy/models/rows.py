@@ -142,7 +142,7 @@ def weighted_sums(
         "pieces", offsets, lambda: _pieces(offsets, len(rows))
     )
     sums = _bags(pieces, rows, table, weights)
-    return _bags(piece_offsets, piece_rows, sums, None)
+    return _bags(piece_offsets, piece_rows, sums, None)[: len(offsets) - 1]
 
 
 def _bags(offsets: Tensor, rows: Tensor, table: Tensor, weights: Tensor | None) -> Tensor:
@@ -167,7 +167,8 @@ def _pieces(offsets: Tensor, entries: int) -> tuple[Tensor, Tensor, Tensor]:
     """The sums cut into pieces of at most ``LONGEST_SUM`` entries.
 
     How many there are is only known on the device, and waiting for it would cost more than some
-    empty pieces at the end.
+    empty pieces at the end. Those make sums of their own, which nobody wants: CUDA's kernel does
+    not look where the last sum ends, so that one thread would go through them all.
 
     Returns:
         Offsets of the pieces, offsets of the sums among the pieces, and all pieces' numbers.
@@ -179,7 +180,10 @@ def _pieces(offsets: Tensor, entries: int) -> tuple[Tensor, Tensor, Tensor]:
     of_sum = torch.searchsorted(piece_offsets[1:], numbers, right=True)
     starts = offsets[of_sum] + LONGEST_SUM * (numbers - piece_offsets[of_sum])
     ends = functional.pad(starts.clamp(max=entries), (0, 1), value=entries)
-    return ends.to(offsets.dtype), piece_offsets.to(offsets.dtype), numbers.to(offsets.dtype)
+    spare = torch.arange(1, len(numbers) // LONGEST_SUM + 2, device=offsets.device)
+    spare_offsets = (piece_offsets[-1] + LONGEST_SUM * spare).clamp(max=len(numbers))
+    all_offsets = torch.cat([piece_offsets, spare_offsets])
+    return ends.to(offsets.dtype), all_offsets.to(offsets.dtype), numbers.to(offsets.dtype)
 
 
 _found = WeakTensorKeyDictionary()

@@ -11,7 +11,14 @@ from pretended_gpu import PretendedGpu
 from torch import Tensor
 from torch.nn import functional
 
-from mgstudy.models.rows import LONGEST_SUM, gather_rows, sum_rows, unit_rows, weighted_sums
+from mgstudy.models.rows import (
+    LONGEST_SUM,
+    _pieces,
+    gather_rows,
+    sum_rows,
+    unit_rows,
+    weighted_sums,
+)
 
 
 @pytest.fixture
@@ -53,7 +60,21 @@ def test_no_row_has_a_gradient_where_none_was_read(gpu: PretendedGpu) -> None:
     assert values.tolist() == [[0.0] * 3] * 4
 
 
-@pytest.mark.parametrize("lengths", [[3, 0, LONGEST_SUM, 0], [0], [LONGEST_SUM + 1, 1], [9000, 5]])
+LENGTHS = [[3, 0, LONGEST_SUM, 0], [0], [LONGEST_SUM + 1, 1], [9000, 5], [1] * 100, [0] * 300]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+def test_no_sum_is_over_pieces_beyond_its_own(lengths: list[int]) -> None:
+    """CUDA's kernel ends the last sum where all numbers end, whatever its last offset says."""
+    offsets = functional.pad(torch.tensor(lengths).cumsum(0), (1, 0))
+    _, piece_offsets, numbers = _pieces(offsets, sum(lengths))
+    piece_offsets[-1] = len(numbers)
+    counts = piece_offsets.diff().tolist()
+    assert counts[: len(lengths)] == [-(-length // LONGEST_SUM) for length in lengths]
+    assert max(counts[len(lengths) :]) <= LONGEST_SUM
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("weighted", [True, False])
 def test_long_sums_are_cut_and_come_to_the_same(lengths: list[int], weighted: bool) -> None:
     offsets = functional.pad(torch.tensor(lengths).cumsum(0), (1, 0)).int()
