@@ -37,6 +37,7 @@ _WAITS = {
 }
 """Operations whose result, or its size, the processor must know before it goes on."""
 _SUMS_IN_ANY_ORDER = {
+    "bincount",
     "embedding_dense_backward",
     "index_add",
     "index_add_",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -115,18 +116,25 @@ class RankedLists:
         )
 
     def _exposures(self, cutoffs: Sequence[int], discounted: bool) -> Tensor:
-        length, number = self.items.shape[1], len(self.catalogue.interactions)
-        ranks = torch.arange(2, length + 2, dtype=torch.float64, device=self.items.device)
-        weights = (1 / ranks.log2()).expand(self.items.shape) if discounted else None
         counts, counted = torch.zeros_like(self.catalogue.interactions), 0
         found = {}
         for cutoff in sorted(set(cutoffs)):
-            added = self.places[:, counted:cutoff].reshape(-1)
-            of_each = None if weights is None else weights[:, counted:cutoff].reshape(-1)
-            # One bin more counts where no item is.
-            counts = counts + torch.bincount(added, of_each, number + 1)[:number]
-            found[cutoff], counted = counts, cutoff
+            end = min(cutoff, self.items.shape[1])
+            if discounted:
+                # A GPU would add weights up in any order; counts come to the same in each.
+                for place in range(counted, end):
+                    counts = counts + self._times_listed(place, place + 1) / math.log2(place + 2)
+            else:
+                counts = counts + self._times_listed(counted, end)
+            found[cutoff], counted = counts, end
         return torch.stack([found[cutoff] for cutoff in cutoffs])
+
+    def _times_listed(self, first: int, end: int) -> Tensor:
+        """How often each item is at one of these places, float64, shape ``[items]``."""
+        number = len(self.catalogue.interactions)
+        # One bin more counts where no item is.
+        times = torch.bincount(self.places[:, first:end].reshape(-1), minlength=number + 1)
+        return times[:number].double()
 
     def _once(self, key: tuple[Any, ...], compute: Callable[[], Tensor]) -> Tensor:
         """What several metrics need, computed for the first."""

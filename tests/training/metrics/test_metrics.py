@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pretended_gpu import PretendedGpu
 from sklearn.metrics import roc_auc_score
 
 from mgstudy.config.metrics import ITEM_GROUPS, RankingMetric, ranking_metrics
@@ -118,6 +119,9 @@ def test_fairness_of_all_lists_and_exposure_by_hand() -> None:
     second = 1 / np.log2(3)
     ratio = (1 + second) / 2 / ((1 + second) / 2)
     assert value("exposure_ratio", ranked, 2, 1) == pytest.approx([ratio, 1])
+    ranked = lists([[0, 2], [0, 1]], incomplete=[1, 0, 0, 1])
+    # In the precision of float64.
+    assert value("exposure_ratio", ranked, 2) == pytest.approx([1 / second], rel=1e-12)
 
 
 def test_who_is_listed_how_often_by_hand() -> None:
@@ -239,6 +243,26 @@ def test_what_means_nothing_of_a_dataset_is_left_out_or_refused() -> None:
     assert [str(metric) for metric in evaluator.metrics] == ["recall@5"]
     with pytest.raises(InputError, match="no item of small lacks a modality"):
         Evaluator(small_dataset(), "test", ["fairness@5"])
+
+
+def test_every_metric_is_the_same_on_a_gpu_and_sums_in_a_certain_order() -> None:
+    dataset = small_dataset()
+    observed = {name: np.arange(40) % 3 != place for place, name in enumerate(dataset.features)}
+    dataset = replace(dataset, observed=observed)
+    # What torch makes itself within its bags, the pretended GPU does not see.
+    measures = set(ranking_metrics.names()) - {"intra_list_similarity"}
+    names = [f"{name}@{cutoff}" for name in sorted(measures) for cutoff in (3, 60)]
+    scores = torch.randn(60, 40, generator=torch.Generator().manual_seed(0))
+
+    def measured(device: str) -> dict[str, float]:
+        there = scores.to(device)
+        evaluator = Evaluator(dataset, "test", names, device=device)
+        return evaluator.evaluate(lambda users: there[users].clone())
+
+    with PretendedGpu() as gpu:
+        found = measured("cuda")
+    assert not gpu.unordered.total(), gpu.unordered
+    assert found == pytest.approx(measured("cpu")) and "exposure_ratio@60" in found
 
 
 class Longest(RankingMetric):
