@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mgstudy.data.dataset import Dataset, Interactions, as_tensor, distinct
 from mgstudy.models.base import Scorer
-from mgstudy.models.highest import GROUP, members
+from mgstudy.models.highest import GROUP, highest, members
 
 NO_ITEM = -1
 """Fills the end of a list when a user has fewer candidates than the list is long."""
@@ -192,12 +192,7 @@ def top_items(scores: Tensor, length: int) -> Tensor:
 def _top_by_topk(scores: Tensor, length: int) -> Tensor:
     # One item more than wanted shows whether the end of the list cuts through equal scores.
     count = min(length + 1, scores.shape[1])
-    candidates, _ = _candidates(scores, count)
-    if candidates is None:
-        values, items = scores.topk(count, dim=1)
-    else:
-        values, positions = scores.gather(1, candidates).topk(count, dim=1)
-        items = candidates.gather(1, positions)
+    values, items = highest(scores, count)
     items = items[:, :length]
     with_ties = (values[:, 1:] == values[:, :-1]).any(dim=1)
     # NaN counts as the highest score, so one that exists is in front. Asked at once: a GPU is
@@ -221,10 +216,11 @@ def _top_by_partition(scores: Tensor, length: int) -> Tensor:
     are in order by themselves.
     """
     # With one group more than items wanted, the last item beats ``lowest`` unless they are equal.
-    candidates, lowest = _candidates(scores, length + 1)
-    if candidates is None or lowest is None:
+    found = _candidates(scores, length + 1)
+    if found is None:
         _refuse_nan(scores)
         return _first(_sort_keys(scores, torch.arange(scores.shape[1])), length)
+    candidates, lowest = found
     items = _first(_sort_keys(scores.gather(1, candidates), candidates), length)
     # No other item scores more than ``lowest``, but some may score as much as the last of the list.
     last = scores.gather(1, items[:, -1:])[:, 0]
@@ -255,12 +251,9 @@ def _sort_keys(scores: Tensor, items: Tensor) -> NDArray[np.int64]:
     return ((~rising).long() << 32).bitwise_or_(items).numpy()
 
 
-def _candidates(scores: Tensor, count: int) -> tuple[Tensor | None, Tensor | None]:
-    """Items of each row among which its ``count`` highest scores are, found in half the time of a
-    top-k of all.
-
-    The items are divided into groups of ``GROUP``. Only the ``count`` groups with the highest
-    maxima can hold any of the ``count`` highest scores, so only their members are candidates.
+def _candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor] | None:
+    """Items of each row among which its ``count`` highest scores are, found as ``highest`` finds
+    them.
 
     Returns:
         The candidates, int64, shape ``[rows, candidates]``, and per row a score that no other item
@@ -269,22 +262,16 @@ def _candidates(scores: Tensor, count: int) -> tuple[Tensor | None, Tensor | Non
     rows, columns = scores.shape
     groups = columns // GROUP
     if groups < 2 * count:
-        return None, None
-    # Item j is in group j modulo the number of groups: maxima are taken over whole rows at once.
+        return None
     maxima = scores[:, : groups * GROUP].view(rows, GROUP, groups).amax(dim=1)
-    if scores.device.type == "cpu":
-        order = np.argpartition(maxima.numpy(), groups - count, axis=1)
-        best_groups = torch.from_numpy(order[:, groups - count :])
-        best = maxima.gather(1, best_groups)
-        # NaN counts as the highest in a partition, too.
-        _refuse_nan(best)
-        _refuse_nan(scores[:, groups * GROUP :])
-        # The partition puts the lowest of the best in front.
-        lowest = best[:, 0]
-    else:
-        values, best_groups = maxima.topk(count, dim=1)
-        lowest = values[:, -1]
-    return members(best_groups, groups, columns), lowest
+    order = np.argpartition(maxima.numpy(), groups - count, axis=1)
+    best_groups = torch.from_numpy(order[:, groups - count :])
+    best = maxima.gather(1, best_groups)
+    # NaN counts as the highest in a partition, too.
+    _refuse_nan(best)
+    _refuse_nan(scores[:, groups * GROUP :])
+    # The partition puts the lowest of the best in front.
+    return members(best_groups, groups, columns), best[:, 0]
 
 
 def _refuse_nan(scores: Tensor) -> None:
