@@ -8,13 +8,11 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mgstudy.data.dataset import Dataset, as_tensor
-from mgstudy.data.sampling import NegativeSampler, epoch_batches
+from mgstudy.data.sampling import NegativeSampler, drawn_epoch
 from mgstudy.models.base import Batch, EmbeddingRecommender, Recommender
-from mgstudy.models.losses import dot_products
-from mgstudy.models.rows import gather_rows
+from mgstudy.models.losses import ranking_loss
 from mgstudy.robustness.risks.base import Tables, spread
 from mgstudy.training.checkpoint import seeded
 from mgstudy.training.robust.adversarial_features import ItemDisplacements, feature_gradients
@@ -55,12 +53,9 @@ class FeatureAttack:
         self._random = random
         tables = [model.features.table(name) for name in model.features.modalities]
         self._device = tables[0].device if tables else torch.device("cpu")
-        pairs = epoch_batches(dataset, len(dataset.train), random, NegativeSampler(dataset))
+        pairs = drawn_epoch(dataset, random, NegativeSampler(dataset))
         self._columns = [
-            as_tensor(column).to(self._device)
-            for batch in pairs
-            for column in batch
-            if column is not None
+            as_tensor(column).to(self._device) for column in pairs if column is not None
         ]
 
     def steepest(self, severity: float) -> Tables:
@@ -110,13 +105,9 @@ class FeatureAttack:
 
     def _ranking_loss(self) -> Tensor:
         assert isinstance(self.model, EmbeddingRecommender)
-        all_users, all_items = self.model.representations()
         users, positives, negatives = self._columns
-        of_users = gather_rows(all_users, users)
-        margins = dot_products(of_users, gather_rows(all_items, positives)) - dot_products(
-            of_users, gather_rows(all_items, negatives)
-        )
-        return functional.softplus(-margins).mean()
+        pairs = Batch(users, positives, negatives, len(users))
+        return ranking_loss(*pairs.rows(*self.model.representations()))
 
     def _training_loss(self) -> Tensor:
         if not self.model.trainable:
