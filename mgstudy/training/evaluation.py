@@ -225,19 +225,6 @@ class Evaluator:
         return RankedLists(lists, hits, self._relevant_counts, self._candidates, self._catalogue)
 
     @torch.no_grad()
-    def measure(self, lists: Tensor) -> dict[str, NDArray[np.float64]]:
-        """Each metric that users have, of every user, given lists that were made elsewhere.
-
-        Args:
-            lists: Item ids, best first, int64 of shape ``[users, length]``, a row for each of
-                ``self.users``; -1 is no item.
-
-        Returns:
-            Shape ``[users]`` by the metric's name. A cutoff beyond ``length`` finds nothing there.
-        """
-        return _in_order(self.metrics, self._of_users(self._ranked(lists)))
-
-    @torch.no_grad()
     def _of_users(self, ranked: RankedLists) -> dict[str, NDArray[np.float64]]:
         seen = {group: members.seen(ranked) for group, members in self._groups.items()}
         found: dict[str, Tensor] = {}
