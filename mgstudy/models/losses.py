@@ -134,36 +134,21 @@ def squared_pair_penalty(users: Tensor, positives: Tensor, negatives: Tensor) ->
     return (users.square() + 0.5 * (positives.square() + negatives.square())).mean()
 
 
-def sum_over_row_blocks(
-    function: Callable[..., Tensor], rows: Sequence[Tensor], shared: Sequence[Tensor]
+def sum_over_products(
+    function: Callable[..., Iterable[tuple[Tensor, Tensor]]],
+    rows: Sequence[Tensor],
+    everything: Sequence[Tensor],
 ) -> Tensor:
-    """``function(*rows, *shared)`` for a function that is a sum over the rows, block by block.
+    """A function of the products ``rows[p] @ everything[p].t()`` that is a sum over the rows, block
+    by block.
 
     Where a loss compares each row of a batch with every item, its intermediate results have a
     column per item. Here only one block of rows has them at a time: each block's gradients are
     computed right after its value and summed, so nothing is kept for the backward pass and nothing
     is computed twice. Differentiable once.
 
-    Args:
-        function: Gives a scalar from a block of each of ``rows`` and the whole of each of
-            ``shared``. It must be deterministic.
-        rows: Tensors of equal length that are cut into blocks.
-        shared: Tensors that every block sees.
-    """
-    with_gradient = torch.is_grad_enabled()
-    return _SumOverRowBlocks.apply(function, len(rows), with_gradient, *rows, *shared)  # type: ignore[no-any-return,no-untyped-call]
-
-
-def sum_over_products(
-    function: Callable[..., Iterable[tuple[Tensor, Tensor]]],
-    rows: Sequence[Tensor],
-    everything: Sequence[Tensor],
-) -> Tensor:
-    """As ``sum_over_row_blocks``, for a function of the products ``rows[p] @ everything[p].t()``
-    that gives its gradients itself.
-
-    Every elementary step of a loss over all pairs passes over all of them, and autograd takes twice
-    as many as gradients that are written out.
+    The function gives its gradients itself: every elementary step of a loss over all pairs passes
+    over all of them, and autograd takes twice as many as gradients that are written out.
 
     Args:
         function: From a block's place among the rows, and its part of each product, shape
@@ -228,47 +213,3 @@ class _SumOverProducts(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return (None, None, None, *(gradient * value for value in ctx.gradients))
-
-
-class _SumOverRowBlocks(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        function: Callable[..., Tensor],
-        row_tensors: int,
-        with_gradient: bool,
-        *tensors: Tensor,
-    ) -> Tensor:
-        wanted = [
-            position
-            for position, tensor in enumerate(tensors)
-            if with_gradient and ctx.needs_input_grad[position + 3]
-        ]
-        gradients = {position: torch.zeros_like(tensors[position]) for position in wanted}
-        rows, shared = tensors[:row_tensors], tensors[row_tensors:]
-        device = rows[0].device
-        total = torch.zeros((), device=device)
-        block_rows = _BLOCK_ROWS.get(device.type, _BLOCK_ROWS_ELSEWHERE)
-        for start in range(0, len(rows[0]), block_rows):
-            span = slice(start, start + block_rows)
-            block = [tensor[span].detach() for tensor in rows]
-            block += [tensor.detach() for tensor in shared]
-            for position in wanted:
-                block[position].requires_grad_()
-            with torch.set_grad_enabled(bool(wanted)):
-                value = function(*block)
-            total += value.detach()
-            if wanted:
-                computed = torch.autograd.grad(value, [block[position] for position in wanted])
-                for position, gradient in zip(wanted, computed, strict=True):
-                    target = gradients[position]
-                    (target[span] if position < row_tensors else target).add_(gradient)
-        ctx.gradients = gradients
-        ctx.tensor_count = len(tensors)
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = {position: gradient * value for position, value in ctx.gradients.items()}
-        return (None, None, None, *(scaled.get(position) for position in range(ctx.tensor_count)))

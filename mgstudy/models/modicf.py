@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -17,12 +18,7 @@ from mgstudy.models.interaction_graphs import one_sided_blocks
 from mgstudy.models.item_features import ItemFeatures
 from mgstudy.models.joint_completion import JointCompletion
 from mgstudy.models.layers import linear
-from mgstudy.models.losses import (
-    bpr_loss,
-    dot_products,
-    half_squared_sum,
-    sum_over_row_blocks,
-)
+from mgstudy.models.losses import bpr_loss, dot_products, half_squared_sum, sum_over_products
 from mgstudy.models.propagation import propagate
 from mgstudy.models.similar_items import SimilarItems
 
@@ -267,18 +263,26 @@ class MoDiCF(GraphRecommender):
         users = functional.normalize(users)
         total = users.new_zeros(())
         for view in graphs[0]:
-            rows = functional.normalize(view)
-            total = total + sum_over_row_blocks(self._lost, [rows, users], [rows, users])
+            views = functional.normalize(view)
+            total = total + sum_over_products(self._lost, [views, views], [views, users])
         return total / len(users)
 
-    def _lost(self, views: Tensor, own: Tensor, all_views: Tensor, all_users: Tensor) -> Tensor:
+    def _lost(
+        self, span: slice, among_views: Tensor, among_users: Tensor
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        """The sum over a block of views and its gradient by either product."""
         temperature = self.settings.temperature
-        fits = ((views * own).sum(dim=1) / temperature).exp()
-        itself = (views.square().sum(dim=1) / temperature).exp()
-        among_views = (views @ all_views.t() / temperature).exp().sum(dim=1)
-        among_users = (views @ all_users.t() / temperature).exp().sum(dim=1)
-        share = fits / (among_views + among_users - itself)
-        return -(share + _LOGARITHM_EPSILON).log().sum()
+        views, users = (x.div_(temperature).exp_() for x in (among_views, among_users))
+        # A view's product with itself is no pair.
+        views.diagonal(span.start).zero_()
+        fits = users.diagonal(span.start).clone()
+        normalizers = views.sum(dim=1) + users.sum(dim=1)
+        shares = fits / normalizers
+        by_fits = -1 / ((shares + _LOGARITHM_EPSILON) * normalizers * temperature)
+        by_normalizers = -(by_fits * shares)[:, None]
+        yield -(shares + _LOGARITHM_EPSILON).log().sum(), views.mul_(by_normalizers)
+        users.mul_(by_normalizers).diagonal(span.start).add_(fits * by_fits)
+        yield users.new_zeros(()), users
 
 
 class ModalityAttention(nn.Module):

@@ -13,7 +13,6 @@ from mgstudy.models.losses import (
     info_nce,
     squared_pair_penalty,
     sum_of_log_normalizers,
-    sum_over_row_blocks,
 )
 from mgstudy.models.signals import Signal, signals_noted
 
@@ -59,46 +58,17 @@ def test_penalties() -> None:
 # Over all pairs, in blocks of rows.
 
 
-def contrast(rows: Tensor, weights: Tensor, keys: Tensor, unused: Tensor) -> Tensor:
-    assert len(rows) <= 3
-    return (weights * torch.logsumexp(rows @ keys.t(), dim=1)).sum() + 0.0 * unused.sum()
-
-
 @pytest.fixture
 def tensors(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     monkeypatch.setattr("mgstudy.models.losses._BLOCK_ROWS", {"cpu": 3})
     torch.manual_seed(0)
-    return [torch.randn(7, 4), torch.rand(7), torch.randn(5, 4), torch.randn(2)]
-
-
-def test_value_and_gradients_are_those_of_all_rows_at_once(tensors: list[Tensor]) -> None:
-    rows, weights, keys, _ = (tensor.double() for tensor in tensors)
-    at_once = [rows.requires_grad_(), keys.requires_grad_()]
-    expected = (weights * torch.logsumexp(rows @ keys.t(), dim=1)).sum()
-    blocks = [tensors[0].requires_grad_(), tensors[2].requires_grad_()]
-    value = sum_over_row_blocks(contrast, tensors[:2], tensors[2:])
-    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
-    (3.0 * expected).backward()
-    (3.0 * value).backward()
-    for one, other in zip(blocks, at_once, strict=True):
-        torch.testing.assert_close(one.grad.double(), other.grad, atol=1e-5, rtol=1e-5)
-    assert tensors[1].grad is None
-
-
-def test_nothing_is_differentiated_where_no_gradient_is_wanted(tensors: list[Tensor]) -> None:
-    rows = tensors[0].requires_grad_()
-    with torch.no_grad():
-        value = sum_over_row_blocks(contrast, tensors[:2], tensors[2:])
-    assert not value.requires_grad
-    constant = sum_over_row_blocks(contrast, [rows.detach(), tensors[1]], tensors[2:])
-    assert constant == value
-    assert not constant.requires_grad
+    return [torch.randn(7, 4), torch.rand(7), torch.randn(5, 4)]
 
 
 def test_log_normalizers_and_their_gradients_are_those_of_all_rows_at_once(
     tensors: list[Tensor],
 ) -> None:
-    rows, weights, keys, _ = (tensor.double() for tensor in tensors)
+    rows, weights, keys = (tensor.double() for tensor in tensors)
     # Exponentials of logits this high overflow unless the highest is taken off.
     rows = rows * 1000
     at_once = [rows.clone().requires_grad_(), keys.clone().requires_grad_()]
@@ -115,7 +85,7 @@ def test_log_normalizers_and_their_gradients_are_those_of_all_rows_at_once(
 def test_log_normalizers_are_differentiated_only_where_that_is_wanted(
     tensors: list[Tensor],
 ) -> None:
-    rows, weights, keys, _ = tensors
+    rows, weights, keys = tensors
     with torch.no_grad():
         value = sum_of_log_normalizers(rows.requires_grad_(), keys, weights)
     assert not value.requires_grad

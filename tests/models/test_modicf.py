@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mgstudy.errors import InputError
 from mgstudy.models.modicf import ModalityAttention, MoDiCF
@@ -106,6 +107,26 @@ def test_both_attentions_are_equal_where_all_graphs_are(toy) -> None:
     corrected = ModalityAttention(8, 2, corrected=True)
     corrected.join = published.join
     assert torch.allclose(published(sides), corrected(sides), atol=1e-6)
+
+
+def test_the_contrast_and_its_gradients_are_its_definition(
+    toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mgstudy.models.losses._BLOCK_ROWS", {"cpu": 5})
+    torch.manual_seed(0)
+    views = torch.randn(2, 12, 8, dtype=torch.float64, requires_grad=True)
+    users = torch.randn(12, 8, dtype=torch.float64, requires_grad=True)
+    value = make_model(toy)._contrast((views, views), users)
+    expected = torch.zeros((), dtype=torch.float64)
+    own = functional.normalize(users)
+    for view in functional.normalize(views, dim=2):
+        among_views, among_users = ((view @ rows.t() / 0.5).exp() for rows in (view, own))
+        others = among_views.sum(dim=1) - among_views.diagonal() + among_users.sum(dim=1)
+        expected = expected - (among_users.diagonal() / others + 1e-8).log().mean()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(value, [views, users]), torch.autograd.grad(expected, [views, users])
+    )
 
 
 def test_heads_that_do_not_divide_the_size_are_refused(toy) -> None:
