@@ -14,6 +14,8 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,7 +45,9 @@ from mgstudy.study.storage.optuna_storage import opened_storage
 from mgstudy.urls import expand_url, first_line, sqlite_url
 from mgstudy.workspace import Workspace
 
-FORMAT = 1
+FORMAT = 2
+_READ = (1, 2)
+"""Formats that are read. The first had a line for every epoch."""
 _HEAD, _TRIALS, _EPOCHS = "archive.json", "trials.jsonl", "epochs.jsonl"
 _MEASUREMENTS = "robustness/measurements.jsonl"
 _KEPT = ("popularity.json", *(f"robustness/{n}.csv" for n in ("summary", "flatness", "curves")),
@@ -51,7 +55,7 @@ _KEPT = ("popularity.json", *(f"robustness/{n}.csv" for n in ("summary", "flatne
 """What goes along as it is, where it is there."""
 _KNOWN = frozenset({_HEAD, "study.json", _TRIALS, _EPOCHS, *_KEPT})
 _CHECKPOINTS = "checkpoints/"
-_DIGITS = 6
+_DIGITS = 5
 """Of what an epoch measured, where weights stay behind: what selects lies exact in its trial."""
 _WRONG = (MgstudyError, OSError, ValueError, LookupError, TypeError, AttributeError,
           RecursionError, SQLAlchemyError)  # fmt: skip
@@ -139,11 +143,29 @@ def _trimmed(line: Line, with_weights: bool) -> Line:
 
 
 def _epochs(folder: StudyFolder, exactly: bool) -> Iterator[bytes]:
-    for epoch, _ in EpochMetrics(folder.epoch_metrics).read():
-        measured = dict(epoch.metrics)
-        if not exactly:
-            measured = {name: float(f"{x:.{_DIGITS}g}") for name, x in measured.items()}
-        yield _text([epoch.trial, epoch.step, epoch.at, measured])
+    """What the epochs of each trial measured, in columns: rows pack half as well."""
+    epochs = sorted(
+        (e for e, _ in EpochMetrics(folder.epoch_metrics).read()), key=attrgetter("trial")
+    )
+    for (trial, names), alike in groupby(epochs, key=lambda e: (e.trial, tuple(e.metrics))):
+        rows = list(alike)
+        columns = {name: [_rounded(e.metrics[name], exactly) for e in rows] for name in names}
+        yield _text([trial, [e.step for e in rows], [e.at for e in rows], columns])
+
+
+def _rounded(measured: float, exactly: bool) -> float:
+    return measured if exactly else float(f"{measured:.{_DIGITS}g}")
+
+
+def _rows(path: Path, is_of_rows: bool) -> Iterator[EpochRecord]:
+    """The epochs of a file that ``_epochs`` wrote, or of one of the first format."""
+    for trial, step, at, measured in _lines(path):
+        if is_of_rows:
+            yield EpochRecord(str(trial), int(step), int(at), dict(measured))
+            continue
+        for one_step, one_at, *values in zip(step, at, *measured.values(), strict=True):
+            metrics = dict(zip(measured, values, strict=True))
+            yield EpochRecord(str(trial), int(one_step), int(one_at), metrics)
 
 
 def _plain(table: bytes) -> bytes:
@@ -236,13 +258,16 @@ def _is_known(name: str) -> bool:
     )
 
 
+def _format(unpacked: Path) -> Any:
+    return json.loads((unpacked / _HEAD).read_bytes())["mgstudy_archive"]
+
+
 def _manifest(unpacked: Path, name: str | None, storage: str | None) -> StudyManifest:
     """The study as it is called here, once its archive is unpacked."""
-    head = json.loads((unpacked / _HEAD).read_bytes())
-    if head["mgstudy_archive"] != FORMAT:
+    if (format := _format(unpacked)) not in _READ:
         raise InputError(
-            f"the archive has format {head['mgstudy_archive']!r}, and this version of mgstudy "
-            f"reads {FORMAT}; use the version that wrote it"
+            f"the archive has format {format!r}, and this version of mgstudy reads "
+            f"{' and '.join(map(str, _READ))}; use the version that wrote it"
         )
     manifest = _placeless(StudyManifest.read(StudyFolder(unpacked), is_from_here=False))
     for cell in manifest.cells:
@@ -265,10 +290,8 @@ def _settle(unpacked: Path, manifest: StudyManifest, folder: StudyFolder) -> Non
         url = sqlite_url(unpacked / "optuna.db")
     with opened_storage(expand_url(url)) as storage:
         store_lines(storage, manifest.name, _lines(unpacked / _TRIALS), folder.trial_files)
-    EpochMetrics(unpacked / "metrics.jsonl").put(
-        EpochRecord(str(trial), int(step), int(at), dict(metrics))
-        for trial, step, at, metrics in _lines(unpacked / _EPOCHS)
-    )
+    epochs = _rows(unpacked / _EPOCHS, is_of_rows=_format(unpacked) == 1)
+    EpochMetrics(unpacked / "metrics.jsonl").put(epochs)
     manifest.write(StudyFolder(unpacked))
     summarize_as(manifest, StudyFolder(unpacked))
     for name in (_HEAD, _TRIALS, _EPOCHS):

@@ -27,7 +27,7 @@ from mgstudy.study.results.summary import StudySummary, summarize
 from mgstudy.study.search.record import StudyRecord
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import Stage
-from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.workspace import Workspace
 
@@ -85,6 +85,12 @@ def comparable(summary: StudySummary, with_weights: bool) -> list[CellState]:
     ]
 
 
+def curves(summary: StudySummary) -> list[EpochRecord]:
+    """Every epoch, trial by trial."""
+    epochs = EpochMetrics(summary.folder.epoch_metrics).read()
+    return sorted((epoch for epoch, _ in epochs), key=lambda epoch: epoch.trial)
+
+
 @pytest.mark.parametrize("lost", ["metrics.jsonl", "checkpoints", "robustness"])
 def test_what_cannot_be_looked_up_is_not_left_out(archive: Path, tmp_path: Path, lost: str) -> None:
     """Such as what was moved to a disk that is away."""
@@ -125,15 +131,11 @@ def test_what_is_brought_in_is_what_was_sent(
     assert all(t.outcome["checkpoint"] == str(t.weights) for t in kept)
     assert (found.folder.robustness / "summary.csv").exists()
     assert (found.folder.robustness / "measurements.jsonl").exists() == with_weights
-    curves = [
-        [e for e, _ in EpochMetrics(folder.epoch_metrics).read()]
-        for folder in (found.folder, carried.folder)
-    ]
-    assert curves[0] == [
+    assert curves(found) == [
         e
         if with_weights
-        else replace(e, metrics={n: float(f"{x:.6g}") for n, x in e.metrics.items()})
-        for e in curves[1]
+        else replace(e, metrics={n: float(f"{x:.5g}") for n, x in e.metrics.items()})
+        for e in curves(sent)
     ]
     # Tables and MLflow come of it, without the dataset.
     assert len(api.load_study("renamed", here).trials()) == len(
@@ -256,6 +258,25 @@ def refused(file: Path, tmp_path: Path, said: str) -> None:
     assert {path.name for path in home.rglob("*")} <= {".mgstudy", ".import.lock"}
 
 
+def test_an_archive_of_the_first_format_is_read(archive: Path, tmp_path: Path) -> None:
+    """It had one line for every epoch."""
+    files = files_of(archive)
+    rows = [
+        [trial, step, at, {name: values[row] for name, values in columns.items()}]
+        for trial, steps, times, columns in map(json.loads, files["epochs.jsonl"].splitlines())
+        for row, (step, at) in enumerate(zip(steps, times, strict=True))
+    ]
+    files["epochs.jsonl"] = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    files["archive.json"] = edited(
+        files["archive.json"], lambda head: {**head, "mgstudy_archive": 1}
+    )
+    first = api.import_study(pack(tmp_path / "first", files), home=tmp_path / "here")
+    second = api.import_study(archive, home=tmp_path / "there")
+    assert len(rows) == len(curves(first)) > 9
+    assert curves(first) == curves(second)
+    assert comparable(first, False) == comparable(second, False)
+
+
 def edited(text: bytes, change: Callable[[Any], Any]) -> bytes:
     return json.dumps(change(json.loads(text))).encode()
 
@@ -264,7 +285,7 @@ def edited(text: bytes, change: Callable[[Any], Any]) -> bytes:
     ("name", "change"),
     [
         ("archive.json", lambda old: b"[]"),
-        ("archive.json", lambda old: b'{"mgstudy_archive": 2}'),
+        ("archive.json", lambda old: b'{"mgstudy_archive": 3}'),
         ("study.json", lambda old: old[:-9]),
         ("study.json", lambda old: edited(old, lambda study: {**study, "name": "../../x"})),
         ("study.json", lambda old: edited(old, lambda study: {**study, "name": "other"})),
@@ -275,7 +296,10 @@ def edited(text: bytes, change: Callable[[Any], Any]) -> bytes:
         ("trials.jsonl", lambda old: old.replace(b'"values":[0.0', b'"values":["x",0.0')),
         ("trials.jsonl", lambda old: old.replace(b'"mgstudy:outcome":{', b'"mgstudy:outcome":7,"a":{')),  # noqa: E501
         ("trials.jsonl", lambda old: b"\n".join(old.split(b"\n")[1:])),
-        ("epochs.jsonl", lambda old: b'["a", "b", 1, {}]\n'),
+        ("epochs.jsonl", lambda old: b'["a", 1, 1, {}]\n'),
+        ("epochs.jsonl", lambda old: b'["a", ["b"], [1], {}]\n'),
+        ("epochs.jsonl", lambda old: b'["a", [1, 2], [1], {}]\n'),
+        ("epochs.jsonl", lambda old: b'["a", [1], [1], {"b": [1, 2]}]\n'),
         ("epochs.jsonl", None),
     ],
 )  # fmt: skip
