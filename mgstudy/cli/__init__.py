@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from mgstudy.cli.app import app
+from mgstudy.cli.app import app, said_interrupted
 from mgstudy.errors import MgstudyError
 from mgstudy.files import failure_of_the_machine
 from mgstudy.lazy import ON_WINDOWS
@@ -42,7 +42,10 @@ def main() -> None:
     except OSError as error:
         typer.echo(f"error: the current folder: {error.strerror}; change to another", err=True)
         sys.exit(MgstudyError.exit_code)
-    import_commands()
+    try:
+        import_commands()
+    except KeyboardInterrupt:
+        sys.exit(said_interrupted().exit_code)
     # Else the interpreter looks for garbage among all that torch and others have made, several
     # times, for a second and a half, before it ends.
     atexit.register(gc.freeze)

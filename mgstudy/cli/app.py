@@ -26,8 +26,15 @@ DATA, STUDIES, RESULTS, CLUSTER, UPKEEP = PURPOSES = (
 """What one does with a command, named by its ``rich_help_panel``; the last if it names none."""
 
 
-class _ByPurpose(TyperGroup):
-    """Lists commands by what one does with them, each with its first sentence, whole."""
+class _Commands(TyperGroup):
+    """Lists commands by what one does with them, each with its first sentence, whole; and says it
+    where Ctrl-C ends one that has nothing else to say."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise said_interrupted() from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         for purpose in PURPOSES:
@@ -55,7 +62,7 @@ def _epilog() -> str:
 
 app = typer.Typer(
     name="mgstudy",
-    cls=_ByPurpose,
+    cls=_Commands,
     epilog=_epilog(),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -108,6 +115,12 @@ def make_console() -> Console:
         return console
     # In a file or a pipe a row is a line, unless someone says how long one may be.
     return Console(markup=False, width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def said_interrupted() -> typer.Exit:
+    """Say that Ctrl-C has ended a command; what to raise then."""
+    typer.echo("interrupted", err=True)
+    return typer.Exit(INTERRUPTED)
 
 
 def print_json(content: Any) -> None:
