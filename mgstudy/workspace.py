@@ -90,6 +90,10 @@ class Workspace:
         if self.shared is not None:
             self.shared.publish(path, anew)
 
+    def published(self, path: Path) -> bytes | None:
+        """See ``SharedFiles.content``; a workspace in a folder publishes nothing."""
+        return None if self.shared is None else self.shared.content(path)
+
     def names(self, folder: Path) -> list[str]:
         """Names of what lies in a folder of the workspace, sorted.
 
@@ -183,8 +187,8 @@ class SharedFiles:
 
         Args:
             path: The copy.
-            anew: Whether a copy that is there may be out of date. Files named by their content
-                never are.
+            anew: Whether a copy that is there may be out of date, or of what was deleted since, as
+                that of a manifest. Files named by their content never are.
 
         Raises:
             InputError: If what reads such URLs is not installed.
@@ -195,6 +199,20 @@ class SharedFiles:
         with locked(path):
             if not path.exists() or anew:
                 self._reach(lambda files, remote: _download(files, remote, path), path)
+
+    def content(self, path: Path) -> bytes | None:
+        """What the workspace has of the file whose copy is at ``path``; ``None`` if it has none.
+        The copy stays as it is: it may hold what was not published yet.
+
+        Raises:
+            InputError: If what reads such URLs is not installed.
+            MgstudyError: If the workspace cannot be reached.
+        """
+
+        def read(files: Any, remote: str) -> bytes | None:
+            return bytes(files.cat_file(remote)) if is_at(files, remote) else None
+
+        return self._reach(read, path)
 
     def publish(self, path: Path, anew: bool = False) -> None:
         """Put the copy at ``path`` into the workspace.

@@ -117,7 +117,8 @@ def launch(
         held.tell(storage.writer.give_up)
         _complete_datasets(study, console)
         told: list[StudyListener] = list(listeners)
-        metrics = EpochMetrics(folder.epoch_metrics)
+        metrics = EpochMetrics.of(folder)
+        metrics.begin()
         record = StudyRecord(
             config, study.plan.cells, study.datasets, storage, told, metrics, folder.checkpoints
         )
@@ -143,6 +144,7 @@ def launch(
             ending = _run(study, record, told, console, held, begin, deadline)
         finally:
             tracker.finish(ending is Ending.FINISHED)
+            metrics.publish()
             checkpoints.sweep()
         summary = StudySummary(manifest, record.every_state, folder, parent=record.parent)
         # Imported while Ray started, if it did.

@@ -115,7 +115,7 @@ def sync(
             projection = Projection(
                 store,
                 manifest,
-                EpochMetrics(folder.epoch_metrics),
+                EpochMetrics.of(folder),
                 lambda: summary.cells,
                 restore=rebuild,
             )

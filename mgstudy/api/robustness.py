@@ -104,6 +104,8 @@ def measure(
         everything = plan_robustness(study, summary, settings) if cells or risks else plan
         tables = robustness_tables(everything, results)
         files = write_tables(tables, everything, results)
+        for file in files:
+            study.folder.publish(file)
         risk_names = {risk.label: risk.name for risk in everything.settings.risks}
         files += write_plots(tables, everything.summary, results.path / "plots", risk_names)
         config = everything.study.config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import pandas as pd
@@ -196,14 +196,11 @@ class StudyResults:
             left out. Empty when nothing was measured yet.
         """
         folder = self.summary.folder
-        paths = [folder.robustness / name for name in ("summary.csv", "flatness.csv")]
-        if folder.workspace is not None:
-            for path in paths:
-                folder.workspace.fetch(path, anew=True)
-        try:
-            summary, flatness = map(_read_csv, paths)
-        except FileNotFoundError:
+        drops = folder.content(folder.robustness / "summary.csv")
+        flat = folder.content(folder.robustness / "flatness.csv")
+        if drops is None or flat is None:
             return pd.DataFrame()
+        summary, flatness = _read_csv(drops), _read_csv(flat)
         if summary.empty or "split" not in summary:
             return pd.DataFrame()
         summary = summary[summary["split"] == main_split(summary)]
@@ -242,10 +239,10 @@ def _trial_row(
     }
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
+def _read_csv(content: bytes) -> pd.DataFrame:
     try:
         # A level may be called "none", which is no missing value.
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+        return pd.read_csv(BytesIO(content), keep_default_na=False, na_values=[""])
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
 

@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 
 from mgstudy import api
-from mgstudy.errors import InputError
+from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.cell_trainer import build_cell_trainer
@@ -223,6 +223,17 @@ def test_a_changed_space_is_refused_and_nothing_is_touched(works: Launches, home
     assert works.study.folder.manifest.read_bytes() == before
     folder = works.study.folder
     assert not holder(folder.path, folder.storage_url(works.study.config), "works").is_alive
+
+
+def test_a_damaged_file_of_curves_is_said_in_a_line(works: Launches) -> None:
+    path = works.study.folder.epoch_metrics
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"rubbish\n")
+    try:
+        with pytest.raises(MgstudyError, match=r"^/.*metrics\.jsonl: cannot be read: [^\n]*$"):
+            api.launch(works.study)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_where_no_trial_fits_on_the_cluster_nothing_is_left(

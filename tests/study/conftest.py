@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import optuna
 import pytest
@@ -18,8 +19,10 @@ from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.study.definition.expansion import CellPlan, expand
 from mgstudy.study.search.events import StudyListener
 from mgstudy.study.search.record import StudyRecord
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.study.storage.optuna_storage import open_storage
 from mgstudy.urls import sqlite_url
+from mgstudy.workspace import Workspace
 
 
 def tiny_dataset(name: str, modalities: tuple[str, ...], seed: int = 0) -> Dataset:
@@ -41,6 +44,23 @@ def datasets() -> dict[str, Dataset]:
     """One dataset with two modalities, one with one and one with none."""
     modalities = {"both": ("image", "text"), "image": ("image",), "bare": ()}
     return {name: tiny_dataset(name, present) for name, present in modalities.items()}
+
+
+@pytest.fixture
+def on_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], StudyFolder]]:
+    """The folder of a study in a workspace at a URL, as one of several machines has it, each with
+    copies of its own."""
+
+    def folder(machine: str) -> StudyFolder:
+        monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / machine))
+        found = StudyFolder.of(Workspace.resolve("memory://machines"), "s")
+        found.path.mkdir(parents=True, exist_ok=True)
+        return found
+
+    yield folder
+    fsspec.filesystem("memory").store.clear()
 
 
 Read = Callable[..., tuple[StudyConfig, Document]]

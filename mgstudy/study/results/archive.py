@@ -26,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import (
-    content_of,
     failure_of_the_machine,
     is_there,
     locked,
@@ -51,9 +50,9 @@ _READ = (1, 2)
 _HEAD, _TRIALS, _EPOCHS = "archive.json", "trials.jsonl", "epochs.jsonl"
 _MEASUREMENTS = "robustness/measurements.jsonl"
 _KEPT = ("popularity.json", *(f"robustness/{n}.csv" for n in ("summary", "flatness", "curves")),
-         "robustness/robustness.json", _MEASUREMENTS)  # fmt: skip
+         "robustness/robustness.json")  # fmt: skip
 """What goes along as it is, where it is there."""
-_KNOWN = frozenset({_HEAD, "study.json", _TRIALS, _EPOCHS, *_KEPT})
+_KNOWN = frozenset({_HEAD, "study.json", _TRIALS, _EPOCHS, *_KEPT, _MEASUREMENTS})
 _CHECKPOINTS = "checkpoints/"
 _DIGITS = 5
 """Of what an epoch measured, where weights stay behind: what selects lies exact in its trial."""
@@ -108,11 +107,11 @@ def _content(
     yield _TRIALS, b"".join(_text(_trimmed(line, with_weights)) for line in lines)
     yield _EPOCHS, b"".join(_epochs(folder, with_weights))
     for name in _KEPT:
-        if folder.workspace is not None:
-            folder.workspace.fetch(folder.path / name, anew=True)
-        content = content_of(folder.path / name)
-        if content is not None and (with_weights or name != _MEASUREMENTS):
+        content = folder.content(folder.path / name)
+        if content is not None:
             yield name, content
+    if with_weights and (measured := folder.lines(folder.path / _MEASUREMENTS)):
+        yield _MEASUREMENTS, measured
     checkpoints = folder.trial_files
     for name, place in sorted(checkpoints.files().items()):
         if with_weights:
@@ -144,9 +143,7 @@ def _trimmed(line: Line, with_weights: bool) -> Line:
 
 def _epochs(folder: StudyFolder, exactly: bool) -> Iterator[bytes]:
     """What the epochs of each trial measured, in columns: rows pack half as well."""
-    epochs = sorted(
-        (e for e, _ in EpochMetrics(folder.epoch_metrics).read()), key=attrgetter("trial")
-    )
+    epochs = sorted((e for e, _ in EpochMetrics.of(folder).read()), key=attrgetter("trial"))
     for (trial, names), alike in groupby(epochs, key=lambda e: (e.trial, tuple(e.metrics))):
         rows = list(alike)
         columns = {name: [_rounded(e.metrics[name], exactly) for e in rows] for name in names}

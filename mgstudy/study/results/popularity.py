@@ -77,6 +77,7 @@ def ensure_popularity(
             kept[name] = _Kept(measured=current[name], scores=scores)
         with written_whole(folder.popularity) as file:
             file.write(_FILE.dump_json(kept, indent=2) + b"\n")
+        folder.publish(folder.popularity)
     return {name: entry.scores for name, entry in kept.items()}
 
 

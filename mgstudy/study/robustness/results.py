@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import content_of, cut_half_line
+from mgstudy.files import cut_half_line, written_whole
 from mgstudy.study.storage.layout import StudyFolder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,20 @@ class RobustnessResults:
         return self.path / "measurements.jsonl"
 
     def read(self) -> dict[str, list[dict[str, Any]]]:
-        """All measurements, by the key of the task that made them.
+        """All measurements, those of other machines included, by the key of the task that made
+        them. Of what two have measured, the first that was published counts.
 
         A line that a killed process left unfinished is none.
 
         Raises:
-            MgstudyError: If a whole line cannot be read.
+            MgstudyError: If a whole line cannot be read, or the workspace cannot be reached.
         """
-        if self.folder.workspace is not None:
-            self.folder.workspace.fetch(self.log)
         found: dict[str, list[dict[str, Any]]] = {}
-        lines = (content_of(self.log) or b"").split(b"\n")
+        lines = self.folder.lines(self.log).split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):
             try:
                 content = json.loads(line)
-                found[content["task"]] = content["measurements"]
+                found.setdefault(content["task"], content["measurements"])
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise MgstudyError(
                     f"{self.log}:{number}: cannot be read ({error}); delete the line, and what "
@@ -76,16 +78,24 @@ class RobustnessResults:
             raise MgstudyError(f"{self.log}: cannot be written: {error.strerror}") from error
 
     def publish(self) -> None:
-        """Put the measurements where the workspace is kept, when it lies at a URL."""
-        if self.folder.workspace is not None and self.log.exists():
-            self.folder.workspace.publish(self.log, anew=True)
+        """Put the measurements where the workspace is kept, when it lies at a URL, beside those
+        that are there. One that does not take them is warned of."""
+        try:
+            self._gather()
+        except MgstudyError as error:
+            logger.warning("%s; what was measured is on this machine alone", error)
+        else:
+            if self.log.exists():
+                self.folder.publish(self.log)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only process that measures the study.
+        """Be the only process on this machine that measures the study, and publish what it has
+        measured, however that ends.
 
         Raises:
-            MgstudyError: If another process does, or the folder cannot be written to.
+            MgstudyError: If another process does, or the folder cannot be written to or the
+                workspace be reached.
         """
         lock = FileLock(self.path / ".lock")
         try:
@@ -101,6 +111,16 @@ class RobustnessResults:
         try:
             if self.log.exists():
                 cut_half_line(self.log)
-            yield
+            self._gather()
+            try:
+                yield
+            finally:
+                self.publish()
         finally:
             lock.release()
+
+    def _gather(self) -> None:
+        """Write down here what other machines have published."""
+        if self.folder.workspace is not None and (lines := self.folder.lines(self.log)):
+            with written_whole(self.log) as file:
+                file.write(lines)

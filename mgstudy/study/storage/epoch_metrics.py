@@ -9,17 +9,32 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mgstudy.errors import MgstudyError
-from mgstudy.files import cut_half_line, refuse_lost_link, refuse_what_is_no_file
+from mgstudy.files import (
+    content_of,
+    cut_half_line,
+    locked,
+    refuse_lost_link,
+    refuse_what_is_no_file,
+    written_whole,
+)
+
+if TYPE_CHECKING:
+    from mgstudy.study.storage.layout import StudyFolder
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _HEAD = {"mgstudy_epoch_metrics": FORMAT}
+_SECONDS_UNPUBLISHED = 60.0
+_PAUSES = 20
+"""How many times as long as publishing took nothing is published then: the file is put there
+whole."""
 
 
 def recorded_name(group: str, metric: str) -> str:
@@ -62,15 +77,53 @@ class EpochMetrics:
 
     Args:
         path: The file; it may be missing.
+        publish: Puts it where other machines read it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, publish: Callable[[Path], None] = lambda path: None) -> None:
         self.path = path
+        self._publish = publish
+        self._published_next = time.monotonic() + _SECONDS_UNPUBLISHED
         self._last: dict[str, tuple[int, int]] | None = None
         self._is_full = False
 
+    @classmethod
+    def of(cls, folder: StudyFolder) -> EpochMetrics:
+        """Those of a study. In a workspace at a URL they are brought up to what was published
+        there, unless this machine has gone on from that.
+
+        Raises:
+            MgstudyError: If the workspace cannot be reached, or the disk be written to.
+        """
+        path = folder.epoch_metrics
+        published = folder.published(path)
+        if published is not None and not (content_of(path) or b"").startswith(published):
+            with locked(path), written_whole(path) as file:
+                file.write(published)
+        return cls(path, folder.publish)
+
+    def begin(self) -> None:
+        """Make ready to add, unless that was done.
+
+        Raises:
+            MgstudyError: If the file is damaged, or of another format.
+        """
+        try:
+            self._last_steps()
+        except OSError as error:
+            self._warn_once(error)
+
+    def publish(self) -> None:
+        """Put all of it where other machines read it."""
+        if self.path.exists():
+            began = time.monotonic()
+            self._publish(self.path)
+            took = time.monotonic() - began
+            self._published_next = began + took + max(_SECONDS_UNPUBLISHED, _PAUSES * took)
+
     def add(self, trial: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Keep what an epoch measured, unless it is there from before an interruption.
+        """Keep what an epoch measured, unless it is there from before an interruption; now and then
+        it is published.
 
         A disk that takes nothing more is warned of once: the study goes on without these numbers.
 
@@ -83,19 +136,21 @@ class EpochMetrics:
             MgstudyError: If the file is damaged, or of another format.
         """
         try:
-            if self._last is None:
-                self._last = self._begin()
-            last, earlier = self._last.get(trial, (0, 0))
+            steps = self._last_steps()
+            if self._is_full:
+                cut_half_line(self.path)  # Of what it did not take whole.
+            last, earlier = steps.get(trial, (0, 0))
             if step <= last:
                 return
             # A clock that is set back must not let an epoch end before the one before it.
             at = max(int(time.time() * 1000), earlier)
             self._append({"trial": trial, "step": step, "at": at, "metrics": dict(metrics)})
-            self._last[trial] = step, at
+            steps[trial] = step, at
+            self._is_full = False
         except OSError as error:
-            if not self._is_full:
-                self._is_full = True
-                logger.warning("%s: %s; MLflow misses records", self.path, error.strerror)
+            self._warn_once(error)
+        if time.monotonic() > self._published_next:
+            self.publish()
 
     def put(self, epochs: Iterable[EpochRecord]) -> None:
         """Write all of a file that is not there yet.
@@ -135,8 +190,19 @@ class EpochMetrics:
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise MgstudyError(f"{self.path}: cannot be read: {error}") from error
 
+    def _last_steps(self) -> dict[str, tuple[int, int]]:
+        """The last step of every trial that is there, and when it was."""
+        if self._last is None:
+            self._last = self._begin()
+        return self._last
+
+    def _warn_once(self, error: OSError) -> None:
+        if not self._is_full:
+            logger.warning("%s: %s; MLflow misses records", self.path, error.strerror)
+        self._is_full = True
+
     def _begin(self) -> dict[str, tuple[int, int]]:
-        """Make ready to append; the last step of every trial that is there, and when it was."""
+        """Make ready to append; what ``_last_steps`` gives."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             cut_half_line(self.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,11 +14,13 @@ from filelock import FileLock, Timeout
 
 from mgstudy.config.factors import name_fault
 from mgstudy.config.study import StudyConfig
-from mgstudy.errors import InputError, suggestion
-from mgstudy.files import is_there
+from mgstudy.errors import InputError, MgstudyError, suggestion
+from mgstudy.files import content_of, is_there
 from mgstudy.study.storage.checkpoints import CheckpointFolder
 from mgstudy.urls import expand_url, sqlite_url
 from mgstudy.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "study.json"
 """In a study's folder: what it is, and which tables are its."""
@@ -106,6 +109,49 @@ class StudyFolder:
             if is_new and not self.manifest.exists():
                 with suppress(OSError, Timeout), FileLock(self.path / LOCK, blocking=False):
                     shutil.rmtree(self.path, ignore_errors=True)
+
+    def content(self, path: Path) -> bytes | None:
+        """What is in one of its files, as it was published where the workspace lies at a URL and
+        has it; ``None`` where there is none.
+
+        Raises:
+            MgstudyError: If that cannot be looked up.
+        """
+        published = self.published(path)
+        return content_of(path) if published is None else published
+
+    def lines(self, path: Path) -> bytes:
+        """The whole lines of a file to which several machines add: those that were published, then
+        those that are only here.
+
+        Raises:
+            MgstudyError: If that cannot be looked up.
+        """
+        published, here = (
+            (content or b"").split(b"\n")[:-1]
+            for content in (self.published(path), content_of(path))
+        )
+        known = frozenset(published)
+        whole = (*published, *(line for line in here if line not in known))
+        return b"".join(line + b"\n" for line in whole)
+
+    def publish(self, path: Path) -> None:
+        """Put one of its files where the workspace is kept, when that lies at a URL. One that does
+        not take it is warned of: what is written is here, and the study goes on."""
+        if self.workspace is None:
+            return
+        try:
+            self.workspace.publish(path, anew=True)
+        except MgstudyError as error:
+            logger.warning("%s; until it is written again, it is on this machine alone", error)
+
+    def published(self, path: Path) -> bytes | None:
+        """What was published of one of its files; ``None`` of a workspace in a folder.
+
+        Raises:
+            MgstudyError: If the workspace cannot be reached.
+        """
+        return None if self.workspace is None else self.workspace.published(path)
 
     @property
     def manifest(self) -> Path:

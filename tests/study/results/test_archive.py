@@ -58,7 +58,8 @@ def carried(tmp_path_factory: pytest.TempPathFactory) -> Driven:
     driven.folder.popularity.write_text("{}")
     driven.folder.robustness.mkdir()
     (driven.folder.robustness / "summary.csv").write_text("cell,split\n")
-    (driven.folder.robustness / "measurements.jsonl").write_text("")
+    measured = '{"task": "clean", "measurements": []}\n'
+    (driven.folder.robustness / "measurements.jsonl").write_text(measured)
     return driven
 
 
@@ -198,6 +199,26 @@ def test_a_study_is_brought_into_a_workspace_at_a_url(
     assert api.read_summary("s", url).cells == found.cells
     with pytest.raises(InputError, match="there is a study 's' already in workspace file:"):
         api.import_study(archive, home=url, storage=storage)
+
+
+def test_a_study_at_a_url_is_sent_whole_and_nothing_of_it_is_lost_here(
+    carried: Driven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a version before wrote here was never published."""
+    url, storage = f"file://{tmp_path}/shared", f"sqlite:///{tmp_path}/s.db"
+    api.export_study("s", tmp_path / "whole", with_weights=True, home=carried.home)
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "first"))
+    folder = api.import_study(tmp_path / "whole", home=url, storage=storage).folder
+    (folder.robustness / "measurements.jsonl").open("a").write('{"task": "b"}\n')
+    (folder.robustness / "flatness.csv").write_text("cell,split\n")
+    api.export_study("s", tmp_path / "again", with_weights=True, home=url)
+    assert (folder.robustness / "flatness.csv").exists()
+    first, again = files_of(tmp_path / "whole"), files_of(tmp_path / "again")
+    assert again.pop("robustness/flatness.csv") == b"cell,split\n"
+    assert again.pop("robustness/measurements.jsonl").endswith(b'[]}\n{"task": "b"}\n')
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "second"))
+    api.export_study("s", tmp_path / "there", with_weights=True, home=url)
+    assert files_of(tmp_path / "there") == first
 
 
 def files_of(archive: Path) -> dict[str, bytes]:
