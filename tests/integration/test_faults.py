@@ -21,6 +21,7 @@ from mgstudy import api
 from mgstudy.errors import MgstudyError
 from mgstudy.study.results.summary import summarize
 from mgstudy.study.search.events import StudyListener, TrialRequest
+from mgstudy.study.search.trials import State
 from mgstudy.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -175,6 +176,27 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
 
 
 @pytest.mark.skipif("MGSTUDY_SOAK" not in os.environ, reason="takes minutes: set MGSTUDY_SOAK=1")
+def test_a_full_disk_of_checkpoints_stops_the_study_and_no_confirmation_has_failed(
+    home: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "blocked.yaml"
+    text = (
+        STUDY.format(name="blocked")
+        .replace("seeds: 0", "seeds: 1")
+        .replace("max_retries: 20", "max_retries: 1")
+    )
+    path.write_text(f"{text}storage: sqlite:///{tmp_path}/blocked.db\n")
+    study = api.read_study(path, home=home)
+    study.folder.path.mkdir(parents=True)
+    with small_disk(study.folder.checkpoints, "16k") as full:
+        (full / "ballast").write_bytes(bytes(16 << 10))
+        with pytest.raises(MgstudyError, match=r"^stopped: .* cannot be .*: No space left on dev"):
+            api.launch(study)
+    summary = summarize(Workspace(home), "blocked")
+    assert not any(t.state is State.FAILED for cell in summary.cells for t in cell.every_trial())
+    assert api.launch(study).finished
+
+
 def test_a_study_killed_at_random_comes_to_the_same_record() -> None:
     """At least 25 kills of driver, workers and all of Ray; see ``soak.py``."""
     soak = Path(__file__).with_name("soak.py")

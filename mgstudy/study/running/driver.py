@@ -110,7 +110,8 @@ def run_trials(
 
     Raises:
         RayDiedError: If Ray died.
-        MgstudyError: If everything fails for one reason, or the storage takes nothing more.
+        MgstudyError: If everything fails for one reason, the storage takes nothing more, or the
+            trials' files stay out of reach.
     """
     if record.remaining() == 0:
         return Ending.FINISHED
@@ -173,6 +174,8 @@ def run_trials(
     raise_if_ray_died()
     if (failure := storage_failure(record)) is not None:
         raise failure
+    if searcher.failure is not None:
+        raise searcher.failure
     if searcher.storm.reason is not None:
         raise MgstudyError(
             f"stopped: the first {record.config.retries.stop_after_failures} trials all failed "
@@ -185,8 +188,8 @@ def run_trials(
 
 
 class _StopEarly(tune.Stopper):  # type: ignore[misc]
-    """Ends a study in which everything fails for one reason, whose storage has given up, whose Ray
-    has died, or whose time is over."""
+    """Ends a study in which everything fails for one reason, whose storage or files are given up,
+    whose Ray has died, or whose time is over."""
 
     def __init__(self, searcher: OptunaSearcher) -> None:
         self.searcher = searcher
@@ -198,7 +201,8 @@ class _StopEarly(tune.Stopper):  # type: ignore[misc]
     def stop_all(self) -> bool:
         """Whether the study is to end."""
         searcher = self.searcher
-        failed = searcher.storm.reason is not None or storage_failure(searcher.record) is not None
+        failure = searcher.failure or storage_failure(searcher.record)
+        failed = failure is not None or searcher.storm.reason is not None
         return failed or not searcher.deadline.allows() or dead_process() is not None
 
 

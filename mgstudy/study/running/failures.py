@@ -17,6 +17,7 @@ class Cause(StrEnum):
 
     WORKER = "worker lost"
     MEMORY = "out of memory"
+    FILES = "files out of reach"
 
 
 _NOT_BY_CODE = re.compile(r"^(ray\.exceptions\.\w+|MemoryError)\b", re.MULTILINE)

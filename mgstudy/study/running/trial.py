@@ -35,7 +35,7 @@ from mgstudy.study.running.trial_progress import (
     TrialProgress,
 )
 from mgstudy.study.search.trials import Stage
-from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder
+from mgstudy.study.storage.checkpoints import TEST_USERS, CheckpointFolder, UnreachableError
 from mgstudy.study.storage.epoch_metrics import recorded_name
 from mgstudy.training.results import DivergedError, EpochResult
 
@@ -128,6 +128,9 @@ class StudyTrial(Trainable):  # type: ignore[misc]
             return {"reason": reason, "cause": Cause.MEMORY.value}
         if self._gpu is not None:
             self._gpu.end_if_broken()
+        if isinstance(error, UnreachableError):
+            reason = f"its files cannot be read or written: {error}"
+            return {"reason": reason, "cause": Cause.FILES.value}
         reason = f"{type(error).__name__}: {error}"
         return {"reason": reason, "traceback": traceback.format_exc()}
 

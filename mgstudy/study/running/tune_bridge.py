@@ -19,6 +19,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from mgstudy.errors import MgstudyError
 from mgstudy.private.ray import dead_process
 from mgstudy.private.ray_tune import stop_trials_at_once
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline, seconds_of_next
@@ -63,6 +64,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         errors: Ray's id to what it raised of a trial whose worker broke.
         spent: Ray's id to what its trial had cost at its last validation.
         storm: Whether all that was tried failed alike.
+        failure: Why the study ends before its time: files of trials stay out of reach.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.errors: dict[str, BaseException | None] = {}
         self.spent: dict[str, dict[str, Any]] = {}
         self.storm = FailureStorm(record.config.retries.stop_after_failures)
+        self.failure: MgstudyError | None = None
         self._problems: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -145,7 +148,12 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         if trial_id in self.pruned:
             self._finish(request, self.pruned.pop(trial_id), self.record.prune)
         elif outcome.get("failed"):
-            if cause is None or not self.record.retry(request, cause.value, outcome["reason"]):
+            if cause is not None and self.record.retry(request, cause.value, outcome["reason"]):
+                return
+            if cause is Cause.FILES:  # The next trial would not fare better, nor is this to blame.
+                said = f"stopped: {request.key}: {outcome['reason']}; the same command goes on"
+                self.failure = MgstudyError(said)
+            else:
                 self._finish(request, outcome, self.record.fail)
         elif outcome.get("done"):
             self._finish(request, outcome, self.record.complete)

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,11 @@ def local_copy(location: str) -> Iterator[str]:
         copy = str(Path(folder) / posixpath.basename(location))
         files.get_file(path, copy)
         yield copy
+
+
+class UnreachableError(OSError):
+    """Files of trials cannot be read or written, for now: the place they lie at does not answer,
+    or its disk is full."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,15 @@ class CheckpointFolder:
         """Write a file, whole or not at all; its path or URL.
 
         Raises:
-            OSError: If it cannot be written.
+            UnreachableError: If it cannot be written.
         """
         location = self.location(trial, name)
-        files, path = self._open(location)
-        files.makedirs(posixpath.dirname(path), exist_ok=True)
-        # Object stores show an object when all of it has arrived; others get that by the rename.
-        files.pipe_file(f"{path}.partial", content)
-        files.mv(f"{path}.partial", path)
+        with self._reached():
+            files, path = self._open(location)
+            files.makedirs(posixpath.dirname(path), exist_ok=True)
+            # Object stores show an object when all of it is there; others get that by the rename.
+            files.pipe_file(f"{path}.partial", content)
+            files.mv(f"{path}.partial", path)
         return location
 
     def save_last(self, trial: str, state: Mapping[str, Any]) -> str:
@@ -113,11 +119,12 @@ class CheckpointFolder:
         Raises:
             OSError: If it cannot be written; the states that were there remain.
         """
-        files, last = self._open(self.location(trial, LAST))
         fresh = self.save(trial, f"{LAST}.new", state)
-        if is_at(files, last):
-            files.mv(last, posixpath.join(posixpath.dirname(last), BEFORE_LAST))
-        files.mv(self._open(fresh)[1], last)
+        with self._reached():
+            files, last = self._open(self.location(trial, LAST))
+            if is_at(files, last):
+                files.mv(last, posixpath.join(posixpath.dirname(last), BEFORE_LAST))
+            files.mv(self._open(fresh)[1], last)
         return self.location(trial, LAST)
 
     def load(self, trial: str, name: str) -> dict[str, Any]:
@@ -125,23 +132,27 @@ class CheckpointFolder:
 
         Raises:
             InputError: If it is missing, damaged, or holds anything but tensors and plain values.
+            UnreachableError: If what lies at a URL cannot be reached.
         """
         from mgstudy.training.checkpoint import load_checkpoint, read_checkpoint  # noqa: PLC0415
 
         location = self.location(trial, name)
         if not self._is_remote:
             return load_checkpoint(Path(location))
-        files, path = self._open(location)
         try:
-            content = files.cat_file(path)
+            with self._reached():
+                files, path = self._open(location)
+                content = files.cat_file(path)
         except FileNotFoundError:
             raise InputError(f"there is no checkpoint {location}") from None
-        except OSError as error:
-            raise InputError(f"cannot read checkpoint {location}: {error}") from error
         return read_checkpoint(io.BytesIO(content), location)
 
     def load_last(self, trial: str) -> TrialState:
-        """The newest state of a trial that can be read; a damaged one is passed over, and said."""
+        """The newest state of a trial that can be read; a damaged one is passed over, and said.
+
+        Raises:
+            UnreachableError: If that cannot be looked up.
+        """
         problems: list[str] = []
         for name in (LAST, BEFORE_LAST):
             if not self.exists(trial, name):
@@ -153,19 +164,23 @@ class CheckpointFolder:
         return TrialState(None, tuple(problems))
 
     def exists(self, trial: str, name: str) -> bool:
-        """Whether the trial has such a file."""
-        files, path = self._open(self.location(trial, name))
-        return is_at(files, path)
+        """Whether the trial has such a file.
+
+        Raises:
+            UnreachableError: If that cannot be looked up.
+        """
+        with self._reached():
+            return is_at(*self._open(self.location(trial, name)))
 
     def trials(self, cell: str) -> list[int]:
         """Numbers of the trials of a cell that have left anything."""
-        files, path = self._open(posixpath.join(self.root, cell))
         try:
-            names = [
-                posixpath.basename(entry.rstrip("/")) for entry in files.ls(path, detail=False)
-            ]
+            with self._reached():
+                files, path = self._open(posixpath.join(self.root, cell))
+                entries = files.ls(path, detail=False)
         except OSError:
             return []
+        names = [posixpath.basename(entry.rstrip("/")) for entry in entries]
         return sorted(int(name) for name in names if name.isdecimal())
 
     def files(self) -> dict[str, str]:
@@ -174,17 +189,18 @@ class CheckpointFolder:
         Raises:
             MgstudyError: If a folder cannot be listed: nobody knows what is in it.
         """
-        files, root = self._open(self.root)
         if not self._is_remote:
+            root = self._open(self.root)[1]
             found = list(map(str, _files_below(Path(root))))
         else:
             try:
-                found = files.find(root)
+                with self._reached():
+                    files, root = self._open(self.root)
+                    found = files.find(root)
             except FileNotFoundError:
                 return {}
-            except Exception as error:  # Every file system has errors of its own.
-                shown = redacted(self.root)
-                raise MgstudyError(f"{shown}: cannot be listed: {first_line(error)}") from error
+            except OSError as error:
+                raise MgstudyError(f"cannot be listed: {error}") from error
         below = {posixpath.relpath(path, root): path for path in found}
         return {name: path for name, path in below.items() if not _UNFINISHED.search(name)}
 
@@ -192,9 +208,11 @@ class CheckpointFolder:
         """The content of one of ``files``.
 
         Raises:
-            OSError: If it cannot be read.
+            FileNotFoundError: If it is no longer there.
+            UnreachableError: If it cannot be read.
         """
-        return bytes(self._open(self.root)[0].cat_file(place))
+        with self._reached():
+            return bytes(self._open(self.root)[0].cat_file(place))
 
     def adopt(self, other: CheckpointFolder, cell: str) -> None:
         """Have the files of another study's cell here too; on one disk they lie there once.
@@ -202,19 +220,22 @@ class CheckpointFolder:
         Raises:
             OSError: If they cannot be written.
         """
-        files = self._open(self.root)[0]
         for name, place in other.files().items():
             if name.startswith(f"{cell}/"):
-                target = self._open(posixpath.join(self.root, name))[1]
-                files.makedirs(posixpath.dirname(target), exist_ok=True)
-                if self._is_remote:
-                    files.cp_file(place, target)
-                    continue
-                try:
-                    # Files here are replaced, never written to.
-                    os.link(place, target)
-                except OSError:  # Of another disk, or one without links.
-                    shutil.copy2(place, target)
+                with self._reached():
+                    self._adopt(name, place)
+
+    def _adopt(self, name: str, place: str) -> None:
+        files, target = self._open(posixpath.join(self.root, name))
+        files.makedirs(posixpath.dirname(target), exist_ok=True)
+        if self._is_remote:
+            files.cp_file(place, target)
+            return
+        try:
+            # Files here are replaced, never written to.
+            os.link(place, target)
+        except OSError:  # Of another disk, or one without links.
+            shutil.copy2(place, target)
 
     def discard_states(self, trial: str) -> None:
         """Delete what only an interrupted trial needs."""
@@ -226,13 +247,26 @@ class CheckpointFolder:
         self._remove(posixpath.join(self.root, trial))
 
     def _remove(self, location: str) -> None:
-        files, path = self._open(location)
-        try:
+        # A leftover costs space and nothing else; the next launch tries again.
+        with suppress(OSError), self._reached():
+            files, path = self._open(location)
             if is_at(files, path):
                 files.rm(path, recursive=True)
-        except OSError:
-            # A leftover costs space and nothing else; the next launch tries again.
-            return
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say alike of every file system what fails in a block, but for a file that is not there.
+
+        Raises:
+            UnreachableError: If anything does.
+        """
+        try:
+            yield
+        except (FileNotFoundError, ImportError):
+            raise
+        except Exception as error:  # Those of object stores raise what is no OSError.
+            said = getattr(error, "strerror", None) or first_line(error)
+            raise UnreachableError(f"{redacted(self.root)}: {said}") from error
 
     @property
     def _is_remote(self) -> bool:

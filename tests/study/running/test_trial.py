@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from pretended_gpu import PretendedGpu
 from ray.tune import PlacementGroupFactory
 
@@ -45,7 +46,12 @@ def start(read, expanded, datasets, checkpoints) -> Start:
     cells = {cell.key: cell for cell in expanded(FACTORS, SETTINGS).cells}
 
     def begin(
-        cell: int = 0, recorded: int = 0, folder=checkpoints, gpu: float = 0.0, **policy: Any
+        cell: int = 0,
+        recorded: int = 0,
+        folder=checkpoints,
+        gpu: float = 0.0,
+        stage: str = "search",
+        **policy: Any,
     ) -> StudyTrial:
         class Worker(StudyTrial):
             seconds_per_result = 0.0
@@ -70,7 +76,7 @@ def start(read, expanded, datasets, checkpoints) -> Start:
             {
                 "cell": key,
                 "key": f"{key}/0",
-                "stage": "search",
+                "stage": stage,
                 "seed": cells[key].seed,
                 "recorded": recorded,
                 "gpu": gpu,
@@ -279,6 +285,30 @@ def test_weights_that_cannot_be_written_do_not_cost_the_trial_its_result(
     reports = steps(start(folder=CheckpointFolder(str(blocked)), every_epochs=1))
     del whole[-1]["outcome"]["checkpoint"]
     assert reports == whole
+
+
+def test_a_trial_is_not_to_blame_for_files_out_of_reach(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a confirmation, the scores of users are no less than its result.
+    blocked = tmp_path / "a-file"
+    blocked.touch()
+    trial = start(folder=CheckpointFolder(str(blocked)), stage="confirmation")
+    while not (result := trial.step()).get("done"):
+        pass
+    outcome = json.loads(result["outcome"])
+    assert outcome["cause"] == Cause.FILES.value
+    assert outcome["reason"] == f"its files cannot be read or written: {blocked}: Not a directory"
+
+    def away(files: MemoryFileSystem, path: str, **settings: object) -> None:
+        raise RuntimeError("the store is away")  # Of no kind that Python knows, as some raise.
+
+    # Nobody knows whether it has a state to go on from.
+    monkeypatch.setattr(MemoryFileSystem, "info", away)
+    result = start(folder=CheckpointFolder("memory://away")).step()
+    outcome = json.loads(result["outcome"])
+    assert result["done"] and outcome["cause"] == Cause.FILES.value
+    assert outcome["reason"].endswith("memory://away: the store is away")
 
 
 def test_states_are_kept_as_the_policy_says(start: Start, checkpoints: CheckpointFolder) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mgstudy.study.running.driver import _StopEarly
+from mgstudy.study.running.failures import Cause
 from mgstudy.study.running.trial_progress import EARLIER, METRICS, OUTCOME, PROBLEM, STEP, VALUE
 from mgstudy.study.running.tune_bridge import Heartbeat, OptunaPruner, OptunaSearcher
 from mgstudy.study.storage.lease import lease
@@ -124,3 +126,21 @@ def test_what_went_wrong_is_said_of_every_validation(
         "no checkpoint",
         "no disk",
     ]
+
+
+def test_a_study_whose_files_stay_out_of_reach_stops_and_no_trial_has_failed(opened: Any) -> None:
+    record = opened("", "retries: {max_retries: 2}")
+    searcher = OptunaSearcher(record, most_begun=1)
+    lost = {"failed": True, "reason": "its files are away", "cause": Cause.FILES.value}
+    for _ in range(3):
+        assert not _StopEarly(searcher).stop_all()
+        searcher.suggest("ray-1")
+        searcher.on_trial_complete("ray-1", {"done": True, OUTCOME: json.dumps(lost)})
+    assert _StopEarly(searcher).stop_all()
+    assert str(searcher.failure).startswith("stopped: ")
+    assert str(searcher.failure).endswith("/0: its files are away; the same command goes on")
+    record.release()
+    (cell,) = record.states
+    (trial,) = cell.trials
+    assert not trial.state.is_ended
+    assert record.next_request().number == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from waiting import free_port
 
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.storage.checkpoints import (
@@ -15,6 +16,7 @@ from mgstudy.study.storage.checkpoints import (
     BEST_WEIGHTS,
     LAST,
     CheckpointFolder,
+    UnreachableError,
     local_copy,
 )
 
@@ -168,3 +170,28 @@ def test_checkpoints_that_cannot_be_listed_are_not_none(tmp_path: Path) -> None:
     Path(folder.save(TRIAL, BEST_WEIGHTS, {})).parents[1].joinpath("1").symlink_to("nowhere")
     with pytest.raises(MgstudyError, match="adam/999/1: cannot be read: the link leads nowhere"):
         folder.files()
+
+
+def test_an_object_store_that_is_away_is_said_alike_whatever_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    folder = CheckpointFolder("s3://shared/study")
+    for ask in (
+        lambda: folder.save(TRIAL, BEST_WEIGHTS, {}),
+        lambda: folder.save_last(TRIAL, {}),
+        lambda: folder.load(TRIAL, LAST),
+        lambda: folder.load_last(TRIAL),
+        lambda: folder.read("shared/study/x"),
+    ):
+        with pytest.raises(UnreachableError, match=r"^s3://shared/study: Could not connect to the"):
+            ask()
+    with pytest.raises(MgstudyError, match="cannot be listed: s3://shared/study: Could not conn"):
+        folder.files()
+    # Leftovers are for the next launch.
+    folder.discard(TRIAL)
+    assert folder.trials(TRIAL.rpartition("/")[0]) == []
