@@ -13,19 +13,11 @@ import sqlalchemy
 from sqlalchemy.exc import SQLAlchemyError
 
 from mgstudy.errors import MgstudyError
-from mgstudy.study.storage.optuna_storage import parse_storage_url
+from mgstudy.study.storage.optuna_storage import CONNECTING, parse_storage_url
 from mgstudy.urls import first_line, redacted
 
-_CONNECTING = {
-    # A server's machine that vanishes says no goodbye: this ends waiting for its answer.
-    "connect_timeout": 10,
-    "keepalives_idle": 20,
-    "keepalives_interval": 10,
-    "keepalives_count": 4,
-    "tcp_user_timeout": 60_000,
-}
 _TAKE = sqlalchemy.text(
-    # Neither does a driver's machine: the server notices after a minute, not two hours.
+    # Nor does a driver's machine say goodbye: the server notices after a minute, not two hours.
     "SELECT set_config('tcp_keepalives_idle', '20', false),"
     " set_config('tcp_keepalives_interval', '10', false),"
     " set_config('tcp_keepalives_count', '4', false), pg_try_advisory_lock(:key)"
@@ -93,7 +85,7 @@ def said_unreachable(database: str) -> Iterator[None]:
 
 def _engine(database: str) -> sqlalchemy.Engine:
     return sqlalchemy.create_engine(
-        parse_storage_url(database), poolclass=sqlalchemy.NullPool, connect_args=_CONNECTING
+        parse_storage_url(database), poolclass=sqlalchemy.NullPool, connect_args=CONNECTING
     )
 
 

@@ -39,7 +39,15 @@ NOT_WRITTEN_BY_OPTUNA = (
 )  # fmt: skip
 """What Optuna raises of a storage that cannot be read, or holds something else than it writes."""
 _SQLITE_BUSY_SECONDS = 60
-_CONNECT_SECONDS = 10
+CONNECTING = {
+    # A server's machine that vanishes says no goodbye: this ends waiting for its answer.
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 60_000,
+}
+"""How every connection to PostgreSQL is made."""
 _ROOM = 1 << 20
 """Bytes that have to be free on a disk for SQLite to read a database there."""
 
@@ -253,7 +261,7 @@ def _engine_settings(url: URL) -> dict[str, Any]:
     # Connections that a restarted server has cut are noticed and made again.
     settings: dict[str, Any] = {"pool_pre_ping": True}
     if url.get_backend_name() == "postgresql":
-        settings["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+        settings["connect_args"] = CONNECTING
     return settings
 
 

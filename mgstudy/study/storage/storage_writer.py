@@ -60,7 +60,7 @@ class StorageWriter:
 
     def __init__(self, behind: BaseStorage, name: str, patience: float) -> None:
         self.failure: MgstudyError | None = None
-        self._behind, self._name = behind, name
+        self._behind, self._name, self._patience = behind, name, patience
         self._pending, self._in_hand = _Pending(), _Pending()
         self._changed = threading.Condition()
         self._gave_up = threading.Event()
@@ -78,27 +78,28 @@ class StorageWriter:
         self._thread.start()
 
     def now(self, operation: Callable[[], Result]) -> Result:
-        """Do it, again and again while the database does not answer.
+        """Do it after all that was asked for before, again and again while the database does not
+        answer.
 
         Raises:
             MgstudyError: If it did not answer for too long, or waiting cannot help.
         """
+        results: list[Result] = []
+        mistakes: list[Exception] = []
 
-        def attempt() -> Result:
-            self._raise_failure()
-            return operation()
+        def attempt() -> None:
+            try:
+                results.append(operation())
+            except Exception as error:
+                if _is_of_storage(error):
+                    raise
+                mistakes.append(error)
 
-        try:
-            result = self._retrying(attempt)
-        except Exception as error:
-            if not _is_of_storage(error):
-                raise
-            failure = self._cannot_be_written(error)
-            self.give_up(failure)
-            raise failure from error
-        if self._retrying.statistics["attempt_number"] > 1:
-            logger.warning("storage %s: answers again", self._name)
-        return result
+        self.later(attempt)
+        self.flush()
+        if mistakes:
+            raise mistakes[0]
+        return results[0]
 
     def later(self, call: Callable[[], Any]) -> None:
         """Do it soon, after all that was asked for before."""
@@ -117,12 +118,7 @@ class StorageWriter:
             MgstudyError: If the storage did not take it in the time it is waited for.
         """
         with self._changed:
-            self._urgent = True
-            self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: self.failure is not None or not (self._in_hand or self._pending)
-            )
-            self._urgent = False
+            self._await(lambda: not (self._in_hand or self._pending))
             self._raise_failure()
 
     def give_up(self, failure: MgstudyError) -> None:
@@ -146,25 +142,33 @@ class StorageWriter:
             with self._changed:
                 self._closed = True
                 self._changed.notify_all()
-            self._thread.join()
+            # One that hangs in a request is left to the end of the process.
+            self._thread.join(None if self.failure is None else _LONGEST_PAUSE)
 
     def _admit(self) -> _Pending:
         """What the caller may add to, once no more than declared waits: one that is faster than the
         database is held."""
-        while (
-            (oldest := self._in_hand or self._pending)
-            and time.monotonic() - oldest.since > SECONDS_AT_RISK
-            and self.failure is None
-        ):
-            self._urgent = True
-            self._changed.notify_all()
-            self._changed.wait(timeout=_GATHERING_SECONDS)
-            self._urgent = False
+        if self._is_late():
+            self._await(lambda: not self._is_late())
         self._raise_failure()
         if not self._pending:
             self._pending.since = time.monotonic()
             self._changed.notify_all()
         return self._pending
+
+    def _is_late(self) -> bool:
+        oldest = self._in_hand or self._pending
+        return bool(oldest) and time.monotonic() - oldest.since > SECONDS_AT_RISK
+
+    def _await(self, done: Callable[[], bool]) -> None:
+        """Have the thread write at once, until something is so or it has given up; if it does
+        neither, because it hangs in a request, give up."""
+        self._urgent = True
+        self._changed.notify_all()
+        patience = self._patience + _LONGEST_PAUSE  # It says better why it gives up.
+        if not self._changed.wait_for(lambda: self.failure is not None or done(), patience):
+            self.give_up(self._cannot_be_written(TimeoutError("does not answer")))
+        self._urgent = False
 
     def _raise_failure(self) -> None:
         if self.failure is not None:
@@ -182,7 +186,9 @@ class StorageWriter:
                 )
                 self._in_hand, self._pending = self._pending, _Pending()
             try:
-                self.now(self._write_batch)
+                self._retrying(self._write_batch)
+                if self._retrying.statistics["attempt_number"] > 1:
+                    logger.warning("storage %s: answers again", self._name)
             except Exception as error:  # Kept for the driver, whose thread is another.
                 self.give_up(self._cannot_be_written(error))
             finally:
@@ -190,6 +196,7 @@ class StorageWriter:
                     self._changed.notify_all()
 
     def _write_batch(self) -> None:
+        self._raise_failure()
         batch = self._in_hand
         while batch.calls:
             try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -271,3 +273,30 @@ def test_what_cannot_get_better_by_waiting_is_not_waited_for(tmp_path: Path) -> 
             trial.set_user_attr("filling", "x" * 5000)
             study.tell(trial, 1.0)
     assert stored(f"sqlite:///{path}")[0][1] is TrialState.COMPLETE
+
+
+def test_a_server_that_hangs_ends_the_driver_too(
+    postgresql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes what it is sent, and says nothing."""
+    monkeypatch.setattr(storage_writer, "_LONGEST_PAUSE", 0.1)
+    url = postgresql.new_database("hangs")
+    storage = open_driven_storage(url, patience=0.5)
+    study = optuna.create_study(study_name="s", storage=storage, direction="maximize")
+    trial = study.ask()
+    storage.writer.flush()
+    with storage._behind.engine.connect() as connection:
+        serving = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        pids = connection.exec_driver_sql(serving).scalars().all()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        trial.set_user_attr("outcome", {"reason": "epochs"})
+        with pytest.raises(MgstudyError, match=r"^storage postgresql://study@.*: does not answer;"):
+            study.tell(trial, 0.75)
+        with pytest.raises(MgstudyError, match="does not answer"):
+            storage.close()
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    assert [row[1] for row in stored(url)] == [TrialState.RUNNING]
