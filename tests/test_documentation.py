@@ -269,7 +269,11 @@ def test_the_webhook_of_from_python_is_told_of_a_trial() -> None:
 
 def test_the_readme_repeats_the_table_of_its_page() -> None:
     """Every cell of its answer is in the page's table: score, difference, and what is excluded."""
-    datasets = {"Last.fm": "lastfm_2k_128", "Scientific": "amazon_scientific_128"}
+    datasets = {
+        "Last.fm": "lastfm_2k_128",
+        "Scientific": "amazon_scientific_128",
+        "TikTok": "tiktok",
+    }
     columns = ("plain", "mg_loss_scaled", "mg_update_scaled", "double_step")
     page = (DOCS / "results/does_mirror_gradient_help.md").read_text("utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()]
@@ -281,6 +285,8 @@ def test_the_readme_repeats_the_table_of_its_page() -> None:
             for gradient, said in zip(columns, told[1:], strict=True):
                 row = scores[datasets[dataset], told[0], gradient]
                 *_, excluded = row[6].split("; ")
+                if "do not tell that from luck" in row[6]:
+                    excluded = "may be the searches' luck"
                 assert said == (row[3] if gradient == "plain" else f"{row[5]}, {excluded}")
                 found += 1
-    assert found == len(columns) * 8
+    assert found == len(columns) * 12
