@@ -175,7 +175,6 @@ def test_a_full_disk_is_said_and_the_study_goes_on_when_there_is_room(
     check_against_the_library(summarize(Workspace(disk), "full"), study)
 
 
-@pytest.mark.skipif("MGSTUDY_SOAK" not in os.environ, reason="takes minutes: set MGSTUDY_SOAK=1")
 def test_a_full_disk_of_checkpoints_stops_the_study_and_no_confirmation_has_failed(
     home: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +196,7 @@ def test_a_full_disk_of_checkpoints_stops_the_study_and_no_confirmation_has_fail
     assert api.launch(study).finished
 
 
+@pytest.mark.skipif("MGSTUDY_SOAK" not in os.environ, reason="takes minutes: set MGSTUDY_SOAK=1")
 def test_a_study_killed_at_random_comes_to_the_same_record() -> None:
     """At least 25 kills of driver, workers and all of Ray; see ``soak.py``."""
     soak = Path(__file__).with_name("soak.py")

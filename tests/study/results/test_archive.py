@@ -209,7 +209,8 @@ def test_a_study_at_a_url_is_sent_whole_and_nothing_of_it_is_lost_here(
     api.export_study("s", tmp_path / "whole", with_weights=True, home=carried.home)
     monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "first"))
     folder = api.import_study(tmp_path / "whole", home=url, storage=storage).folder
-    (folder.robustness / "measurements.jsonl").open("a").write('{"task": "b"}\n')
+    with (folder.robustness / "measurements.jsonl").open("a") as log:
+        log.write('{"task": "b"}\n')
     (folder.robustness / "flatness.csv").write_text("cell,split\n")
     api.export_study("s", tmp_path / "again", with_weights=True, home=url)
     assert (folder.robustness / "flatness.csv").exists()
