@@ -8,20 +8,37 @@ from pathlib import Path
 from optuna.storages import InMemoryStorage
 
 from mgstudy.errors import InputError, MgstudyError
-from mgstudy.files import is_there, listed, remove_all, said_of_writing, sizes_below
+from mgstudy.files import (
+    content_of,
+    is_there,
+    listed,
+    remove_all,
+    said_of_writing,
+    sizes_below,
+    written_whole,
+)
 from mgstudy.study.definition.manifest import StudyManifest
 from mgstudy.study.definition.study import as_launched, read_study
 from mgstudy.study.results.archive import read_archive, write_archive
 from mgstudy.study.results.fork import fork
 from mgstudy.study.results.summary import StudySummary, summarize, summarize_as
-from mgstudy.study.search.stored_trials import store_lines, stored_lines, stored_studies
-from mgstudy.study.storage.layout import StudyFolder
+from mgstudy.study.search.stored_trials import (
+    delete_stored,
+    store_lines,
+    stored_lines,
+    stored_studies,
+    stored_whole,
+)
+from mgstudy.study.storage.layout import LOCK, StudyFolder
 from mgstudy.study.storage.lease import lease
 from mgstudy.study.storage.optuna_storage import check_storage_url, opened_storage, try_storage
 from mgstudy.tracking.removal import found_in_mlflow, remove_from_mlflow
 from mgstudy.tracking.store import TrackingStore
 from mgstudy.urls import expand_url, first_line
 from mgstudy.workspace import Workspace
+
+_COPYING = "renaming"
+"""In a study's folder while it is renamed: the name that trials are copied to."""
 
 
 def fork_study(
@@ -165,12 +182,11 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
         store = TrackingStore(workspace, config.tracking, name)
         is_gone = _remove_from_mlflow(store, summary)
         if config.storage is not None:
-            with opened_storage(url) as storage:
-                for study_id in stored_studies(storage, name).values():
-                    storage.delete_study(study_id)
+            _delete(url, _names(folder) & {name, summary.name})
         try:
-            # What makes it a study goes last.
-            remove_all(path for path in listed(folder.path) if path != folder.manifest)
+            # What makes it a study goes last, and before that nothing that says who is at it.
+            last = {folder.manifest, folder.path / LOCK}
+            remove_all(path for path in listed(folder.path) if path not in last)
             if workspace.shared is not None:
                 workspace.shared.remove(folder.path, folder.manifest)
             remove_all([folder.manifest])
@@ -179,7 +195,7 @@ def delete_study(name: str, home: Path | str | None = None) -> bool:
                 f"{error}; {name!r} is still there without much of what it had: see to that, and "
                 "delete it again"
             ) from error
-    remove_all([folder.path])
+        remove_all([folder.path])
     return is_gone
 
 
@@ -193,7 +209,7 @@ def _to_delete(workspace: Workspace, name: str) -> StudySummary:
 
 def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySummary:
     """Give a study another name. Its runs and models in MLflow are deleted, for ``sync`` to make
-    them anew under the new name.
+    them anew under the new name. What was cut off can be given again, with this name or another.
 
     Raises:
         InputError: If there is no such study, there is one of the new name, or the workspace lies
@@ -213,15 +229,38 @@ def rename_study(name: str, new: str, home: Path | str | None = None) -> StudySu
     with lease(folder.path, url, name):
         # First what fails where a server is away: then nothing else has changed.
         _remove_from_mlflow(TrackingStore(workspace, config.tracking, name), summary)
-        with opened_storage(url) as storage:
-            former = stored_studies(storage, name)
-            store_lines(storage, new, list(stored_lines(storage, name)), target.trial_files)
-            for study_id in former.values():
-                storage.delete_study(study_id)
-        summary.manifest.renamed(new, config.storage).write(folder)
+        _move_trials(summary, new, url, target)
     with said_of_writing(target.path):
         folder.path.rename(target.path)
+        (target.path / _COPYING).unlink(missing_ok=True)
     return summarize(workspace, new)
+
+
+def _move_trials(summary: StudySummary, new: str, url: str, target: StudyFolder) -> None:
+    """Copy a study's trials to another name, have its manifest name the copies, and only then
+    delete what has its former names, or that of a copy that was cut off."""
+    folder, names = summary.folder, _names(summary.folder)
+    if summary.name != new:
+        _delete(url, names - {summary.name})
+        with stored_whole(url, new), opened_storage(url) as storage:
+            with written_whole(folder.path / _COPYING) as file:
+                file.write(new.encode())
+            lines = list(stored_lines(storage, summary.name))
+            store_lines(storage, new, lines, target.trial_files)
+        summary.manifest.renamed(new, summary.manifest.config.storage).write(folder)
+    _delete(url, names - {new})
+
+
+def _names(folder: StudyFolder) -> set[str]:
+    """The names under which a study's trials may be stored: that of its folder, and one that it was
+    being given."""
+    return {folder.path.name, (content_of(folder.path / _COPYING) or b"").decode()} - {""}
+
+
+def _delete(url: str, names: set[str]) -> None:
+    with opened_storage(url) as storage:
+        for name in names:
+            delete_stored(storage, name)
 
 
 def _remove_from_mlflow(store: TrackingStore, summary: StudySummary) -> bool:

@@ -35,7 +35,7 @@ from mgstudy.files import (
 from mgstudy.study.definition.manifest import Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary, summarize_as
 from mgstudy.study.results.unpacking import unpack
-from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
+from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines, stored_whole
 from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage.checkpoints import TEST_USERS
 from mgstudy.study.storage.epoch_metrics import EpochMetrics, EpochRecord
@@ -219,21 +219,25 @@ def read_archive(
             raise _wrong(path, unpacked, error) from error
         advice = "`--as NAME` gives this one another name"
         folder = StudyFolder.unused(workspace, manifest.name, advice)
-        try:
-            _settle(unpacked, manifest, folder)
-        except InputError:
-            raise
-        except _WRONG as error:
-            raise _wrong(path, unpacked, error) from error
-        if workspace.shared is not None:  # Whoever looked for it before has made a folder here.
-            shutil.rmtree(folder.path, ignore_errors=True)
-        with said_of_writing(folder.path):
-            folder.path.parent.mkdir(parents=True, exist_ok=True)
-            unpacked.rename(folder.path)
-    if folder.workspace is not None:
-        for file in sorted(folder.path.rglob("*")):
-            if file.is_file():
-                folder.workspace.publish(file, anew=True)
+        url = expand_url(folder.storage_url(manifest.config))
+        if manifest.config.storage is None:
+            url = sqlite_url(unpacked / folder.own_storage.name)
+        with stored_whole(url, manifest.name):
+            try:
+                _settle(unpacked, manifest, folder, url)
+            except InputError:
+                raise
+            except _WRONG as error:
+                raise _wrong(path, unpacked, error) from error
+            if workspace.shared is not None:  # Whoever looked for it before has made a folder here.
+                shutil.rmtree(folder.path, ignore_errors=True)
+            with said_of_writing(folder.path):
+                folder.path.parent.mkdir(parents=True, exist_ok=True)
+                unpacked.rename(folder.path)
+            if folder.workspace is not None:
+                for file in sorted(folder.path.rglob("*")):
+                    if file.is_file():
+                        folder.workspace.publish(file, anew=True)
     return summarize_as(manifest, folder)
 
 
@@ -274,18 +278,16 @@ def _manifest(unpacked: Path, name: str | None, storage: str | None) -> StudyMan
     return manifest.renamed(name or manifest.name, storage)
 
 
-def _settle(unpacked: Path, manifest: StudyManifest, folder: StudyFolder) -> None:
+def _settle(unpacked: Path, manifest: StudyManifest, folder: StudyFolder, url: str) -> None:
     """Make of unpacked files what a launch would have left, and see that it can be read.
 
     Args:
         unpacked: Their folder.
         manifest: The study.
         folder: Where the folder will be.
+        url: Its storage.
     """
-    url = folder.storage_url(manifest.config)  # Where a study there must have one.
-    if manifest.config.storage is None:
-        url = sqlite_url(unpacked / "optuna.db")
-    with opened_storage(expand_url(url)) as storage:
+    with opened_storage(url) as storage:
         store_lines(storage, manifest.name, _lines(unpacked / _TRIALS), folder.trial_files)
     epochs = _rows(unpacked / _EPOCHS, is_of_rows=_format(unpacked) == 1)
     EpochMetrics(unpacked / "metrics.jsonl").put(epochs)

@@ -21,7 +21,7 @@ from mgstudy.study.search.cell_record import search_settings
 from mgstudy.study.search.confirmation import search_of
 from mgstudy.study.search.hidden import CONFIGURATIONS_ATTRIBUTE, PARENT_ATTRIBUTE
 from mgstudy.study.search.samplers import queue_published_defaults
-from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines
+from mgstudy.study.search.stored_trials import Line, store_lines, stored_lines, stored_whole
 from mgstudy.study.storage.epoch_metrics import EpochMetrics
 from mgstudy.study.storage.optuna_storage import opened_storage, quiet_optuna
 
@@ -65,8 +65,9 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
         )
     try:
         folder.path.mkdir(parents=True)
-        with folder.kept_if_launched(is_new=True):
-            with opened_storage(folder.database(study.config)) as target:
+        place = folder.database(study.config)
+        with folder.kept_if_launched(is_new=True), stored_whole(place, name):
+            with opened_storage(place) as target:
                 store_lines(target, name, _kept(lines, alike, family), folder.trial_files)
                 for cell in study.plan.cells:
                     if cell.key in configurations:

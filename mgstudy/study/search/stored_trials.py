@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mgstudy.errors import InputError
 from mgstudy.study.search.trials import OUTCOME_ATTRIBUTE
 from mgstudy.study.storage.checkpoints import CheckpointFolder
-from mgstudy.study.storage.optuna_storage import quiet_optuna
+from mgstudy.study.storage.optuna_storage import opened_storage, quiet_optuna
 
 _FILES = ("checkpoint", "test_users")
 """Of an outcome: where files of the trial lie."""
@@ -75,11 +76,46 @@ def _line(trial: FrozenTrial) -> Line:
     }
 
 
+def delete_stored(storage: BaseStorage, name: str) -> None:
+    """Delete the Optuna studies of a study."""
+    for study_id in stored_studies(storage, name).values():
+        storage.delete_study(study_id)
+
+
+@contextmanager
+def stored_whole(url: str, name: str) -> Iterator[None]:
+    """Leave no Optuna study of a new study in a storage if making it fails, or is interrupted: a
+    launch of that name would go on with them.
+
+    Args:
+        url: Of the storage, which is open in the block only.
+        name: The new study's name.
+
+    Raises:
+        InputError: If the storage has such a study.
+        MgstudyError: If it cannot be opened.
+    """
+    taken = InputError(f"its storage has a study {name!r} already; give it another name")
+    with opened_storage(url) as storage:
+        if stored_studies(storage, name):
+            raise taken
+    try:
+        yield
+    except DuplicatedStudyError as error:  # Another process makes one meanwhile: some are its.
+        raise taken from error
+    except BaseException:
+        # A storage that is away, or full, is what is told of already.
+        with suppress(Exception), opened_storage(url) as storage:
+            delete_stored(storage, name)
+        raise
+
+
 @quiet_optuna()
 def store_lines(
     storage: BaseStorage, name: str, lines: Iterable[Line], files: CheckpointFolder
 ) -> None:
-    """Write what ``stored_lines`` gives into a storage that has no study of that name.
+    """Write what ``stored_lines`` gives into a storage that has no study of that name, see
+    ``stored_whole``.
 
     Args:
         storage: Where to.
@@ -88,34 +124,21 @@ def store_lines(
         files: Where the trials' files lie there.
 
     Raises:
-        InputError: If there is such a study.
         ValueError: If a line is none, or another error of what it holds.
     """
-    made: list[int] = []
     study, study_id, number = "", -1, 0
-    try:
-        for line in lines:
-            if "study" in line:
-                study, number = line["study"], 0
-                directions = [StudyDirection.MAXIMIZE] * int(line.get("objectives", 1))
-                study_id = storage.create_new_study(directions, f"{name}/{study}")
-                made.append(study_id)
-                for attribute, value in line["user"].items():
-                    storage.set_study_user_attr(study_id, attribute, value)
-                for attribute, value in line["system"].items():
-                    storage.set_study_system_attr(study_id, attribute, value)
-            else:
-                trial = _trial(line, f"{study}/{number}", files)
-                storage.create_new_trial(study_id, trial)
-                number += 1
-    except BaseException as error:
-        for unfinished in made:
-            storage.delete_study(unfinished)
-        if isinstance(error, DuplicatedStudyError):
-            raise InputError(
-                f"its storage has a study {name!r} already; give it another name"
-            ) from error
-        raise
+    for line in lines:
+        if "study" in line:
+            study, number = line["study"], 0
+            directions = [StudyDirection.MAXIMIZE] * int(line.get("objectives", 1))
+            study_id = storage.create_new_study(directions, f"{name}/{study}")
+            for attribute, value in line["user"].items():
+                storage.set_study_user_attr(study_id, attribute, value)
+            for attribute, value in line["system"].items():
+                storage.set_study_system_attr(study_id, attribute, value)
+        else:
+            storage.create_new_trial(study_id, _trial(line, f"{study}/{number}", files))
+            number += 1
 
 
 def _trial(line: Line, key: str, files: CheckpointFolder) -> FrozenTrial:

@@ -188,6 +188,21 @@ def test_what_the_machine_is_to_blame_for_is_not_said_of_the_archive(
         assert caught.value.exit_code == 1
 
 
+@pytest.mark.parametrize(("owner", "name"), [(EpochMetrics, "put"), (Path, "rename")])
+def test_what_cannot_be_brought_in_whole_leaves_no_trials_in_its_storage(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> None:
+    storage = f"sqlite:///{tmp_path}/s.db"
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, name, interrupted)
+        api.import_study(archive, home=tmp_path, storage=storage)
+    assert api.import_study(archive, home=tmp_path, storage=storage).name == "s"
+
+
 def test_a_study_is_brought_into_a_workspace_at_a_url(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
