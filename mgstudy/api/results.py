@@ -192,7 +192,7 @@ def serve_pages(
     else:
         port = _port(host, port, 5000, "--port")
         address = f"http://{host}:{port}"
-    studies = workspace.names(workspace.studies) if study is None else [study]
+    studies = StudyFolder.names(workspace) if study is None else [study]
     pages = ui.study_pages(workspace, studies, address)
 
     def tell() -> None:

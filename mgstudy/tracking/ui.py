@@ -190,7 +190,7 @@ def dashboard_storage(workspace: Workspace, study: str | None) -> str:
     if importlib.util.find_spec("optuna_dashboard") is None:
         raise InputError("--optuna needs optuna-dashboard; type `pip install 'mgstudy[dashboard]'`")
     if study is None:
-        names = workspace.names(workspace.studies)
+        names = StudyFolder.names(workspace)
         if len(names) != 1:
             known = ", ".join(names) if names else "none"
             raise InputError(f"--optuna shows one study; name it (known: {known})")

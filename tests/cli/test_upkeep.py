@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,14 @@ from disks import read_only, small_disk
 from driven import Driven
 from mlflow.entities import ViewType
 from mlflow.tracking import MlflowClient
+from programs import finished
 
 from mgstudy import api
+from mgstudy.api import upkeep
+from mgstudy.files import remove_all
+from mgstudy.study.storage.lease import holder
+from mgstudy.study.storage.optuna_storage import opened_storage
+from mgstudy.tracking.ui import dashboard_storage
 
 Command = Callable[..., Any]
 
@@ -243,6 +251,78 @@ def test_a_study_is_renamed_with_its_runs(driven: Driven, command: Command) -> N
     assert "t" in names and "s" not in names
     (experiment,) = (e for e in client.search_experiments() if e.name == "t")
     assert len(client.search_runs([experiment.experiment_id])) == 5
+
+
+KILLED = """
+import os, signal, sys
+from optuna.storages import RDBStorage
+from mgstudy import api
+from mgstudy.study.definition.manifest import StudyManifest
+
+owner, name, calls = {"storage": RDBStorage, "manifest": StudyManifest}[sys.argv[1]], *sys.argv[2:]
+called, left = getattr(owner, name), int(calls)
+
+def count(*given):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return called(*given)
+
+setattr(owner, name, count)
+api.rename_study("s", "t")
+"""
+
+
+def test_a_renaming_that_is_killed_anywhere_can_be_given_again(
+    driven: Driven, command: Command
+) -> None:
+    before = [[trial.key for trial in cell.trials] for cell in api.read_summary("s").cells]
+    for where in (("storage", "create_new_trial", 3), ("manifest", "write", 0),
+                  ("storage", "delete_study", 3)):  # fmt: skip
+        finished(sys.executable, "-c", KILLED, *where, code=-signal.SIGKILL)
+        assert list(api.list_studies()) == ["s"]
+        cells = api.read_summary("s").cells
+        assert [[trial.key for trial in cell.trials] for cell in cells] == before, where
+    ended = command("rename", "s", "t")
+    assert (ended.code, ended.err) == (0, "")
+    cells = api.read_summary("t").cells
+    assert [[trial.key for trial in cell.trials] for cell in cells] == before
+    assert all(cell.best.weights.is_file() for cell in cells)
+    with opened_storage(f"sqlite:///{driven.workspace.studies}/t/optuna.db") as storage:
+        names = [study.study_name for study in storage.get_all_studies()]
+    assert len(names) == 2 and all(name.startswith("t/") for name in names)
+    assert command("rename", "t", "s").code == 0
+
+
+def test_a_study_that_is_being_deleted_is_held_until_nothing_is_left(
+    driven: Driven, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url, held = driven.folder.path, f"sqlite:///{driven.folder.own_storage}", []
+
+    def observed(paths: Iterable[Path]) -> None:
+        held.append(holder(folder, url, "s").is_alive)
+        remove_all(paths)
+        held.append(not folder.exists() or holder(folder, url, "s").is_alive)
+
+    monkeypatch.setattr(upkeep, "remove_all", observed)
+    assert command("delete", "s", "--yes").code == 0
+    assert held == [True] * 6
+    assert not folder.exists()
+
+
+def test_a_folder_without_a_study_is_no_page_and_no_dashboard(
+    driven: Driven, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a launch leaves it that was killed before its Ray had started."""
+    (driven.workspace.studies / "begun").mkdir()
+    assert dashboard_storage(driven.workspace, None) == f"sqlite:///{driven.folder.own_storage}"
+    away = tmp_path / "away"
+    (away / ".mgstudy" / "studies" / "begun").mkdir(parents=True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    ended = command("ui", "--home", away)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out == "MLflow's UI is where its server is: http://127.0.0.1:9\n"
 
 
 def test_two_baselines_are_refused_rather_than_one_of_them_taken(command: Command) -> None:

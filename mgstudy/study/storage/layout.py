@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from os.path import lexists
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,12 +55,23 @@ class StudyFolder:
         folder = cls.of(workspace, name)
         if not name_fault(name) and folder.is_launched():
             return folder
-        known = workspace.names(workspace.studies)
-        if workspace.shared is None:
-            known = [other for other in known if lexists(cls.of(workspace, other).manifest)]
-        raise InputError(
-            f"no study {name!r} in workspace {workspace.place}; {suggestion(name, known)}"
-        )
+        known = suggestion(name, cls.names(workspace))
+        raise InputError(f"no study {name!r} in workspace {workspace.place}; {known}")
+
+    @classmethod
+    def names(cls, workspace: Workspace) -> list[str]:
+        """Names of the studies of a workspace that were launched, as far as that can be told,
+        sorted.
+
+        Raises:
+            MgstudyError: If the workspace cannot be listed.
+        """
+        found = []
+        for name in workspace.names(workspace.studies):
+            with suppress(MgstudyError):
+                if not name_fault(name) and cls.of(workspace, name).is_launched():
+                    found.append(name)
+        return found
 
     @classmethod
     def unused(cls, workspace: Workspace, name: str, advice: str) -> StudyFolder:
@@ -78,11 +88,13 @@ class StudyFolder:
         """
         if fault := name_fault(name):
             raise InputError(f"a study's name: {fault}")
+        folder = cls.of(workspace, name)
         if name in workspace.names(workspace.studies):
-            raise InputError(
-                f"there is a study {name!r} already in workspace {workspace.place}; {advice}"
-            )
-        return cls.of(workspace, name)
+            found = f"there is a study {name!r} already"
+            if not folder.is_launched():
+                found = f"a study {name!r} is being begun, or was when that was cut off,"
+            raise InputError(f"{found} in workspace {workspace.place}; {advice}")
+        return folder
 
     def is_launched(self) -> bool:
         """Whether there is such a study.

@@ -126,9 +126,15 @@ def test_what_cannot_be_forked_is_refused_and_leaves_nothing(home: Path) -> None
     (home / "other.yaml").write_text(
         STUDY.replace("[BPR, LightGCN]", "[VBPR]").replace("{model: {LightGCN: {layers: 2}}}", "{}")
     )
+    (home / ".mgstudy" / "studies" / "begun").mkdir()
     for name, file, said in (
         ("s", None, "there is a study 's' already"),
         ("../s", None, "a study's name"),
+        (
+            "begun",
+            None,
+            "a study 'begun' is being begun, or was when that was cut off",
+        ),
         ("other", home / "other.yaml", "nothing to begin with"),
     ):
         with pytest.raises(InputError, match=re.escape(said)):
@@ -138,13 +144,19 @@ def test_what_cannot_be_forked_is_refused_and_leaves_nothing(home: Path) -> None
         api.fork_study("none", "new", home=home)
 
 
+@pytest.mark.parametrize("storage", ["", "storage: sqlite:///{home}/elsewhere.db\n"])
 def test_a_full_disk_is_said_and_leaves_no_fork(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, storage: str
 ) -> None:
+    (home / "full.yaml").write_text(STUDY + storage.format(home=home))
+
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(EpochMetrics, "put", full)
-    with pytest.raises(MgstudyError, match=r"'full' cannot be made of 's': .*No space left"):
-        api.fork_study("s", "full", home=home)
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochMetrics, "put", full)
+        with pytest.raises(MgstudyError, match=r"'full' cannot be made of 's': .*No space left"):
+            api.fork_study("s", "full", home / "full.yaml", home)
     assert not (home / ".mgstudy" / "studies" / "full").exists()
+    assert api.fork_study("s", "full", home / "full.yaml", home), "it can be given again"
+    api.delete_study("full", home)
