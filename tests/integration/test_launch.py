@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -27,6 +29,7 @@ from mgstudy.errors import InputError, MgstudyError
 from mgstudy.study.definition.study import Study
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.running.cell_trainer import build_cell_trainer
+from mgstudy.study.search.events import StudyListener, TrialRequest
 from mgstudy.study.search.trials import RecordedTrial, State
 from mgstudy.study.storage.lease import holder
 from mgstudy.study.storage.optuna_storage import open_storage
@@ -577,6 +580,31 @@ def test_a_launch_ends_in_its_time_and_the_next_goes_on(
     (cell,) = launched.summary.cells
     assert cell.counts["complete"] == 2
     assert [list(trial.values) for trial in cell.trials] == [[1, 2, 3, 4]] * 2
+
+
+class InterruptsOnce(StudyListener):
+    """Types Ctrl-C when the first trial has ended and no other has begun."""
+
+    def trial_finished(
+        self, trial: TrialRequest, state: State, value: float | None, outcome: Mapping[str, Any]
+    ) -> None:
+        if trial.number == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("within", [None, "1h"])
+def test_ctrl_c_between_two_trials_is_not_taken_for_the_end_of_a_time(
+    home: Path, within: str | None
+) -> None:
+    text = BREAKS.replace("name: breaks", f"name: stopped-{within}").replace(
+        "['their_parts:Diverging', 'their_parts:Killed', 'their_parts:Buggy', BPR]", "[BPR]"
+    )
+    text = text.replace("learning_rate: 0.01", "learning_rate: {choice: [0.1, 0.01]}")
+    study = read(home, f"{text}resources: {{max_concurrent: 1}}\n")
+    stopped = api.launch(study, listeners=[InterruptsOnce()], within=within)
+    assert (stopped.finished, stopped.out_of_time) == (False, False)
+    assert stopped.summary.cells[0].counts["waiting"] == 1
+    assert api.launch(study).finished
 
 
 def test_failed_trials_run_again_once_their_cause_is_repaired(

@@ -182,9 +182,13 @@ def run_trials(
             f"with {searcher.storm.reason!r}; the same command goes on once that is repaired, and "
             "`retries: {stop_after_failures: null}` goes on in any case"
         )
-    if interrupt.has_come or (searcher.running and deadline.allows()):
+    if interrupt.has_come:
         return Ending.INTERRUPTED
-    return Ending.OUT_OF_TIME if record.remaining() else Ending.FINISHED
+    if record.remaining() == 0:
+        return Ending.FINISHED
+    # Of the Ctrl-C that has ended it, Ray Tune says nothing.
+    is_over = searcher.nothing_fits or not deadline.allows()
+    return Ending.OUT_OF_TIME if is_over else Ending.INTERRUPTED
 
 
 class _StopEarly(tune.Stopper):  # type: ignore[misc]

@@ -65,6 +65,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         spent: Ray's id to what its trial had cost at its last validation.
         storm: Whether all that was tried failed alike.
         failure: Why the study ends before its time: files of trials stay out of reach.
+        nothing_fits: Whether nothing that is left would end before the deadline.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self.spent: dict[str, dict[str, Any]] = {}
         self.storm = FailureStorm(record.config.retries.stop_after_failures)
         self.failure: MgstudyError | None = None
+        self.nothing_fits = False
         self._problems: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -103,6 +105,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         if request is None:
             # What is running may break and have to run again, or let a confirmation begin.
             waits = self.running or (self.record.remaining() and not self.deadline.is_set)
+            self.nothing_fits = self.deadline.is_set and not self.running
             return None if waits else str(Searcher.FINISHED)
         self.running[trial_id] = request
         share = self._share(request)
