@@ -1,10 +1,10 @@
 """Who drives a study: one process at a time, whatever machine it is on, and whether it still moves.
 
 Whether it lives is for locks to say, which the system or the database lets go of when a process
-dies, and which depend on no clock: one in the study's folder, and one in its PostgreSQL database,
-which many machines reach that share no folder. When it last moved tells of one that lives and
-hangs: by the time since the machine started, for whoever looks on the same machine, since a clock
-may be set; by the file's own for others.
+dies, and which depend on no clock: one in the study's folder, and one where its trials are, in a
+PostgreSQL database or beside a file, which others reach that share no folder. When it last moved
+tells of one that lives and hangs: by the time since the machine started, for whoever looks on the
+same machine, since a clock may be set; by the file's own for others.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,12 +31,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from mgstudy.errors import MgstudyError
 from mgstudy.files import content_of, is_there, refuse_lost_link, written_whole
 from mgstudy.study.storage.database_lock import (
+    end_earlier_session,
     has_locks,
     is_lock_held,
+    lock_file,
     said_unreachable,
     take_lock,
 )
 from mgstudy.study.storage.layout import LOCK
+from mgstudy.urls import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +89,7 @@ def lease(
 
     Args:
         folder: The study's, made if it is missing.
-        database: URL of the Optuna storage, with nothing left to fill in. Only PostgreSQL has such
-            a lock; a SQLite file is on the machine whose folder is locked anyway.
+        database: URL of the Optuna storage, with nothing left to fill in.
         study: Its name.
         look_seconds: How often to look whether the database still holds it for this process.
 
@@ -94,27 +97,38 @@ def lease(
         MgstudyError: If another process, on whatever machine, drives the study, naming it where it
             is known; if the folder cannot be written to, or the database not reached.
     """
-    lock = FileLock(folder / LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Whoever asks who drives the study holds the lock for a moment.
-        lock.acquire(timeout=_LONGEST_LOOK_SECONDS)
-    except Timeout:
-        name = _last_driver(folder, is_alive=True).name or "another process"
-        raise MgstudyError(
-            f"study {study!r} is already being driven by {name}; "
-            f"follow it with `mgstudy status {study}`, or stop that process first"
-        ) from None
-    except OSError as error:
-        refuse_lost_link(folder, error)
-        raise MgstudyError(f"{folder}: cannot be written to: {error.strerror}") from error
-    held = Lease(folder, database, study, look_seconds)
-    try:
-        held.begin()
-        yield held
-    finally:
-        held.end()
-        lock.release()
+    with ExitStack() as locks:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Whoever asks who drives the study holds the lock for a moment.
+            locks.enter_context(FileLock(folder / LOCK, timeout=_LONGEST_LOOK_SECONDS))
+        except Timeout:
+            name = _last_driver(folder, is_alive=True).name or "another process"
+            raise MgstudyError(
+                f"study {study!r} is already being driven by {name}; "
+                f"follow it with `mgstudy status {study}`, or stop that process first"
+            ) from None
+        except OSError as error:
+            refuse_lost_link(folder, error)
+            raise MgstudyError(f"{folder}: cannot be written to: {error.strerror}") from error
+        if (beside := _lock_beside(folder, database, study)) is not None:
+            try:
+                beside.parent.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(FileLock(beside, timeout=_LONGEST_LOOK_SECONDS))
+            except Timeout:
+                raise MgstudyError(
+                    f"study {study!r} is already being driven from another workspace with the "
+                    f"storage {redacted(database)}; stop that process first, or give one of them "
+                    "another storage"
+                ) from None
+            except OSError:
+                logger.debug("%s cannot be locked, and so neither be written to", beside)
+        held = Lease(folder, database, study, look_seconds)
+        try:
+            held.begin()
+            yield held
+        finally:
+            held.end()
 
 
 class Lease:
@@ -126,6 +140,7 @@ class Lease:
     def __init__(self, folder: Path, database: str, study: str, look_seconds: float) -> None:
         self._folder, self._database, self._study = folder, database, study
         self._look_seconds = look_seconds
+        self._session = f"mgstudy {os.getpid()} {secrets.token_hex(8)}"
         self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self._moved = 0.0
         self._lost: MgstudyError | None = None
@@ -194,7 +209,7 @@ class Lease:
 
     def _take(self) -> bool:
         """Take the study in its database unless another process has it; whether it is held."""
-        self._connection = take_lock(self._database, self._study)
+        self._connection = take_lock(self._database, self._study, self._session)
         return self._connection is not None
 
     def _watch(self) -> None:
@@ -204,7 +219,7 @@ class Lease:
                     self._connection.execute(sqlalchemy.text("SELECT 1"))
                 elif self._take():
                     logger.warning("study %r: held in its database again", self._study)
-                else:
+                elif not end_earlier_session(self._database, self._session):
                     self._lose()
                     return
             except SQLAlchemyError:
@@ -240,8 +255,19 @@ def holder(folder: Path, database: str, study: str) -> Driver:
     Raises:
         MgstudyError: If that cannot be told: the lock cannot be read, or the database not reached.
     """
-    is_alive = _is_locked(folder / LOCK) or is_lock_held(database, study)
+    beside = _lock_beside(folder, database, study)
+    is_alive = (
+        _is_locked(folder / LOCK)
+        or (beside is not None and _is_locked(beside))
+        or is_lock_held(database, study)
+    )
     return _last_driver(folder, is_alive)
+
+
+def _lock_beside(folder: Path, database: str, study: str) -> Path | None:
+    """What locks the study beside its storage, where that lies elsewhere than its folder."""
+    lock = lock_file(database, study)
+    return None if lock is None or lock.parent == Path(os.path.realpath(folder)) else lock
 
 
 def _last_driver(folder: Path, is_alive: bool) -> Driver:

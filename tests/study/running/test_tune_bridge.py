@@ -18,7 +18,7 @@ from mgstudy.study.storage.lease import lease
 
 def test_a_round_of_the_loop_says_that_the_driver_moves(tmp_path: Path) -> None:
     sign = tmp_path / "driver.json"
-    with lease(tmp_path, "sqlite:////nowhere/optuna.db", "s") as held:
+    with lease(tmp_path, f"sqlite:///{tmp_path}/optuna.db", "s") as held:
         heartbeat = Heartbeat(held)
         # Ray pickles what it is given, for a restore that we never make.
         pickle.dumps(heartbeat)

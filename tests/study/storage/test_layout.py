@@ -37,7 +37,7 @@ def test_a_study_that_was_not_launched_gets_the_nearest_name(tmp_path: Path) -> 
 
 def test_a_launch_that_is_refused_leaves_no_folder_but_that_of_another(folder: StudyFolder) -> None:
     """Two are typed at once, and neither has found a folder."""
-    database = "sqlite:////nowhere/optuna.db"
+    database = f"sqlite:///{folder.own_storage}"
     with lease(folder.path, database, "first"):
         with folder.kept_if_launched(is_new=True):
             pass
