@@ -7,11 +7,20 @@ from typing import Any
 
 import sqlalchemy
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._rdb.models import StudyModel
 from optuna.storages._rdb.models import TrialIntermediateValueModel as Model
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, Trial
 
-__all__ = ["FIXED_PARAMETERS", "FrozenStudy", "fixed_parameters", "storage_id", "write_reports"]
+__all__ = [
+    "FIXED_PARAMETERS",
+    "FrozenStudy",
+    "create_trial_once",
+    "fixed_parameters",
+    "storage_id",
+    "write_reports",
+]
 
 FIXED_PARAMETERS = "fixed_params"
 """The system attribute in which ``Study.enqueue_trial`` keeps what a waiting trial will be given.
@@ -46,6 +55,29 @@ def write_reports(storage: BaseStorage, reports: Mapping[tuple[int, int], float]
     with storage.engine.begin() as connection:
         connection.execute(replaced, [{"of_trial": trial, "at_step": at} for trial, at in reports])
         connection.execute(table.insert(), rows)
+
+
+def create_trial_once(
+    storage: BaseStorage, study_id: int, template: FrozenTrial | None = None
+) -> int:
+    """Begin a trial, and fail where it is not known whether that was done; its id.
+
+    Stands in for ``BaseStorage.create_new_trial``, which a relational database makes up to five
+    trials by: where the answer to a commit is lost, it tries again without looking.
+
+    Args:
+        storage: Any Optuna storage.
+        study_id: Its id of the study.
+        template: What the trial has from the start.
+
+    Raises:
+        StorageInternalError: If the database did not answer; the trial may be there.
+    """
+    if not isinstance(storage, RDBStorage):
+        return storage.create_new_trial(study_id, template)
+    with _create_scoped_session(storage.scoped_session) as session:
+        StudyModel.find_or_raise_by_id(study_id, session, for_update=True)
+        return int(storage._get_prepared_new_trial(study_id, template, session).trial_id)
 
 
 def storage_id(trial: FrozenTrial | Trial) -> int:

@@ -9,7 +9,13 @@ import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
-from mgstudy.private.optuna import FIXED_PARAMETERS, fixed_parameters, storage_id, write_reports
+from mgstudy.private.optuna import (
+    FIXED_PARAMETERS,
+    create_trial_once,
+    fixed_parameters,
+    storage_id,
+    write_reports,
+)
 
 
 @pytest.mark.parametrize("make", [InMemoryStorage, lambda: RDBStorage("sqlite:///:memory:")])
@@ -33,6 +39,19 @@ def test_trial_intermediate_value_model_writes_reports_as_optuna_reads_them(make
         for step, value in storage.get_trial(trial).intermediate_values.items()
     }
     assert repr(found) == repr(reports)
+
+
+@pytest.mark.parametrize("make", [InMemoryStorage, lambda: RDBStorage("sqlite:///:memory:")])
+def test_get_prepared_new_trial_and_study_model_begin_a_trial_as_optuna_does(make) -> None:
+    storage: BaseStorage = make()
+    study_id = storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE])
+    queued = optuna.create_trial(state=TrialState.WAITING, system_attrs={"a": 1})
+    ids = [create_trial_once(storage, study_id, template) for template in (None, queued)]
+    running, waiting = map(storage.get_trial, ids)
+    assert (running.number, running.state) == (0, TrialState.RUNNING)
+    assert (waiting.number, waiting.state) == (1, TrialState.WAITING)
+    assert waiting.system_attrs == {"a": 1}
+    assert storage.get_n_trials(study_id) == 2
 
 
 @pytest.mark.parametrize("make", [InMemoryStorage, lambda: RDBStorage("sqlite:///:memory:")])

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, NoReturn
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mgstudy.errors import MgstudyError
-from mgstudy.private.optuna import FrozenStudy
+from mgstudy.private.optuna import FrozenStudy, create_trial_once
 from mgstudy.study.storage.optuna_storage import close_storage, open_storage
 from mgstudy.study.storage.storage_writer import StorageWriter
 from mgstudy.urls import redacted
@@ -89,7 +89,19 @@ class WriteBehindStorage(InMemoryStorage):
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         """Create a study here and behind."""
-        behind = self.writer.now(lambda: self._behind.create_new_study(directions, study_name))
+        tries: list[None] = []
+
+        def create() -> int:
+            tries.append(None)
+            try:
+                return self._behind.create_new_study(directions, study_name)
+            except DuplicatedStudyError:
+                # A try whose answer was lost.
+                if study_name is None or len(tries) == 1:
+                    raise
+                return self._behind.get_study_id_from_name(study_name)
+
+        behind = self.writer.now(create)
         if study_name is None:
             study_name = self.writer.now(lambda: self._behind.get_study_name_from_id(behind))
         study_id = super().create_new_study(directions, study_name)
@@ -142,7 +154,7 @@ class WriteBehindStorage(InMemoryStorage):
                 trial_behind = (
                     self._behind.get_trial_id_from_study_id_trial_number(study_behind, number)
                     if there > number
-                    else self._behind.create_new_trial(study_behind, template_trial)
+                    else create_trial_once(self._behind, study_behind, template_trial)
                 )
                 return trial_behind, self._behind.get_trial(trial_behind)
 

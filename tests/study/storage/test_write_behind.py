@@ -237,6 +237,30 @@ def test_a_restarted_server_is_waited_for_and_nothing_is_lost(postgresql: Any, c
     assert "answers again" in caplog.text
 
 
+def lose_the_next_answer(storage: WriteBehindStorage) -> None:
+    """Have the connection break once, when the database has committed and not said so."""
+
+    def lost(_session: Any) -> None:
+        raise sqlalchemy.exc.OperationalError("COMMIT", {}, Exception("connection lost"))
+
+    sessions = storage._behind.scoped_session.session_factory
+    sqlalchemy.event.listen(sessions, "after_commit", lost, once=True)
+
+
+@pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+def test_what_was_made_though_the_answer_was_lost_is_not_made_again(url: str) -> None:
+    storage = open_driven_storage(url)
+    lose_the_next_answer(storage)
+    study = optuna.create_study(study_name="s", storage=storage, direction="maximize")
+    study.tell(study.ask(), 0.25)
+    lose_the_next_answer(storage)
+    study.tell(study.ask(), 0.5)
+    optimize(study, 1)
+    storage.close()
+    assert content(study.get_trials()) == stored(url)
+    assert [row[0] for row in stored(url)] == [0, 1, 2]
+
+
 def test_a_server_that_stays_away_ends_the_driver_with_what_to_do(postgresql: Any) -> None:
     url = postgresql.new_database("away")
     storage = open_driven_storage(url, patience=0.5)
