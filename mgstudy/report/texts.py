@@ -29,6 +29,12 @@ def score(
 
 
 def percent(share: float | None) -> str:
+def relative(difference: float, reference: float) -> float:
+    """A difference over the size of what it is from, so that its sign stays where scores are
+    negative; NaN where that is 0."""
+    return difference / abs(reference) if reference else math.nan
+
+
     """A change in percent with its sign, for example ``+3.2%``; empty where there is none."""
     return "" if share is None or math.isnan(share) else f"{share:+z.1%}"
 

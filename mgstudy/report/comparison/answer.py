@@ -69,7 +69,7 @@ def pooled(comparison: Comparison) -> list[Pooled]:
 
     found = []
     for label, rows in tested(comparison).groupby("label", sort=False):
-        known = rows[(rows["difference_error"] > 0) & (rows["baseline_mean"] > 0)]
+        known = rows[(rows["difference_error"] > 0) & (rows["baseline_mean"] != 0)]
         if len(known) < 2:
             continue
         # The mean of the pairs alone, where a partner is missing.

@@ -21,6 +21,7 @@ from pyarrow.parquet import ParquetFile
 from mgstudy.config.study import levels_from_text, unknown_level
 from mgstudy.errors import InputError
 from mgstudy.files import refuse_what_is_no_file
+from mgstudy.report.texts import relative
 from mgstudy.statistics import NO_TESTS, UserTests, equivalence_p, seed_tests, user_tests
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import (
@@ -181,10 +182,10 @@ def over_seeds(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]
         if confirmation.margin:
             p_equivalence = over_looks(sides, metric, confirmation, taken, confirmation.margin)
     elif is_tested and confirmation.margin:
-        p_equivalence = equivalence_p(ours, theirs, paired, confirmation.margin * other)
+        p_equivalence = equivalence_p(ours, theirs, paired, confirmation.margin * abs(other))
     return {
         "difference": mean - other,
-        "relative_difference": mean / other - 1 if other else math.nan,
+        "relative_difference": relative(mean - other, other),
         "difference_low": test.difference.low,
         "difference_high": test.difference.high,
         "difference_error": test.error,
@@ -196,7 +197,7 @@ def over_seeds(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]
         "p_wilcoxon": test.p_wilcoxon,
         "p_permutation": test.p_permutation,
         "effect_size": test.effect_size,
-        "at_most": test.at_most / other if other else math.nan,
+        "at_most": relative(test.at_most, other),
         "p_equivalence": p_equivalence,
     }
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mgstudy.report.comparison.baselines import ComparedCell
-from mgstudy.statistics import NO_TESTS, seed_tests
+from mgstudy.report.texts import relative
+from mgstudy.statistics import seed_tests
 from mgstudy.study.search.trials import RecordedTrial
 
 NO_COSTS = dict.fromkeys(
@@ -28,7 +29,7 @@ def at_equal_cost(entry: ComparedCell, metric: str) -> dict[str, float]:
     the configurations were chosen by whole trainings.
 
     Args:
-        entry: The cell with its baseline.
+        entry: The cell with its baseline, both of which have scores enough to be tested.
         metric: What is compared; only the objective has a recorded curve.
 
     Returns:
@@ -47,12 +48,11 @@ def at_equal_cost(entry: ComparedCell, metric: str) -> dict[str, float]:
     mean, other = (sum(side) / len(side) for side in scores)
     if metric != entry.study.objective or math.isnan(mean) or not other:
         return found
-    is_tested = min(map(len, scores)) > 1
-    test = seed_tests(scores[0], scores[1], paired) if is_tested else NO_TESTS
+    test = seed_tests(scores[0], scores[1], paired)
     return found | {
-        "equal_cost_relative": mean / other - 1,
-        "equal_cost_low": test.difference.low / other,
-        "equal_cost_high": test.difference.high / other,
+        "equal_cost_relative": relative(mean - other, other),
+        "equal_cost_low": relative(test.difference.low, other),
+        "equal_cost_high": relative(test.difference.high, other),
     }
 
 

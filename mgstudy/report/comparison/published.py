@@ -9,7 +9,7 @@ import pandas as pd
 
 from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.table import Table
-from mgstudy.report.texts import percent, score
+from mgstudy.report.texts import percent, relative, score
 from mgstudy.study.definition.manifest import CellEntry
 
 CAVEAT = (
@@ -65,7 +65,7 @@ def against_published(comparison: Comparison) -> pd.DataFrame:
         figures, on=["word", "model", "published_gradient", "metric"]
     )
     found["difference"] = found["mean"] - found["published"]
-    found["relative_difference"] = found["mean"] / found["published"] - 1
+    found["relative_difference"] = list(map(relative, found["difference"], found["published"]))
     return found[[*_OURS, "published", "difference", "relative_difference", "source"]]
 
 

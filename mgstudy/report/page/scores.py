@@ -78,7 +78,7 @@ def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
         series = []
         for label, found in of_dataset.groupby("label", sort=False):
             scale = found["relative_difference"] / found["difference"]
-            scale = scale.where(found["difference"] != 0, 1 / found["baseline_mean"])
+            scale = scale.where(found["difference"] != 0, 1 / found["baseline_mean"].abs())
             numbers = (
                 [float(value) for value in values]
                 for values in (

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from mgstudy.report.texts import relative
 from mgstudy.significance import CONFIDENCE
 
 Samples: TypeAlias = NDArray[np.float64]
@@ -227,10 +228,10 @@ def _drawn(count: int) -> int:
 
 
 def _relative_drop(value: float, clean: float) -> float:
-    return 1 - value / clean if clean else math.nan
+    return relative(clean - value, clean)
 
 
 def _drops(samples: Samples, clean: Samples) -> Samples:
     with np.errstate(divide="ignore", invalid="ignore"):
-        drops: Samples = np.where(clean > 0, 1 - samples / clean, math.nan)
+        drops: Samples = np.where(clean != 0, (clean - samples) / np.abs(clean), math.nan)
     return drops
