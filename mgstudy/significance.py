@@ -12,6 +12,8 @@ import numpy as np
 
 CONFIDENCE = 0.95
 ALPHA = 0.05
+FEWEST_SEEDS = 3
+"""With fewer scores on either side, nothing is tested over seeds."""
 
 
 def exceedance_test(values: Sequence[float], others: Sequence[float]) -> tuple[float, int]:

@@ -18,6 +18,7 @@ from mgstudy.config.factors import (
 from mgstudy.config.robustness import Robustness
 from mgstudy.config.training import TrainingSettings
 from mgstudy.errors import suggestion
+from mgstudy.significance import FEWEST_SEEDS
 from mgstudy.urls import file_url_from_root
 
 FileUrl = Annotated[str | None, AfterValidator(file_url_from_root)]
@@ -164,10 +165,10 @@ class Confirmation(Settings):
 
     @model_validator(mode="after")
     def _goes_up(self) -> Confirmation:
-        if self.up_to is not None and not 3 <= self.seeds <= self.up_to:
+        if self.up_to is not None and not FEWEST_SEEDS <= self.seeds <= self.up_to:
             raise ValueError(
-                f"with `up_to`, `seeds` is the size of a round: from 3 to {self.up_to}, "
-                f"got {self.seeds}"
+                f"with `up_to`, `seeds` is the size of a round: from {FEWEST_SEEDS} to "
+                f"{self.up_to}, got {self.seeds}"
             )
         return self
 

@@ -22,6 +22,7 @@ from mgstudy.config.study import levels_from_text, unknown_level
 from mgstudy.errors import InputError
 from mgstudy.files import refuse_what_is_no_file
 from mgstudy.report.texts import relative
+from mgstudy.significance import FEWEST_SEEDS
 from mgstudy.statistics import NO_TESTS, UserTests, equivalence_p, seed_tests, user_tests
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import (
@@ -168,18 +169,19 @@ def compared_cells(
 
 def over_seeds(entry: ComparedCell, metric: str, split: Split) -> dict[str, Any]:
     """The difference from the baseline and its tests over seeds, as columns of the comparison; no
-    tests without two scores on both sides."""
+    tests without ``FEWEST_SEEDS`` scores on both sides."""
     ours, theirs, paired = entry.compared(metric, split)
     mean, other = (float(np.mean(side)) if side else math.nan for side in (ours, theirs))
-    is_tested = min(len(ours), len(theirs)) > 1
+    is_tested = min(len(ours), len(theirs)) >= FEWEST_SEEDS
     test = seed_tests(ours, theirs, paired) if is_tested else NO_TESTS
     confirmation = entry.study.manifest.config.confirmation
     p_seeds, p_equivalence, taken = test.p_t, math.nan, None
-    if is_tested and confirmation.up_to is not None and entry.baseline is not None:
+    if confirmation.up_to is not None and entry.baseline is not None:
         sides = entry.cell.confirmations, entry.baseline.cell.confirmations
         taken = looks_taken(confirmation, *sides)
-        p_seeds = over_looks(sides, metric, confirmation, taken)
-        if confirmation.margin:
+        if is_tested:
+            p_seeds = over_looks(sides, metric, confirmation, taken)
+        if is_tested and confirmation.margin:
             p_equivalence = over_looks(sides, metric, confirmation, taken, confirmation.margin)
     elif is_tested and confirmation.margin:
         p_equivalence = equivalence_p(ours, theirs, paired, confirmation.margin * abs(other))

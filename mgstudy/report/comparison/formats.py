@@ -78,16 +78,13 @@ def _what_is_shown(comparison: Comparison) -> str:
     return (
         f"{shown} The verdict is on {objective}, by {test}, and by the exceedance test over the "
         f"trials of the searches where both had one, corrected for {compared} "
-        f"tested {'cell' if compared == 1 else 'cells'}{_looked(comparison)}: ** holds after Holm, "
-        "* after Benjamini-Hochberg alone."
+        f"tested {'cell' if compared == 1 else 'cells'}{looked}: ** holds after Holm, "
+        f"* after Benjamini-Hochberg alone.{only_p if looks > 1 else ''}"
     )
-
-
-def _looked(comparison: Comparison) -> str:
-    """That p is corrected for looks, where seeds are added until it is decided."""
-    taken = comparison.of(comparison.objective)["looks"].dropna()
-    most = taken.max() if len(taken) else 0
-    return f" and for the {most} looks taken at them as seeds were added" if most > 0 else ""
+    # Where seeds are added until it is decided.
+    looks = int(rows["looks"].fillna(0).max())
+    looked = f" and for the {looks} looks taken at them as seeds were added" if looks else ""
+    only_p = " Only p is corrected for looks: differences, intervals and pooled estimates are not."
 
 
 def _range(shares: pd.Series[float]) -> str:

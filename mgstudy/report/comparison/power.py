@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from mgstudy.config.study import DEFAULT_BASELINE
-from mgstudy.significance import ALPHA, CONFIDENCE, exceedance_p
+from mgstudy.significance import ALPHA, CONFIDENCE, FEWEST_SEEDS, exceedance_p
 from mgstudy.study.search.rounds import baseline_of, search_pairs
 from mgstudy.study.search.state import CellState
 
@@ -143,7 +143,7 @@ def detectable(
             found = power_over_searches(difference, luck, *sizes, comparisons)
         return over_seeds(difference) * found
 
-    nothing = seeds < 2
+    nothing = seeds < FEWEST_SEEDS
     return {
         "over_seeds": math.inf if nothing else smallest(over_seeds),
         "over_searches": math.inf if nothing or luck is None else smallest(over_both),

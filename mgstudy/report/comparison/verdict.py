@@ -9,16 +9,18 @@ its luck more certain.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mgstudy.report.comparison.baselines import ComparedCell, Split
 from mgstudy.report.texts import count, percent
-from mgstudy.significance import ALPHA
+from mgstudy.significance import ALPHA, FEWEST_SEEDS
 from mgstudy.study.search.rounds import looks, search_luck, search_scores
 from mgstudy.study.search.trials import RecordedTrial
 
-FEWEST_SEEDS = 3
+if TYPE_CHECKING:
+    import pandas as pd
+
 _END_OF_TRAINING = 0.1
 """A best epoch in this last share of the epochs says that more of them would have been better."""
 _ALIKE = 0.1
@@ -43,17 +45,13 @@ def verdict(entry: ComparedCell, row: Mapping[str, Any]) -> str:
     if lacking is not None or entry.baseline is None:
         return lacking or "no baseline cell"
     ours, theirs, paired = entry.compared(row["metric"], row["split"])
-    seeds = min(len(ours), len(theirs))
-    of, confirmation = (
-        "pairs of seeds" if paired else "seeds",
-        entry.study.manifest.config.confirmation,
-    )
+    seeds, confirmation = min(len(ours), len(theirs)), entry.study.manifest.config.confirmation
+    asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
     if confirmation.up_to is not None:
         most = len(looks(confirmation))
-        counted = f" ({seeds} {of}, {row['looks']} of at most {most} looks)"
+        counted = f" ({_seeds((seeds,), paired)}, {row['looks']} of at most {most} looks)"
     else:
-        asked = max(entry.cell.seeds, entry.baseline.cell.seeds)
-        counted = f" ({seeds} of {asked} {of})" if seeds < asked else ""
+        counted = f" ({seeds} of {_seeds((asked,), paired)})" if seeds < asked else ""
     return _verdict(entry, row, seeds) + counted
 
 
@@ -184,7 +182,8 @@ def reservations(entry: ComparedCell, row: Mapping[str, Any]) -> list[str]:
     """
     if entry.baseline is None:
         return []
-    seeds, paired = min(map(len, entry.replicates()[:2])), bool(row["paired"])
+    ours, theirs, paired = entry.replicates()
+    seeds = len(ours), len(theirs)
     said = _search_says(entry, row)
     said += [
         f"{whose}not trained out ({cut} of {len(trained)} best at the end of {epochs} epochs)"
@@ -197,8 +196,8 @@ def reservations(entry: ComparedCell, row: Mapping[str, Any]) -> list[str]:
     if abs(row["cost_ratio"] - 1) > _ALIKE:
         said.append(_cost_says(row))
     # Whatever the scores, one order of the signs or labels of so few has no smaller a share.
-    if 2 / (2**seeds if paired else math.comb(2 * seeds, seeds)) >= ALPHA:
-        said.append(f"by the t test on {seeds} {'pairs of ' if paired else ''}seeds alone")
+    if 2 / (2 ** len(ours) if paired else math.comb(sum(seeds), len(ours))) >= ALPHA:
+        said.append(f"by the t test on {_seeds(seeds, paired)} alone")
     return said
 
 
@@ -211,6 +210,13 @@ def _cost_says(row: Mapping[str, Any]) -> str:
         return said
     interval = "" if math.isnan(ends[0]) else f" ({' to '.join(map(percent, ends))})"
     within = f"within the same {count(row['equal_cost'])}"
+def _seeds(counts: Iterable[int], paired: bool) -> str:
+    """For example ``1 seed``, ``3 and 4 seeds`` or ``5 pairs of seeds``."""
+    number = " and ".join(map(str, dict.fromkeys(counts)))
+    plural = "" if number == "1" else "s"
+    return f"{number} pair{plural} of seeds" if paired else f"{number} seed{plural}"
+
+
     return f"{said}, and {within} {percent(relative)}{interval} on validation"
 
 

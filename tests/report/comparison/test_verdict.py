@@ -12,7 +12,8 @@ from scipy import stats
 from states import METRIC, summary_of
 from states import confirmed_cell as cell
 
-from mgstudy.report.comparison.formats import to_csv, to_json, to_markdown
+from mgstudy.report.comparison.answer import answer, pooled
+from mgstudy.report.comparison.formats import caption, to_csv, to_json, to_markdown
 from mgstudy.report.comparison.paper import to_latex
 from mgstudy.report.comparison.studies import Comparison, compare_studies
 from mgstudy.report.comparison.verdict import fewest_trials
@@ -239,6 +240,63 @@ def test_seeds_too_few_for_any_other_test_are_said(seeds: int, apart: int, said:
     plain = cell("plain", LOWER, LOW[:seeds])
     tests = [score + 0.0001 * number for number, score in enumerate(HIGH[:seeds])]
     assert verdict(plain, cell("mg", UPPER, tests, apart=apart)).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [(3, 30, ""), (3, 5, ""), (3, 4, "by the t test on 3 and 4 seeds alone"),
+     (4, 3, "by the t test on 4 and 3 seeds alone")],
+)  # fmt: skip
+def test_seeds_are_too_few_by_the_number_of_either_side(ours: int, theirs: int, said: str) -> None:
+    """The least p of a permutation is 2 / C(8, 3) = 0.036 of 3 against 5, 2 / C(7, 3) = 0.057 of 3
+    against 4."""
+    row = compared(
+        cell("plain", LOWER, [LOW[0] + number * 1e-4 for number in range(theirs)]),
+        cell("mg", UPPER, [HIGH[0] + number * 1e-4 for number in range(ours)]),
+    ).of(METRIC).iloc[1]  # fmt: skip
+    assert (row["p_permutation"] < 0.05) == (not said)
+    assert row["reservations"] == said
+    assert row["verdict"].startswith("better over seeds and searches, p=0.002, holds after Holm")
+
+
+def test_what_two_seeds_found_is_neither_marked_nor_counted() -> None:
+    found = compared(
+        cell("plain", [0.3], LOW[:2], "A", frozenset()),
+        cell("mg", [0.3], HIGH[:2], "A", frozenset()),
+        cell("plain", [0.3], LOW, "B", frozenset()),
+        cell("mg", [0.3], HIGH, "B", frozenset()),
+    )
+    few, enough = (found.of(METRIC).iloc[place] for place in (1, 3))
+    assert few["verdict"] == "too few seeds to say"
+    assert np.isnan([few["p_t"], few["p_seeds"], few["p_holm"]]).all()
+    assert enough["comparisons"] == 1 and enough["p_holm"] == enough["p_seeds"]
+    assert [row.count("**") for row in to_markdown(found).splitlines()[2:6]] == [0, 0, 0, 1]
+    assert answer(found) == "Yes: of one comparison one shows a gain, none a loss."
+    assert pooled(found) == []
+    assert "corrected for 1 tested cell" in caption(found)
+
+
+def looked_at(seeds: int) -> Comparison:
+    """A comparison of so many seeds by now, which are added five by five."""
+    cells = [
+        cell(name, [0.3], [start + number * 1e-4 for number in range(seeds)], "M", frozenset())
+        for name, start in (("plain", 0.2), ("mg", 0.3))
+    ]
+    confirmation = {"seeds": 5, "up_to": 30}
+    return compare_studies([summary_of(cells, settings={"confirmation": confirmation})])
+
+
+def test_looks_are_counted_before_the_first_too() -> None:
+    said = looked_at(1).of(METRIC)["verdict"].iloc[1]
+    assert said == "too few seeds to say (1 seed, 0 of at most 6 looks)"
+    said = looked_at(10).of(METRIC)["verdict"].iloc[1]
+    assert said.endswith("holds after Holm (10 seeds, 2 of at most 6 looks)")
+
+
+def test_where_seeds_were_added_it_is_said_that_only_p_is_corrected_for_it() -> None:
+    said = "Only p is corrected for looks: differences, intervals and pooled estimates are not."
+    assert said in caption(looked_at(10))
+    assert said not in caption(looked_at(5))
 
 
 def test_a_table_for_a_paper_marks_what_rests_on_something() -> None:
