@@ -5,11 +5,13 @@ The metrics lie in ``mgstudy/training/metrics/``; here is what a study file know
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from mgstudy.registry import Registry
+from mgstudy.errors import InputError
+from mgstudy.registry import Registry, may_state
 
 ITEM_GROUPS = ("cold", "tail", "head", "complete", "incomplete")
 """Groups of items that a metric of relevant items can be asked of, as ``recall-tail``. Cold items
@@ -76,3 +78,18 @@ def split_group(measure: str) -> tuple[str, str | None]:
     tail."""
     name, _, group = measure.rpartition("-")
     return (name, group) if name else (measure, None)
+
+
+@functools.cache
+def larger_is_better(metric: str) -> bool:
+    """Whether of a metric, such as ``gini-heavy@20``, the larger value is the better one; taken to
+    be so of a metric that is not installed here."""
+    name, _ = split_group(metric.partition("@")[0])
+    parts = ranking_metrics.package, ranking_metrics.entry_point_group
+    # What does not say otherwise is not imported, and torch not with it.
+    if ":" not in name and not may_state(*parts, name, "larger_is_better"):
+        return True
+    try:
+        return ranking_metrics.get(name).larger_is_better
+    except InputError:
+        return True

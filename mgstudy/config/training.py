@@ -13,6 +13,7 @@ from mgstudy.config.metrics import (
     GROUPS,
     ITEM_GROUPS,
     USER_GROUPS,
+    larger_is_better,
     ranking_metrics,
     split_group,
 )
@@ -250,7 +251,7 @@ class TrainingSettings(Settings):
         except InputError as error:
             raise ValueError(str(error)) from None
         measure, _ = split_group(objective.metric.measure)
-        if measure not in MEASURES and not ranking_metrics.get(measure).larger_is_better:
+        if not larger_is_better(measure):
             raise ValueError(f"of {measure}, larger is not better: it selects nothing")
         return str(objective)
 

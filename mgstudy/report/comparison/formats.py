@@ -26,13 +26,19 @@ COSTS = ("trials", "gradients", "time")
 NO_BETTER_THAN_POPULARITY = "‡"
 
 
-def caption(comparison: Comparison) -> str:
-    """What the numbers are, and what they are not."""
+def caption(comparison: Comparison, asked: Sequence[str] | None = None) -> str:
+    """What the numbers are, and what they are not.
+
+    Args:
+        comparison: The comparison.
+        asked: The metrics that are shown; ``default_metrics`` when not given.
+    """
     said = [_what_is_shown(comparison)]
-    rows = comparison.of(comparison.objective)
-    if (rows["beats_popularity"] == False).any():  # noqa: E712
+    metrics = asked or default_metrics(comparison.studies)
+    shown = comparison.table[comparison.table["metric"].isin(metrics)]
+    if (shown["beats_popularity"] == False).any():  # noqa: E712
         said.append(f"{NO_BETTER_THAN_POPULARITY} no better than ranking by popularity.")
-    said += _what_is_seen(rows)
+    said += _what_is_seen(comparison.of(comparison.objective))
     unfinished = [study.name for study in comparison.studies if not study.finished]
     if unfinished:
         said.append(f"Not finished: {', '.join(unfinished)}.")
@@ -75,16 +81,16 @@ def _what_is_shown(comparison: Comparison) -> str:
         )
         if is_paired in paired
     )
+    # Where seeds are added until it is decided.
+    looks = int(rows["looks"].fillna(0).max())
+    looked = f" and for the {looks} looks taken at them as seeds were added" if looks else ""
+    only_p = " Only p is corrected for looks: differences, intervals and pooled estimates are not."
     return (
         f"{shown} The verdict is on {objective}, by {test}, and by the exceedance test over the "
         f"trials of the searches where both had one, corrected for {compared} "
         f"tested {'cell' if compared == 1 else 'cells'}{looked}: ** holds after Holm, "
         f"* after Benjamini-Hochberg alone.{only_p if looks > 1 else ''}"
     )
-    # Where seeds are added until it is decided.
-    looks = int(rows["looks"].fillna(0).max())
-    looked = f" and for the {looks} looks taken at them as seeds were added" if looks else ""
-    only_p = " Only p is corrected for looks: differences, intervals and pooled estimates are not."
 
 
 def _range(shares: pd.Series[float]) -> str:
@@ -146,7 +152,7 @@ def comparison_table(
         [*names, *metrics, against(comparison), "verdict", *spent],
         rows,
         names,
-        caption(comparison),
+        caption(comparison, metrics),
         notes=("verdict",),
         spare=spent,
         lead=(against(comparison), "verdict"),
@@ -213,7 +219,7 @@ def to_json(comparison: Comparison, found: pd.DataFrame | None = None) -> str:
         "questions": [study.question for study in comparison.studies],
         "answer": answer(comparison),
         "pooled": [asdict(estimate) for estimate in pooled(comparison)],
-        "caption": caption(comparison),
+        "caption": caption(comparison, comparison.metrics),
         "objective": comparison.objective,
         "split": comparison.split,
         "baseline_levels": dict(comparison.baseline),
@@ -266,20 +272,8 @@ def scored_cells(
     comparison: Comparison, metrics: Sequence[str]
 ) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Each cell's row on the objective, and its rows on these metrics."""
-
-    def records(metric: str) -> list[dict[str, Any]]:
-        frame = comparison.of(metric)
-        means = frame.groupby("dataset")["mean"]
-        second = means.transform(lambda of: of[of < of.max()].max())
-        return _records(
-            frame.assign(best_of_dataset=means.transform("max"), second_of_dataset=second)
-        )
-
-    scored = zip(*(records(name) for name in metrics), strict=True)
-    return [
-        (row, list(of_metrics))
-        for row, of_metrics in zip(records(comparison.objective), scored, strict=True)
-    ]
+    rows, *scored = (_records(comparison.of(name)) for name in (comparison.objective, *metrics))
+    return [(row, list(of_metrics)) for row, *of_metrics in zip(rows, *scored, strict=True)]
 
 
 def popularity(comparison: Comparison) -> dict[str, Mapping[str, float]]:

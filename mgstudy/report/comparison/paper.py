@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ from mgstudy.report.comparison.formats import (
 )
 from mgstudy.report.comparison.published import published_table
 from mgstudy.report.comparison.studies import Comparison
-from mgstudy.report.comparison.verdict import mark
+from mgstudy.report.comparison.verdict import gain, mark
 from mgstudy.report.latex import latex_table
 from mgstudy.report.table import Table, model_as_shown
 from mgstudy.report.texts import percent, score
@@ -29,6 +29,9 @@ from mgstudy.study.results.summary import StudySummary
 _WITH_RESERVE = "†"
 _METHOD = {"gradient": "plain", "robust": "none"}
 """The factors whose levels make up a method, and the level of each that adds nothing."""
+
+_Place: TypeAlias = tuple[tuple[str, ...], str]
+"""The names of a row, and a column."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,14 @@ def paper_table(
     columns = [*metrics, against(comparison)]
     texts: dict[tuple[str, ...], dict[str, str]] = {}
     reserves: dict[str, str] = {}
-    placed: dict[str, set[tuple[tuple[str, ...], str]]] = {"best": set(), "second": set()}
+    cells: dict[_Place, str] = {}
+    gains: dict[tuple[str, str], dict[_Place, float]] = {}
     spans: dict[str, tuple[str, str]] = {}
     titles = [_title(metric, called, style) for metric in metrics] + [
         _vs(comparison, called, style)
     ]
-    for row, scored in scored_cells(comparison, metrics):
+    scored_rows = scored_cells(comparison, metrics)
+    for row, scored in scored_rows:
         levels = label(row)
         if levels is None:
             continue
@@ -139,17 +144,24 @@ def paper_table(
         if style.by_dataset:
             dataset = called(str(row["dataset"]))
             spans |= {of: (dataset, title) for of, title in zip(place, titles, strict=True)}
-        for title, of_metric in zip(place, scored, strict=False):
+        cell = f"{row['study']}/{row['cell']}"
+        if (other := cells.setdefault((levels, place[-1]), cell)) != cell:
+            advice = "compare without --ablation" if style.ablation else "give them other `names`"
+            raise InputError(
+                f"{other} and {cell} have one place in the table, {' '.join(levels)}; {advice}"
+            )
+        for metric, title, of_metric in zip(metrics, place, scored, strict=False):
             marks = mark(of_metric["p_holm"], of_metric["p_bh"])
             marks += _WITH_RESERVE if of_metric["reservations"] else ""
             of_row[title] = score_text(of_metric, style.decimals, style.scale, marks)
-            for rank, found in placed.items():
-                if of_metric["mean"] == of_metric[f"{rank}_of_dataset"]:
-                    found.add((levels, title))
+            if not pd.isna(of_metric["mean"]):
+                of_dataset = gains.setdefault((row["dataset"], metric), {})
+                of_dataset[levels, title] = gain(metric, of_metric["mean"])
         of_row[place[-1]] = percent(row["relative_difference"])
         if row["reservations"]:
-            cell = " ".join([*([dataset] if style.by_dataset else []), *levels])
-            reserves[cell] = f"{_WITH_RESERVE} {cell}: {row['reservations']}."
+            where = " ".join([*([dataset] if style.by_dataset else []), *levels])
+            reserves[where] = f"{_WITH_RESERVE} {where}: {row['reservations']}."
+    best, second = _best_and_second(gains.values())
     shown = list(spans) if style.by_dataset else columns
     ordered = list(texts)
     if style.ablation:
@@ -165,12 +177,31 @@ def paper_table(
         [*heads, *final],
         [*rows, *scale],
         heads,
-        " ".join([caption(comparison), *_said(comparison, style, called), *reserves.values()]),
-        strong={(number[levels], renamed[title]) for levels, title in placed["best"]},
-        second={(number[levels], renamed[title]) for levels, title in placed["second"]},
+        " ".join(
+            [
+                caption(comparison, metrics),
+                *_said(comparison, style, called, len(scored_rows) - len(cells)),
+                *reserves.values(),
+            ]
+        ),
+        strong={(number[levels], renamed[title]) for levels, title in best},
+        second={(number[levels], renamed[title]) for levels, title in second},
         rule_before={len(rows)} if scale else (),
         spans=spans,
     )
+
+
+def _best_and_second(
+    gains: Iterable[Mapping[_Place, float]],
+) -> tuple[set[_Place], set[_Place]]:
+    """Where the best and the second of each dataset and metric stand, by what each place has."""
+    best: set[_Place] = set()
+    second: set[_Place] = set()
+    for of_dataset in gains:
+        ranked = sorted(set(of_dataset.values()), reverse=True)
+        for value, found in zip(ranked, (best, second), strict=False):
+            found |= {place for place, gained in of_dataset.items() if gained == value}
+    return best, second
 
 
 def _called(studies: Sequence[StudySummary]) -> Callable[[str], str]:
@@ -238,7 +269,9 @@ def _vs(comparison: Comparison, called: Callable[[str], str], style: PaperStyle)
     return "vs full" if whole else f"vs {', '.join(map(called, comparison.baseline.values()))}"
 
 
-def _said(comparison: Comparison, style: PaperStyle, called: Callable[[str], str]) -> list[str]:
+def _said(
+    comparison: Comparison, style: PaperStyle, called: Callable[[str], str], hidden: int
+) -> list[str]:
     labels = comparison.table["model"].unique() if "model" in shown_factors(comparison) else ()
     sources = [model_as_shown(label, called(label))[1] for label in labels]
     said = ["Of each dataset and metric the best is bold, the second underlined."]
@@ -246,6 +279,8 @@ def _said(comparison: Comparison, style: PaperStyle, called: Callable[[str], str
     if style.ablation:
         parts = " + ".join(map(called, _parts(comparison.baseline)))
         said.append(f"The full method is {parts}; w/o names what a row lacks of it.")
+    if hidden:
+        said.append(f"Cells with other parts, which are not shown: {hidden}.")
     return said
 
 

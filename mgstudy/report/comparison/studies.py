@@ -21,7 +21,7 @@ from mgstudy.report.comparison.baselines import (
 )
 from mgstudy.report.comparison.costs import NO_COSTS, at_equal_cost
 from mgstudy.report.comparison.power import detectable, spread_of
-from mgstudy.report.comparison.verdict import reservations, search_p, verdict
+from mgstudy.report.comparison.verdict import gain, reservations, search_p, verdict
 from mgstudy.significance import ALPHA, holm
 from mgstudy.statistics import benjamini_hochberg, mean_interval
 from mgstudy.study.results.summary import StudySummary
@@ -170,7 +170,8 @@ def _metric_rows(
     ]
     for entry, row in zip(entries, rows, strict=True):
         is_tested = not math.isnan(row["p_seeds"])
-        row["p_search"] = search_p(entry, row["difference"]) if is_tested else math.nan
+        gained = gain(metric, row["difference"])
+        row["p_search"] = search_p(entry, gained) if is_tested else math.nan
         row["comparisons"] = sum(not math.isnan(other["p_seeds"]) for other in rows)
         row.update(at_equal_cost(entry, metric) if is_tested else NO_COSTS)
         is_objective = metric == entry.study.objective
@@ -215,6 +216,7 @@ def _scores(
     other = math.nan if entry.baseline is None else _level(entry.baseline, metric, split)[0]
     popularity = entry.study.popularity.get(entry.cell.levels["dataset"], {}).get(split, {})
     scale = popularity.get(metric, math.nan)
+    beats = None if math.isnan(scale) or math.isnan(mean) else gain(metric, mean - scale) > 0
     return {
         "study": entry.study.name,
         "cell": entry.cell.key,
@@ -227,7 +229,7 @@ def _scores(
         "high": high,
         "validation": entry.validation(metric),
         "popularity": scale,
-        "beats_popularity": None if math.isnan(scale) or math.isnan(mean) else mean > scale,
+        "beats_popularity": beats,
         "baseline": None if entry.baseline is None else entry.baseline.cell.key,
         "baseline_mean": other,
     }

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mgstudy.config.metrics import larger_is_better
 from mgstudy.report.comparison.baselines import ComparedCell, Split
 from mgstudy.report.texts import count, percent
 from mgstudy.significance import ALPHA, FEWEST_SEEDS
@@ -25,6 +26,13 @@ _END_OF_TRAINING = 0.1
 """A best epoch in this last share of the epochs says that more of them would have been better."""
 _ALIKE = 0.1
 """Costs that differ by no more than this share are called equal."""
+
+Number = TypeVar("Number", float, "pd.Series[float]")
+
+
+def gain(metric: str, difference: Number) -> Number:
+    """How much better a score is by a difference: less than 0 if it is worse."""
+    return difference if larger_is_better(metric) else -difference
 
 
 def verdict(entry: ComparedCell, row: Mapping[str, Any]) -> str:
@@ -90,7 +98,8 @@ def _corrected(entry: ComparedCell, row: Mapping[str, Any]) -> str:
     p = f"{over}, {_p_text(max(row['p_seeds'], row['p_search']))}"
     if row["p_bh"] >= ALPHA:
         return f"no difference found after correction {p} before it"
-    word, held = "better" if row["difference"] > 0 else "worse", "holds after Holm"
+    is_better = gain(row["metric"], row["difference"]) > 0
+    word, held = "better" if is_better else "worse", "holds after Holm"
     if row["p_holm"] >= ALPHA:
         word, held = f"perhaps {word}", "holds after Benjamini-Hochberg, not after Holm"
     users = "; not shown over users" if row["p_users_permutation"] >= ALPHA else ""
@@ -122,7 +131,7 @@ def mark(p_holm: float, p_bh: float) -> str:
     return "*" if p_bh < ALPHA else ""
 
 
-def search_p(entry: ComparedCell, difference: float) -> float:
+def search_p(entry: ComparedCell, gained: float) -> float:
     """How likely the searches of a cell and of its baseline, were both of one space, would differ
     as they do in the confirmed difference's direction, see ``exceedance_test``.
 
@@ -132,7 +141,7 @@ def search_p(entry: ComparedCell, difference: float) -> float:
 
     Args:
         entry: The cell with its baseline.
-        difference: What the confirmation found.
+        gained: By how much the confirmation found the cell to be better.
 
     Returns:
         0 where either has no parameter to search, for then at most one of the two can be lucky and
@@ -143,7 +152,7 @@ def search_p(entry: ComparedCell, difference: float) -> float:
     p, direction = search_luck(
         entry.cell, entry.baseline.cell, entry.study.manifest.config.search.paired
     )
-    return p if p == 0 or direction * difference > 0 else 1.0
+    return p if p == 0 or direction * gained > 0 else 1.0
 
 
 def is_searched(entry: ComparedCell) -> bool:
@@ -201,6 +210,13 @@ def reservations(entry: ComparedCell, row: Mapping[str, Any]) -> list[str]:
     return said
 
 
+def _seeds(counts: Iterable[int], paired: bool) -> str:
+    """For example ``1 seed``, ``3 and 4 seeds`` or ``5 pairs of seeds``."""
+    number = " and ".join(map(str, dict.fromkeys(counts)))
+    plural = "" if number == "1" else "s"
+    return f"{number} pair{plural} of seeds" if paired else f"{number} seed{plural}"
+
+
 def _cost_says(row: Mapping[str, Any]) -> str:
     """What the training costs beside the baseline's, and what is left of the difference where both
     cost the same."""
@@ -210,13 +226,6 @@ def _cost_says(row: Mapping[str, Any]) -> str:
         return said
     interval = "" if math.isnan(ends[0]) else f" ({' to '.join(map(percent, ends))})"
     within = f"within the same {count(row['equal_cost'])}"
-def _seeds(counts: Iterable[int], paired: bool) -> str:
-    """For example ``1 seed``, ``3 and 4 seeds`` or ``5 pairs of seeds``."""
-    number = " and ".join(map(str, dict.fromkeys(counts)))
-    plural = "" if number == "1" else "s"
-    return f"{number} pair{plural} of seeds" if paired else f"{number} seed{plural}"
-
-
     return f"{said}, and {within} {percent(relative)}{interval} on validation"
 
 

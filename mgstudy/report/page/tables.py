@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from mgstudy.data.manifest import Manifest
 from mgstudy.report.comparison.studies import Comparison
+from mgstudy.report.comparison.verdict import gain
 from mgstudy.report.importance import FEWEST_TRIALS_FOR_IMPORTANCE, importance
 from mgstudy.report.table import Table
 from mgstudy.report.texts import duration, parameter_name, score
@@ -30,9 +31,9 @@ def every_metric(comparison: Comparison) -> Table:
         [*factors, *by_metric],
         [[*names, *row] for names, row in zip(levels, scores, strict=True)],
         factors,
-        f"Every metric on the {comparison.split} split; the highest of each column is bold.",
+        f"Every metric on the {comparison.split} split; the best of each column is bold.",
         strong={
-            (int(frame["mean"].argmax()), name)
+            (int(gain(name, frame["mean"]).argmax()), name)
             for name, frame in by_metric.items()
             if frame["mean"].notna().any()
         },

@@ -117,6 +117,38 @@ def test_an_ablation_names_what_is_gone_from_the_whole() -> None:
         whole_method([summary_of(cells([*METHODS, ("sam", "none")]))])
 
 
+def test_the_best_of_an_ablation_is_the_best_of_its_rows() -> None:
+    """The last two cells have a part that the method lacks, and score more than all others."""
+    beyond = [("sam", "feature_noise"), ("sam", "none")]
+    found = cells([("plain", "none"), ("mirror_gradient", "none"), *beyond])
+    whole = {"gradient": "mirror_gradient", "robust": "none"}
+    table = paper_table(compared(found, whole), style=PaperStyle(ablation=True))
+    assert [row[0] for row in table.rows] == ["full", "w/o MG", "popularity (tiktok)"]
+    assert (table.strong, table.second) == ({(0, "R@20")}, {(1, "R@20")})
+    assert "Cells with other parts, which are not shown: 2." in table.caption
+    every = paper_table(compared(found, whole))
+    assert every.strong == {(3, "R@20")} and "not shown" not in every.caption
+
+
+def test_two_cells_of_one_row_are_refused() -> None:
+    whole = {"gradient": "plain", "robust": "feature_noise+modality_dropout"}
+    found = cells(
+        [("plain", whole["robust"]), ("plain", "none"), ("plain", "modality_dropout+feature_noise")]
+    )
+    said = (
+        "s/tiktok/M/plain/feature_noise[+]modality_dropout and "
+        "s/tiktok/M/plain/modality_dropout[+]feature_noise have one place in the table, full; "
+        "compare without --ablation"
+    )
+    with pytest.raises(InputError, match=said):
+        paper_table(compared(found, whole), style=PaperStyle(ablation=True))
+    alike = compared(cells(METHODS[:2]), names={"plain": "MG", "mirror_gradient": "MG"})
+    with pytest.raises(
+        InputError, match="have one place in the table, MG; give them other `names`"
+    ):
+        paper_table(alike)
+
+
 DOCUMENTS = {
     "article": r"\documentclass[twocolumn]{article}\textwidth=506pt\columnsep=24pt",
     "paper": r"\documentclass[twocolumn,10pt]{article}\textwidth=516pt\columnsep=12pt",

@@ -13,7 +13,7 @@ import torch
 from pretended_gpu import PretendedGpu
 from sklearn.metrics import roc_auc_score
 
-from mgstudy.config.metrics import ITEM_GROUPS, RankingMetric, ranking_metrics
+from mgstudy.config.metrics import ITEM_GROUPS, RankingMetric, larger_is_better, ranking_metrics
 from mgstudy.config.training import TrainingSettings
 from mgstudy.data.dataset import Dataset, Interactions
 from mgstudy.errors import InputError
@@ -297,6 +297,18 @@ def test_an_objective_selects_by_a_larger_value(objective: str, said: str) -> No
         TrainingSettings(objective=objective)
     for name in ("novelty@5", "coverage@5", "recall-tail@5", "coverage-heavy@5"):
         assert TrainingSettings(objective=name).objective == name
+
+
+def test_of_every_metric_it_is_known_which_value_is_better() -> None:
+    for metric in ranking_metrics:
+        for name in (f"{metric.name}@20", f"{metric.name}-heavy@5", metric.name):
+            assert larger_is_better(name) == metric.larger_is_better
+    smaller = {metric.name for metric in ranking_metrics if not metric.larger_is_better}
+    assert {"gini", "popularity_mean", "incomplete_share"} < smaller
+    assert not larger_is_better("mgstudy.training.metrics.gini:Gini@20")
+    assert larger_is_better("recall@20 under gaussian_noise 0.5")
+    for gone in ("recall-domain_newcomers@5", "gone@20", "nowhere:Metric@5"):
+        assert larger_is_better(gone)
 
 
 # Groups.
