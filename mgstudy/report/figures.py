@@ -167,7 +167,7 @@ class Drawing:
 
     def label(self, cell: CellState) -> str:
         """What a cell is called inside its panel."""
-        return " ".join(cell.levels[factor] for factor in self.baseline)
+        return " ".join(cell.levels.get(factor, "") for factor in self.baseline)
 
     def looks(self) -> dict[str, Look]:
         """How each label looks, the same in every figure: grey for the baseline's."""
@@ -183,8 +183,8 @@ class Drawing:
     def panels(self) -> Iterator[tuple[str, list[CellState]]]:
         """The title and the cells of every panel."""
         factors = self.panel_factors()
-        grouped: dict[tuple[str, ...], list[CellState]] = {}
+        grouped: dict[tuple[str | None, ...], list[CellState]] = {}
         for cell in self.summary.cells:
-            grouped.setdefault(tuple(cell.levels[name] for name in factors), []).append(cell)
+            grouped.setdefault(tuple(map(cell.levels.get, factors)), []).append(cell)
         for levels, cells in grouped.items():
-            yield " · ".join(levels) or cells[0].levels["model"], cells
+            yield " · ".join(filter(None, levels)) or cells[0].levels["model"], cells

@@ -154,13 +154,13 @@ class StudyResults:
         """The share of the scores' variance that each searched parameter explains, see
         ``mgstudy.report.importance``: columns of the cell and its levels, ``parameter``,
         ``importance``, the largest first; no rows of a cell with fewer than 8 completed trials."""
-        names = ["cell", *self.summary.manifest.cells[0].levels, "parameter", "importance"]
+        factors = list(dict.fromkeys(name for cell in self.summary.cells for name in cell.levels))
         rows = [
-            (cell.key, *cell.levels.values(), parameter, share)
+            (cell.key, *(cell.levels.get(name, "") for name in factors), parameter, share)
             for cell in self.summary.cells
             for parameter, share in importance(cell).items()
         ]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=["cell", *factors, "parameter", "importance"])
 
     def comparison(
         self,

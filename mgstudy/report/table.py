@@ -121,7 +121,8 @@ class Table:
         factors = varying_factors(among or [levels for levels, _ in rows]) or ["model"]
         return cls(
             [*factors, *titles],
-            [[*(levels[factor] for factor in factors), *rest] for levels, rest in rows],
+            # A cell of an earlier launch may lack a factor.
+            [[*(levels.get(factor, "") for factor in factors), *rest] for levels, rest in rows],
             [*factors, *texts],
             **more,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 
 
 def duration(seconds: float) -> str:
@@ -28,13 +29,13 @@ def score(
     return f"{value:.{decimals}f}{interval}"
 
 
-def percent(share: float | None) -> str:
 def relative(difference: float, reference: float) -> float:
     """A difference over the size of what it is from, so that its sign stays where scores are
     negative; NaN where that is 0."""
     return difference / abs(reference) if reference else math.nan
 
 
+def percent(share: float | None) -> str:
     """A change in percent with its sign, for example ``+3.2%``; empty where there is none."""
     return "" if share is None or math.isnan(share) else f"{share:+z.1%}"
 
@@ -46,10 +47,19 @@ def count(number: float) -> str:
     return f"{number / 1e3:.0f}k" if number >= 1e4 else f"{number:.0f}"
 
 
-def parameter_name(full: str) -> str:
-    """A parameter's name without those of its part: ``alpha2`` of
-    ``gradient.mirror_gradient.alpha2``."""
-    return full.rpartition(".")[2]
+def parameter_names(of_cells: Iterable[Collection[str]]) -> dict[str, str]:
+    """What each parameter is called: without the names of its part (``alpha2`` of
+    ``gradient.mirror_gradient.alpha2``), or in full where a cell has two of one short name.
+
+    Args:
+        of_cells: The full names of each cell's parameters.
+    """
+    short = [{name: name.rpartition(".")[2] for name in sorted(names)} for names in of_cells]
+    counted = [Counter(names.values()) for names in short]
+    twice = {name for counts in counted for name in counts if counts[name] > 1}
+    return {
+        full: full if name in twice else name for names in short for full, name in names.items()
+    }
 
 
 def hidden_text(cells: Sequence[str]) -> str:

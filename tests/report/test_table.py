@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mgstudy.report.latex import latex_table
 from mgstudy.report.table import Table
-from mgstudy.report.texts import count, duration, parameter_name, percent, score
+from mgstudy.report.texts import count, duration, parameter_names, percent, relative, score
 
 TABLE = Table(
     ["mo_del", "recall@20", "source"],
@@ -256,9 +256,27 @@ def test_many_are_counted_in_thousands_and_millions() -> None:
     assert [count(n) for n in (950, 9999, 38_400, 1_240_000)] == ["950", "9999", "38k", "1.2M"]
 
 
-def test_a_parameter_is_called_by_its_last_name() -> None:
-    assert parameter_name("gradient.mirror_gradient.alpha2") == "alpha2"
-    assert parameter_name("embedding_size") == "embedding_size"
+def test_a_parameter_is_called_by_its_last_name_where_no_cell_has_two_of_it() -> None:
+    twice = ["model.FREEDOM.dropout", "robust.r_drop.dropout"]
+    alone = ["gradient.mirror_gradient.alpha2", "embedding_size", "model.VBPR.dropout"]
+    assert list(parameter_names([alone]).values()) == ["embedding_size", "alpha2", "dropout"]
+    of_all = parameter_names([frozenset(twice), alone])
+    assert [of_all[name] for name in twice] == twice
+    assert of_all["gradient.mirror_gradient.alpha2"] == "alpha2"
+    # In two cells, one column is enough for both.
+    assert set(parameter_names([twice[:1], twice[1:]]).values()) == {"dropout"}
+
+
+def test_a_relative_difference_has_the_sign_of_the_difference() -> None:
+    assert [relative(0.1, 0.2), relative(0.1, -0.2), relative(-0.1, -0.2)] == [0.5, 0.5, -0.5]
+    assert math.isnan(relative(0.1, 0.0))
+
+
+def test_a_cell_that_lacks_a_factor_has_a_row_too() -> None:
+    """As the cells of an earlier launch may."""
+    had, lacks = {"model": "BPR", "completion": "mean"}, {"model": "VBPR"}
+    table = Table.of_cells([(had, ["1"]), (lacks, ["2"])], ["n"])
+    assert table.rows == [["BPR", "mean", "1"], ["VBPR", "", "2"]]
 
 
 def test_a_reconstructed_model_is_marked_and_the_caption_says_so() -> None:

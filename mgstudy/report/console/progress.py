@@ -178,5 +178,5 @@ class RobustnessProgress:
         )
 
     def _name(self, trained: TrainedCell) -> str:
-        levels = " ".join(trained.cell.levels[factor] for factor in self.factors)
+        levels = " ".join(filter(None, map(trained.cell.levels.get, self.factors)))
         return f"{levels}, seed {trained.seed}"

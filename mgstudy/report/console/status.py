@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mgstudy.report.table import Table
-from mgstudy.report.texts import duration, hidden_text, parameter_name
+from mgstudy.report.texts import duration, hidden_text, parameter_names
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial, State
@@ -162,10 +162,9 @@ def _counts_text(counts: Counter[str]) -> str:
 
 def _searched_text(trial: RecordedTrial, searched: frozenset[str]) -> str:
     """The searched parameters of a trial, by their short names."""
+    called = parameter_names([searched])
     return ", ".join(
-        f"{parameter_name(name)}={value:.3g}"
-        if isinstance(value, float)
-        else f"{parameter_name(name)}={value}"
+        f"{called[name]}={value:.3g}" if isinstance(value, float) else f"{called[name]}={value}"
         for name, value in trial.parameters.items()
         if name in searched
     )

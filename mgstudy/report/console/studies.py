@@ -78,7 +78,9 @@ def study_content(summary: StudySummary) -> dict[str, Any]:
         "mlflow": f"{summary.tracking_uri}, experiment {manifest.tracking.experiment}",
         "datasets": list(manifest.datasets),
         "factors": {
-            factor: list(dict.fromkeys(cell.levels[factor] for cell in summary.cells))
+            factor: list(
+                dict.fromkeys(of.levels[factor] for of in summary.cells if factor in of.levels)
+            )
             for factor in summary.varying_factors()
         },
         "origin": summary.forked,

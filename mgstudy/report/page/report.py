@@ -112,7 +112,6 @@ def report_content(
     comparison = compare_studies([summary], baseline)
     drawing = Drawing(summary, baseline, _logarithmic(manifest))
     further = [compare_studies([summary], other) for other in others]
-    verdict = _verdict(comparison)
     prepared = {} if workspace is None else _prepared(manifest, workspace)
     pipelines = {
         of.name: yaml_text(of.pipeline.model_dump(mode="json")) for of in prepared.values()
@@ -183,12 +182,13 @@ def report_content(
         written=datetime.now(UTC).isoformat(timespec="seconds"),
         facts=_facts(summary),
         verdict=[
-            *verdict,
+            *_verdict(comparison),
             *(
                 f"Against {_levels(of.baseline)}: {said}"
                 for of in further
+                # That there is no verdict yet is said of all at once.
+                if of.split == "test"
                 for said in _verdict(of)
-                if said not in verdict
             ),
         ],
         missing=_missing(summary, baseline),

@@ -264,7 +264,11 @@ def _dots(
     found = []
     for label, look in drawing.looks().items():
         dots = [
-            (" · ".join(cell.levels[name] for name in factors), row["clean"], row[_AREA + risk])
+            (
+                " · ".join(filter(None, map(cell.levels.get, factors))),
+                row["clean"],
+                row[_AREA + risk],
+            )
             for cell, row in rows
             if drawing.label(cell) == label and not pd.isna(row[_AREA + risk])
         ]

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import griddata
 
 from mgstudy.report.figures import Drawing, Figure, Look, Panel, Series, Surface
-from mgstudy.report.texts import parameter_name
+from mgstudy.report.texts import parameter_names
 from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial, best_of
@@ -23,16 +23,15 @@ _STRENGTH_FACTORS = ("gradient", "robust")
 
 def strengths(drawing: Drawing) -> Figure | None:
     """The score of every completed trial over each searched strength of what is compared."""
-    known = drawing.looks()
-    panels = []
+    known, panels = drawing.looks(), []
+    called = parameter_names(cell.searched for cell in drawing.summary.cells)
     for title, cells in drawing.panels():
         reference = _baseline_best(drawing, cells)
         for name in _strength_names(cells):
-            series = []
+            series, short = [], called[name]
             for cell in cells:
                 if name in cell.searched:
-                    series += _marginal(known[drawing.label(cell)], cell, name)
-            short = parameter_name(name)
+                    series += _marginal(known[drawing.label(cell)], cell, name, short)
             if series:
                 panels.append(
                     Panel(
@@ -106,12 +105,11 @@ def _is_numeric(cell: CellState, name: str) -> bool:
     )
 
 
-def _marginal(look: Look, cell: CellState, name: str) -> list[Series]:
+def _marginal(look: Look, cell: CellState, name: str, short: str) -> list[Series]:
     trials = _completed(cell)
     if not trials or not _is_numeric(cell, name):
         return []
     points = [(float(trial.parameters[name]), float(trial.value or 0.0)) for trial in trials]
-    short = parameter_name(name)
     dots = Series(
         look,
         [x for x, _ in points],
@@ -173,7 +171,8 @@ def _surface_panel(
         tuple(np.meshgrid(*(grid for _, grid in scaled))),
         method="linear",
     )
-    short = [parameter_name(name) for name in names]
+    called = parameter_names(cell.searched for cell in drawing.summary.cells)
+    short = [called[name] for name in names]
     best = trials[int(scores.argmax())]
     return Panel(
         title=title,

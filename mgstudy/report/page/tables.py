@@ -10,7 +10,7 @@ from mgstudy.report.comparison.studies import Comparison
 from mgstudy.report.comparison.verdict import gain
 from mgstudy.report.importance import FEWEST_TRIALS_FOR_IMPORTANCE, importance
 from mgstudy.report.table import Table
-from mgstudy.report.texts import duration, parameter_name, score
+from mgstudy.report.texts import duration, parameter_names, score
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.rounds import baseline_of
 from mgstudy.study.search.state import CellState
@@ -103,8 +103,9 @@ def importances(summary: StudySummary) -> Table | None:
     Returns:
         ``None`` if no cell has enough completed trials.
     """
+    called = parameter_names(cell.searched for cell in summary.cells)
     found = [
-        (cell, {parameter_name(name): share for name, share in shares.items()})
+        (cell, {called[name]: share for name, share in shares.items()})
         for cell in summary.cells
         if (shares := importance(cell))
     ]
@@ -174,12 +175,13 @@ def costs(summary: StudySummary, processors: float) -> Table:
 def winners(summary: StudySummary) -> Table | None:
     """The best trial of every cell with the parameters that were searched; ``None`` without one."""
     found = [(cell, cell.best) for cell in summary.cells if cell.best is not None]
-    searched = sorted({parameter_name(name) for cell, _ in found for name in cell.searched})
+    called = parameter_names(cell.searched for cell in summary.cells)
+    searched = sorted({called[name] for cell, _ in found for name in cell.searched})
     if not searched:
         return None
     rows = []
     for cell, best in found:
-        own = {parameter_name(name): best.parameters[name] for name in cell.searched}
+        own = {called[name]: best.parameters[name] for name in cell.searched}
         values = (_value(own[name]) if name in own else "" for name in searched)
         rows.append((cell.levels, [str(best.number), score(best.value), *values]))
     return Table.of_cells(

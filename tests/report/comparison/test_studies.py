@@ -382,6 +382,18 @@ def test_a_study_that_asks_several_questions_has_a_table_for_each(cell: Simulate
     assert compare_studies([asked], {"gradient": "plain"}).baseline == {"gradient": "plain"}
 
 
+def test_a_second_question_whose_answer_is_the_same_is_answered_too(cell: Simulate) -> None:
+    cells = [
+        cell("A", gradient, constant(0.1, 0.2, 0.3), robust=robust)
+        for gradient in ("plain", "mg")
+        for robust in ("none", "noise")
+    ]
+    asks = [{"baseline": "robust=none"}, {"baseline": "gradient=plain"}]
+    said = report_content(study(*cells, settings={"questions": asks})).verdict
+    assert said[0].startswith("No difference is shown: of 2 comparisons")
+    assert f"Against gradient=plain: {said[0]}" in said
+
+
 def test_searches_under_several_seeds_are_told_from_means_over_seeds(cell: Simulate) -> None:
     cells = [cell("A", "plain", constant(0.1, 0.2, 0.3), seed=seed) for seed in ("1", "2")]
     advice = "for means over seeds use `confirmation: {seeds: N}`"

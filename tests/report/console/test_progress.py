@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from mgstudy.report.console.progress import progress_bar
+from mgstudy.report.console.progress import RobustnessProgress, progress_bar
+from mgstudy.study.definition.cell import Cell
+from mgstudy.study.robustness.plan import Task, TrainedCell
 
 
 def shown(console: Console) -> str:
@@ -39,3 +42,15 @@ def test_elsewhere_what_takes_long_is_told_in_lines(monkeypatch: pytest.MonkeyPa
         "encode text: 300 of 1,100; elapsed 20 s, remaining about 1 min 20 s",
         "encode text: 500 of 1,100; elapsed 40 s, remaining about 1 min 0 s",
     ]
+
+
+def test_measured_models_are_named_by_the_factors_that_they_have() -> None:
+    """Which another cell, of an earlier launch, may have had one more of."""
+    levels = {"dataset": "a", "model": "BPR", "gradient": "plain"}
+    cell = Cell(levels, "a", "BPR", "plain", (), "adam", 7, {})
+    trained, task = TrainedCell(cell, "k", 0, 7, {}, Path(), "test"), Task("clean", "t")
+    console = Console(file=StringIO(), width=100)
+    factors = ["model", "completion", "gradient"]
+    with RobustnessProgress([(trained, [task])], factors, "recall@20", console).shown() as advance:
+        advance(trained, task, [])
+    assert "[1/1] BPR plain, seed 7 measured;" in shown(console)
