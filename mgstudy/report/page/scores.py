@@ -69,6 +69,8 @@ def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
     """The forest plot: the relative difference of every cell from its baseline with its interval,
     and what they come to when pooled; nothing where no cell was tested."""
     rows, looks = tested(comparison), drawing.looks()
+    if rows.empty:
+        return None
     factors = [name for name in drawing.panel_factors() if name != "dataset"] or ["model"]
     names = rows[factors].astype(str).agg(" · ".join, axis=1)
     against = ", ".join(comparison.baseline.values())
@@ -112,7 +114,7 @@ def differences(drawing: Drawing, comparison: Comparison) -> Figure | None:
             "random-effects meta-analysis (Paule and Mandel; Hartung and Knapp)."
         )
     shown = tuple(look for label, look in looks.items() if label in set(rows["label"]))
-    return Figure("differences", caption, panels, shown, wide=True) if panels else None
+    return Figure("differences", caption, panels, shown, wide=True)
 
 
 def _forest(
