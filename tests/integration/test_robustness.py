@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 from programs import DEADLINE, MGSTUDY, started
 from rich.console import Console
@@ -20,13 +21,19 @@ from mgstudy.errors import InputError, MgstudyError
 from mgstudy.report.robustness.comparison import RobustnessTables
 from mgstudy.study.definition.study import Study, as_launched
 from mgstudy.study.results.summary import StudySummary, summarize
-from mgstudy.study.robustness.driver import remaining_tasks
+from mgstudy.study.robustness import driver
+from mgstudy.study.robustness.driver import remaining_tasks, run_robustness
 from mgstudy.study.robustness.plan import RobustnessPlan, plan_robustness
 from mgstudy.study.robustness.results import RobustnessResults
+from mgstudy.study.running.placement import TrialResources
+from mgstudy.study.storage.epoch_metrics import EpochMetrics
+from mgstudy.study.storage.layout import StudyFolder
 from mgstudy.workspace import Workspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("two_slots")]
 
+COUNTED_GPUS = 0 if torch.cuda.is_available() else 1
+"""By Ray; torch knows none."""
 STUDY = """\
 name: held
 factors:
@@ -272,6 +279,60 @@ def test_a_study_searches_for_accuracy_and_robustness_together(home: Path) -> No
         assert trial.frozen.values == [trial.outcome["best_metrics"][name] for name in objectives]
     comparison = api.compare(["together"], home=home)
     assert set(objectives) <= set(comparison.metrics)
+
+
+def test_what_a_launch_at_a_url_has_found_is_there_for_every_machine(
+    measured: Measured, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/shared"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
+    text = STUDY.replace("name: held", "name: far").replace("[BPR, VBPR, FREEDOM]", "[VBPR]")
+    (tmp_path / "far.yaml").write_text(f"{text}storage: sqlite:///{tmp_path}/far.db\n")
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "first"))
+    api.prepare(home / "tiny.yaml", home=url)
+    assert api.launch(api.read_study(tmp_path / "far.yaml", home=url)).finished
+    table = api.load_study("far", url).robustness()
+    assert len(table) == 2
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "second"))
+    there = api.load_study("far", url)
+    pd.testing.assert_frame_equal(there.robustness(), table)
+    curves = [(e.trial, e.step) for e, _ in EpochMetrics.of(there.summary.folder).read()]
+    assert sorted(curves) == sorted(
+        (trial.key, step)
+        for cell in there.summary.cells
+        for trial in cell.every_trial()
+        for step in trial.values
+    )
+    remote = tmp_path / "shared" / ".mgstudy" / "studies" / "far"
+    names = {path.name for path in remote.rglob("*.*")}
+    assert {"popularity.json", "robustness.json", "curves.csv", "summary.csv"} <= names
+    before = (remote / "robustness" / "measurements.jsonl").read_bytes()
+    api.measure_robustness("far", url)
+    assert (remote / "robustness" / "measurements.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(not COUNTED_GPUS, reason="workers would use the GPU that there is")
+def test_a_model_that_needs_more_of_a_gpu_gets_it_and_so_do_the_next_of_its_cell(
+    measured: Measured, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried = tmp_path / "tried"
+
+    def measure(job: Any, dataset: Any, cpus: float) -> Any:
+        with tried.open("a") as file:
+            file.write(f"{job.trained.replicate} {job.gpu}\n")
+        if job.gpu < 0.5:
+            raise MemoryError("out of GPU memory: CUDA")
+        yield from ([] for _ in job.tasks)
+
+    monkeypatch.setattr(driver, "_measure", measure)
+    plan = plan_of("held", home, cells=["VBPR/plain"], risks=["gone"])
+    results = RobustnessResults(StudyFolder(tmp_path))
+    with results.writing():
+        run_robustness(plan, results, TrialResources(cpu=1, gpu=1 / 16, slots=1))
+    assert tried.read_text().splitlines() == [
+        "0 0.0625", "0 0.125", "0 0.25", "0 0.5", "1 0.5"
+    ]  # fmt: skip
+    assert remaining_tasks(plan, results) == []
 
 
 def test_ctrl_c_keeps_what_was_measured_and_exits_130(measured: Measured, home: Path) -> None:

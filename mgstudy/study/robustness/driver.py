@@ -24,9 +24,10 @@ from mgstudy.study.robustness.plan import RobustnessPlan, Task, TrainedCell, reb
 from mgstudy.study.robustness.results import RobustnessResults
 from mgstudy.study.running.cell_trainer import build_cell_trainer
 from mgstudy.study.running.deadline import NO_DEADLINE, Deadline
-from mgstudy.study.running.failures import cause_of, reason_of
+from mgstudy.study.running.failures import Cause, cause_of, reason_of
+from mgstudy.study.running.gpus import TrialGpu, ran_out_of_memory
 from mgstudy.study.running.interrupts import terminated_like_interrupt
-from mgstudy.study.running.placement import TrialResources
+from mgstudy.study.running.placement import TrialResources, larger_share
 from mgstudy.study.running.ray_session import raise_if_ray_died
 from mgstudy.training.checkpoint import load_checkpoint
 from mgstudy.training.evaluation import Evaluator
@@ -49,7 +50,7 @@ class ModelJob:
         tasks: What to measure.
         training: How it was trained.
         settings: What is measured.
-        gpu: Whether to measure on a GPU.
+        gpu: Its share of a GPU, 0 to measure without.
         modules_in: Folders in which the study's own modules are found.
     """
 
@@ -58,7 +59,7 @@ class ModelJob:
     tasks: Sequence[Task]
     training: TrainingSettings
     settings: Robustness
-    gpu: bool = False
+    gpu: float = 0.0
     modules_in: tuple[str, ...] = ()
 
 
@@ -85,7 +86,8 @@ def run_robustness(
     """Measure what has no result yet. Ray is connected.
 
     A worker that dies takes only what it had not handed over; that is measured again, twice at
-    most.
+    most. One that had too little memory is not counted while its cell's models can get twice as
+    much of a GPU.
 
     Args:
         plan: What to measure.
@@ -109,7 +111,8 @@ def run_robustness(
         max_retries=0,
         num_returns="streaming",
     )(_measure)
-    running: dict[Any, tuple[TrainedCell, list[Task], int]] = {}
+    running: dict[Any, tuple[TrainedCell, list[Task], int, float]] = {}
+    shares: dict[str, float] = {}
     heard: dict[Any, float] = {}
     longest = 0.0
     with terminated_like_interrupt():
@@ -119,13 +122,16 @@ def run_robustness(
                     return
                 while waiting and len(running) < resources.slots and deadline.allows(longest):
                     trained, tasks, attempt = waiting.pop(0)
-                    job = _job(plan, trained, tasks, resources)
-                    generator = work.remote(job, datasets[trained.cell.dataset], resources.cpu)
-                    running[generator] = (trained, tasks, attempt)
+                    share = shares.setdefault(trained.cell.key, resources.gpu)
+                    job = _job(plan, trained, tasks, share)
+                    generator = work.options(num_gpus=share).remote(
+                        job, datasets[trained.cell.dataset], resources.cpu
+                    )
+                    running[generator] = (trained, tasks, attempt, share)
                     heard[generator] = time.monotonic()
                 raise_if_ray_died()
                 for generator in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
-                    trained, tasks, attempt = running[generator]
+                    trained, tasks, attempt, share = running[generator]
                     try:
                         measurements: Measurements = ray.get(next(generator))
                     except StopIteration:
@@ -135,8 +141,13 @@ def run_robustness(
                     except ray.exceptions.RayError as error:
                         raise_if_ray_died()
                         del running[generator]
-                        _raise_if_hopeless(trained, error, attempt)
-                        waiting.insert(0, (trained, tasks, attempt + 1))
+                        larger = larger_share(share)
+                        if cause_of(error) is Cause.MEMORY and larger > share:
+                            shares[trained.cell.key] = max(larger, shares[trained.cell.key])
+                        else:
+                            _raise_if_hopeless(trained, error, attempt)
+                            attempt += 1
+                        waiting.insert(0, (trained, tasks, attempt))
                         continue
                     task = tasks.pop(0)
                     took, heard[generator] = time.monotonic() - heard[generator], time.monotonic()
@@ -157,7 +168,14 @@ def measure_model(job: ModelJob, dataset: Dataset) -> Iterator[Measurements]:
 
 def _measure(job: ModelJob, dataset: Dataset, cpus: float) -> Iterator[Measurements]:
     torch.set_num_threads(max(1, int(cpus)))
-    yield from measure_model(job, dataset)
+    if job.gpu:
+        TrialGpu().begin(job.gpu)
+    try:
+        yield from measure_model(job, dataset)
+    except Exception as error:
+        if job.gpu and ran_out_of_memory(error):
+            raise MemoryError(f"out of GPU memory: {' '.join(str(error).split())}") from error
+        raise
 
 
 class _Subject:
@@ -255,9 +273,7 @@ def _as_it_is(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _job(
-    plan: RobustnessPlan, trained: TrainedCell, tasks: Sequence[Task], resources: TrialResources
-) -> ModelJob:
+def _job(plan: RobustnessPlan, trained: TrainedCell, tasks: Sequence[Task], gpu: float) -> ModelJob:
     # The file may be on the driver's machine alone, so its content goes to the worker.
     state = load_checkpoint(trained.weights)
     return ModelJob(
@@ -266,7 +282,7 @@ def _job(
         tasks=list(tasks),
         training=plan.study.config.training,
         settings=plan.settings,
-        gpu=resources.gpu > 0,
+        gpu=gpu,
         modules_in=used_folders(),
     )
 
