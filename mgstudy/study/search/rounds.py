@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mgstudy.config.study import Confirmation, StudyConfig
-from mgstudy.significance import ALPHA, exceedance_test, holm
+from mgstudy.significance import ALPHA, FEWEST_SEEDS, exceedance_test, holm
 from mgstudy.study.search.state import CellState
 from mgstudy.study.search.trials import RecordedTrial
-
-_FEWEST = 3
 
 
 def is_baseline(cell: CellState, baseline: Mapping[str, str]) -> bool:
@@ -200,7 +198,7 @@ def over_looks(
         return math.nan
     for size in sizes[:taken]:
         ours, theirs, paired = first_scores(*sides, size, metric)
-        if min(len(ours), len(theirs)) < _FEWEST:
+        if min(len(ours), len(theirs)) < FEWEST_SEEDS:
             found.append(1.0)
         elif margin is None:
             found.append(t_test_p(ours, theirs, paired))
