@@ -74,9 +74,10 @@ def fork(parent: StudySummary, study: Study, manifest: StudyManifest) -> list[st
                         _queue(study, cell, target, configurations[cell.key], family)
             EpochMetrics(folder.epoch_metrics).put(
                 epoch
-                for epoch, _ in EpochMetrics(parent.folder.epoch_metrics).read()
+                for epoch, _ in EpochMetrics.of(parent.folder).read()
                 if search_of(epoch.trial.rpartition("/")[0]) in alike
             )
+            folder.publish(folder.epoch_metrics)
             for key in alike:
                 folder.trial_files.adopt(parent.folder.trial_files, key)
             manifest.write(folder)

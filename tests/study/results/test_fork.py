@@ -57,6 +57,24 @@ def opened(name: str, home: Path, metrics: EpochMetrics | None = None) -> StudyR
     return StudyRecord(study.config, study.plan.cells, study.datasets, storage, (), metrics)
 
 
+def test_curves_of_a_study_at_a_url_go_into_a_fork_on_another_machine(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"file://{tmp_path}/shared"
+    api.export_study("s", tmp_path / "s.tar.xz", with_weights=True, home=home)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "first"))
+    api.prepare(home / "tiny.yaml", home=url)
+    api.import_study(tmp_path / "s.tar.xz", home=url, storage=f"sqlite:///{tmp_path}/s.db")
+    (tmp_path / "fork.yaml").write_text(f"{STUDY}storage: sqlite:///{tmp_path}/fork.db\n")
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "second"))
+    assert len(api.fork_study("s", "fork", tmp_path / "fork.yaml", url)) == 4
+    monkeypatch.setenv("MGSTUDY_CACHE", str(tmp_path / "third"))
+    fork = api.read_summary("fork", url)
+    epochs = [epoch.trial for epoch, _ in EpochMetrics.of(fork.folder).read()]
+    assert sorted(epochs) == sorted(t.key for cell in fork.cells for t in cell.every_trial())
+
+
 def test_a_fork_begins_with_the_trials_of_cells_that_agree_and_names_the_others(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
