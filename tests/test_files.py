@@ -10,7 +10,7 @@ from programs import finished
 from mgstudy.data.source_files import identify
 from mgstudy.errors import InputError, MgstudyError
 from mgstudy.files import content_of, is_there, listed, locked, written_whole
-from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, CheckpointFolder
+from mgstudy.study.storage.checkpoints import BEST_WEIGHTS, CheckpointFolder, UnreachableError
 from mgstudy.workspace import SharedFiles
 
 
@@ -98,7 +98,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(
     with pytest.raises(MgstudyError, match=r"away://bucket/manifest\.json: cannot be reached"):
         shared.fetch(copy, anew=True)
     assert copy.read_text() == "kept"
-    with pytest.raises(ConnectionResetError):
+    with pytest.raises(UnreachableError, match="away://bucket: reset by peer"):
         CheckpointFolder("away://bucket").exists("a/b/0", BEST_WEIGHTS)
 
 
