@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mgstudy.config.parameters import Value
 from mgstudy.config.study import StudyConfig
+from mgstudy.study.definition.cell import Cell
 from mgstudy.study.definition.manifest import CellEntry, DatasetEntry, Place, StudyManifest
 from mgstudy.study.results.summary import StudySummary
 from mgstudy.study.search.state import CellState
@@ -108,3 +110,8 @@ def confirmed_cell(
             for number, score in enumerate(tests)
         ],
     )
+
+
+def first_values(cell: Cell) -> dict[str, Value]:
+    """A value for each parameter of a cell: the first of what is searched, and what is fixed."""
+    return {name: space.ends()[0] for name, space in cell.searched.items()} | cell.fixed

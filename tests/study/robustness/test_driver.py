@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from pretended_gpu import PretendedGpu
+from states import first_values
 
 from mgstudy.config.robustness import Robustness
 from mgstudy.study.robustness import driver
@@ -22,10 +23,7 @@ def test_a_worker_keeps_to_its_share_and_says_that_it_was_too_small(
 ) -> None:
     config, _ = read(FACTORS, SETTINGS)
     (cell,) = expanded(FACTORS, SETTINGS).cells
-    parameters = {
-        name: space.ends()[0] if hasattr(space, "ends") else space.value
-        for name, space in cell.spaces.items()
-    }
+    parameters = first_values(cell)
     dataset = datasets[cell.dataset]
     weights = build_cell_trainer(cell, dataset, parameters, config.training).model.state_dict()
     (tmp_path / "best.pt").write_bytes(b"weights")

@@ -13,6 +13,7 @@ import torch
 from fsspec.implementations.memory import MemoryFileSystem
 from pretended_gpu import PretendedGpu
 from ray.tune import PlacementGroupFactory
+from states import first_values
 
 from mgstudy.config.study import Checkpoints
 from mgstudy.study.running.failures import Cause
@@ -68,10 +69,7 @@ def start(read, expanded, datasets, checkpoints) -> Start:
                 )
 
         key = list(cells)[cell]
-        typical = {
-            name: space.ends()[0] if hasattr(space, "ends") else space.value
-            for name, space in cells[key].spaces.items()
-        }
+        typical = first_values(cells[key])
         return Worker(
             {
                 "cell": key,

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from states import first_values
 
 from mgstudy.config.study import Checkpoints
 from mgstudy.study.running.cell_trainer import build_cell_trainer
@@ -19,10 +20,7 @@ def test_a_trial_that_goes_on_adds_the_gpus_it_then_holds(
 ) -> None:
     config, _ = read(FACTORS, SETTINGS)
     (cell,) = expanded(FACTORS, SETTINGS).cells
-    parameters = {
-        name: space.ends()[0] if hasattr(space, "ends") else space.value
-        for name, space in cell.spaces.items()
-    }
+    parameters = first_values(cell)
 
     def begin(gpus: float) -> TrialProgress:
         trainer = build_cell_trainer(cell, datasets[cell.dataset], parameters, config.training)

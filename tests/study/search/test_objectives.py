@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from states import first_values
 
 from mgstudy import api
 from mgstudy.data.dataset import Dataset
@@ -135,7 +136,7 @@ def test_an_objective_after_a_risk_is_what_the_trained_model_has_under_it(home: 
     )
     settings = study.config.training.model_copy(update={"epochs": 2})
     (cell,), dataset = study.plan.cells, study.datasets["tiny"]
-    values = {name: space.ends()[0] for name, space in cell.searched.items()} | cell.fixed
+    values = first_values(cell)
     trainer = build_cell_trainer(cell, dataset, values, settings)
     *_, last = trainer.epochs()
     assert last.metrics is not None
